@@ -1,0 +1,1 @@
+"""TF Serving's vocabulary: messages, tensors, JSON bodies, signatures, configs, errors. No transport, no TensorFlow."""

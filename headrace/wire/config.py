@@ -1,0 +1,226 @@
+"""multimodel.config, TensorFlow Serving's ModelServerConfig, as frozen dataclasses and back.
+
+What is wrong is said with line and column, also where the text is well-formed and its meaning is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from headrace.wire import messages, places
+from headrace.wire.errors import ConfigError
+
+PLATFORM = "tensorflow"
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_LIST = "model_config_list"
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The highest ``num_versions`` versions."""
+
+    num_versions: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every version there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Specific:
+    """These versions and no others."""
+
+    versions: tuple[int, ...]
+
+
+Policy = Latest | All | Specific
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    name: str
+    base_path: str
+    platform: str = PLATFORM
+    policy: Policy = field(default_factory=Latest)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    logging: bytes = b""  # a LoggingConfig as it came: ours to keep, not to read
+
+
+@dataclass(frozen=True, slots=True)
+class ServingConfig:
+    models: tuple[ModelConfig, ...] = ()
+
+    def model(self, name: str) -> ModelConfig | None:
+        return next((model for model in self.models if model.name == name), None)
+
+
+def load(path: str | os.PathLike[str]) -> ServingConfig:
+    """The config in a file; ConfigError also when the file cannot be read."""
+    source = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", source=source) from error
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        raise ConfigError("not UTF-8 text", line=line, column=column, source=source) from error
+    return parse(text, source=source)
+
+
+def parse(text: str, *, source: str = "") -> ServingConfig:
+    """The config in TensorFlow Serving's text format. Text without any model is a config without any model."""
+    message = messages.parse_text(messages.ModelServerConfig, text, source)
+    return _Reader(places.find(text), source).config(message)
+
+
+def from_message(message: Any) -> ServingConfig:
+    """The config in a ModelServerConfig message; there is no text, so errors know no place."""
+    return _Reader({}, "").config(message)
+
+
+def to_message(config: ServingConfig) -> Any:
+    message = messages.ModelServerConfig()
+    message.model_config_list.SetInParent()
+    for model in config.models:
+        entry = message.model_config_list.config.add(
+            name=model.name, base_path=model.base_path, model_platform=model.platform
+        )
+        match model.policy:
+            case Latest(1):
+                pass
+            case Latest(num_versions):
+                entry.model_version_policy.latest.num_versions = num_versions
+            case All():
+                entry.model_version_policy.all.SetInParent()
+            case Specific(versions):
+                entry.model_version_policy.specific.SetInParent()
+                entry.model_version_policy.specific.versions.extend(versions)
+        for label, version in sorted(model.labels.items()):
+            entry.version_labels[label] = version
+        if model.logging:
+            entry.logging_config.ParseFromString(model.logging)
+    return message
+
+
+def render(config: ServingConfig) -> str:
+    """The config as text; ``parse`` of it gives the config back."""
+    return messages.render_text(to_message(config))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A ModelServerConfig checked for meaning; knows where in the text each field stands."""
+
+    places: Mapping[places.Path, places.Place]
+    source: str
+
+    def config(self, message: Any) -> ServingConfig:
+        if message.HasField("custom_model_config"):
+            raise self._error(
+                "custom_model_config cannot be served, list models in model_config_list", "custom_model_config"
+            )
+        models: list[ModelConfig] = []
+        first: dict[str, int] = {}
+        for index, entry in enumerate(message.model_config_list.config):
+            model = self._model(entry, index)
+            if model.name in first:
+                earlier = self.places.get((_LIST, 0, "config", first[model.name], "name", 0))
+                where = f", first at line {earlier.line}" if earlier else ""
+                raise self._error(f"model {model.name!r} is listed twice{where}", "name", index=index)
+            first[model.name] = index
+            models.append(model)
+        return ServingConfig(tuple(models))
+
+    def _model(self, entry: Any, index: int) -> ModelConfig:
+        if not entry.name:
+            raise self._error("a model has no name", "name", index=index)
+        self._check_base_path(entry, index)
+        self._check_platform(entry, index)
+        policy = _policy(entry.model_version_policy)
+        self._check_labels(entry, index, policy)
+        return ModelConfig(
+            name=entry.name,
+            base_path=entry.base_path,
+            platform=PLATFORM,
+            policy=policy,
+            labels=dict(sorted(entry.version_labels.items())),
+            logging=entry.logging_config.SerializeToString(deterministic=True),
+        )
+
+    def _check_base_path(self, entry: Any, index: int) -> None:
+        path = entry.base_path
+        if not path:
+            raise self._error(f"model {entry.name!r} has no base_path", "base_path", index=index)
+        if not path.startswith("/") and not _URI.match(path):
+            raise self._error(
+                f"base_path of model {entry.name!r} is {path!r}, expected an absolute path or a URI",
+                "base_path",
+                index=index,
+            )
+
+    def _check_platform(self, entry: Any, index: int) -> None:
+        if entry.model_platform and entry.model_type:
+            raise self._error(
+                f"model {entry.name!r} has both model_platform and the deprecated model_type", "model_type", index=index
+            )
+        # model_type: TENSORFLOW is how configs said it before there was model_platform.
+        platform = entry.model_platform or {0: "", 1: PLATFORM}.get(entry.model_type, "OTHER")
+        if platform != PLATFORM:
+            named = "model_platform" if entry.model_platform or not entry.model_type else "model_type"
+            said = f"has the platform {platform!r}" if platform else "has no model_platform"
+            raise self._error(f"model {entry.name!r} {said}, expected {PLATFORM!r}", named, index=index)
+
+    def _check_labels(self, entry: Any, index: int, policy: Policy) -> None:
+        seen: set[str] = set()
+        for at, label in enumerate(self._labels(entry, index)):
+            if not label:
+                fault = "has an empty label"
+            elif label in seen:
+                fault = f"has the label {label!r} twice"
+            elif isinstance(policy, Specific) and entry.version_labels[label] not in policy.versions:
+                version = entry.version_labels[label]
+                fault = f"has the label {label!r} on version {version}, which its policy does not serve"
+            else:
+                seen.add(label)
+                continue
+            raise self._error(f"model {entry.name!r} {fault}", "version_labels", index=index, at=at)
+
+    def _labels(self, entry: Any, index: int) -> Iterator[str]:
+        """Labels as written, repetitions too, which the message's map no longer shows."""
+        path = (_LIST, 0, "config", index, "version_labels")
+        if (*path, 0) not in self.places:
+            yield from sorted(entry.version_labels)
+        for at in count():
+            if (*path, at) not in self.places:
+                return
+            key = self.places.get((*path, at, "key", 0))
+            # Escapes and adjacent strings are protobuf's to read.
+            yield messages.parse_text(messages.ModelSpec, f"name: {key.value}").name if key else ""
+
+    def _error(self, reason: str, name: str, *, index: int | None = None, at: int = 0) -> ConfigError:
+        """Placed at the field, or where it is missing at what should hold it."""
+        path: places.Path = (name, at) if index is None else (_LIST, 0, "config", index, name, at)
+        while path and path not in self.places:
+            path = path[:-2]
+        place = self.places.get(path, places.Place(0, 0))
+        return ConfigError(reason, line=place.line, column=place.column, source=self.source)
+
+
+def _policy(message: Any) -> Policy:
+    match message.WhichOneof("policy_choice"):
+        case "all":
+            return All()
+        case "specific":
+            return Specific(tuple(message.specific.versions))
+        case _:
+            return Latest(message.latest.num_versions or 1)  # 0 means 1, as in TensorFlow Serving

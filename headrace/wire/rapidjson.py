@@ -1,0 +1,296 @@
+"""JSON as RapidJSON 1.1 reads it with TensorFlow Serving's settings.
+
+Beyond strict JSON: NaN and Infinity forms, bytes after the value ignored, a byte order mark, no look at the encoding of
+strings, every member of an object kept (the first of a name counts), any depth. Pure Python: the exact reader for what
+a strict parser refuses, linear in the body. Numbers are rounded correctly where RapidJSON may be a few ulp off.
+
+Arrays are lists, objects JsonObject, integers of 64 bits int and every other number float; strings are str, with
+bytes that are not UTF-8 as surrogate escapes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+INT64_MIN, UINT64_MAX = -(1 << 63), (1 << 64) - 1
+
+
+class JsonObject:
+    """The members in the order they came, duplicates included; looked up by name, the first counts."""
+
+    __slots__ = ("_first", "members")
+
+    def __init__(self, members: list[tuple[str, Any]]) -> None:
+        self.members = members
+        self._first: dict[str, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._by_name()[name]
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.members]
+
+    def _by_name(self) -> dict[str, Any]:
+        if self._first is None:
+            self._first = dict(reversed(self.members))
+        return self._first
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """``end`` is the offset after the value."""
+
+    value: Any
+    end: int
+    has_byte_order_mark: bool
+    has_trailing_bytes: bool
+
+
+class JsonSyntaxError(ValueError):
+    """RapidJSON's words and the offset it reports."""
+
+    def __init__(self, text: str, offset: int) -> None:
+        super().__init__(f"{text} at offset: {offset}")
+        self.text = text
+        self.offset = offset
+
+
+def read(body: bytes) -> Document:
+    start = 0
+    for byte in b"\xef\xbb\xbf":  # each one skipped for itself, as RapidJSON does
+        if body[start : start + 1] == bytes((byte,)):
+            start += 1
+    value, end = _Reader(body).read(start)
+    rest = _BLANKS.match(body, end)
+    return Document(value, end, start > 0, rest is not None and rest.end() < len(body))
+
+
+_EMPTY = "The document is empty."
+_VALUE = "Invalid value."
+_NAME = "Missing a name for object member."
+_COLON = "Missing a colon after a name of object member."
+_AFTER_MEMBER = "Missing a comma or '}' after an object member."
+_AFTER_ELEMENT = "Missing a comma or ']' after an array element."
+_HEX = "Incorrect hex digit after \\u escape in string."
+_SURROGATE = "The surrogate pair in string is invalid."
+_ESCAPE = "Invalid escape character in string."
+_QUOTE = "Missing a closing quotation mark in string."
+_TOO_BIG = "Number too big to be stored in double."
+_FRACTION = "Miss fraction part in number."
+_EXPONENT = "Miss exponent in number."
+
+# Possessive throughout, so that no input makes a match go back over what it has read.
+_NUMBER_TEXT = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+_BLANKS = re.compile(rb"[ \t\r\n]*+")
+_NUMBER = re.compile(_NUMBER_TEXT)
+# What the standard library reads alike and fast: numbers and flat lists of them, a comma after each.
+_FLAT_TEXT = rb"\[~(?:N~(?:,~N~)*+)?+\]"
+_RUN_TEXT = rb"(?:(?:N|" + _FLAT_TEXT + rb")~,~)++"
+_RUN = re.compile(_RUN_TEXT.replace(b"N", _NUMBER_TEXT).replace(b"~", rb"[ \t\r\n]*+"))
+_DOUBTFUL = re.compile(rb"(?<![.0-9])[0-9]{20}|[eE]\+?[0-9]{3}")  # may be beyond 64 bits, or beyond a double
+_SPECIAL = re.compile(rb"-?+(?:(NaN)|(?:Na?)?Inf(?:inity)?)")  # RapidJSON backs up from NaN after N or Na
+_STRING = re.compile(rb'"([^"\\\x00-\x1f]*+)"')
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
+_HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
+_LITERALS = {ord("t"): (b"true", True), ord("f"): (b"false", False), ord("n"): (b"null", None)}
+_ESCAPES = {ord(k): v for k, v in zip('"\\/bfnrt', (b'"', b"\\", b"/", b"\b", b"\f", b"\n", b"\r", b"\t"), strict=True)}
+_DIGITS = frozenset(b"-0123456789")
+_RUN_STARTS = _DIGITS | {ord("[")}
+_LEFT, _RIGHT, _OPEN, _CLOSE, _COMMA, _POINT, _DOUBLE_QUOTE, _BACKSLASH = b'[]{},."\\'
+_COLON_BYTE = ord(":")
+_LONG_INTEGER = 20  # digits and sign of the longest that may fit 64 bits
+
+
+class _Reader:
+    def __init__(self, body: bytes) -> None:
+        self._data = body + b"\0"  # to RapidJSON a zero byte is the end, wherever it stands
+
+    def read(self, pos: int) -> tuple[Any, int]:
+        data, blanks = self._data, _BLANKS.match
+        stack: list[tuple[list[Any], str | None]] = []
+        holder: list[Any] | None = None  # the open array, or the members of the open object
+        name: str | None = None  # the member a value is awaited for; None in an array
+        fresh = False  # just opened, so it may close at once
+        careful_until = 0  # up to here, number by number
+        while True:
+            # A value, the name before it, or the end of what was just opened.
+            if data[pos] <= 32:
+                pos = blanks(data, pos).end()  # type: ignore[union-attr]
+            byte = data[pos]
+            value: Any
+            if holder is not None and fresh and byte == (_RIGHT if name is None else _CLOSE):
+                value, (holder, name), pos = _closed(holder, name), stack.pop(), pos + 1
+            else:
+                if name is not None:
+                    name, pos = self._name(pos)
+                    byte = data[pos]
+                if holder is not None and name is None and byte in _RUN_STARTS and pos >= careful_until:
+                    run = _RUN.match(data, pos)
+                    if run is not None:
+                        if _DOUBTFUL.search(data, pos, run.end()) is None:
+                            holder += json.loads(b"[%b0]" % data[pos : run.end()])
+                            holder.pop()
+                            pos, fresh = run.end(), False
+                            continue
+                        careful_until = run.end()
+                if byte == _LEFT or byte == _OPEN:
+                    if holder is not None:
+                        stack.append((holder, name))
+                    else:
+                        stack.append(([], None))
+                    holder, name, fresh, pos = [], None if byte == _LEFT else "", True, pos + 1
+                    continue
+                if byte == _DOUBLE_QUOTE:
+                    value, pos = self._string(pos)
+                else:
+                    value, pos = self._scalar(pos, is_root=holder is None)
+            # What follows a value.
+            while True:
+                if not stack:
+                    return value, pos
+                assert holder is not None
+                if name is None:
+                    holder.append(value)
+                else:
+                    holder.append((name, value))
+                if data[pos] <= 32:
+                    pos = blanks(data, pos).end()  # type: ignore[union-attr]
+                byte = data[pos]
+                if byte == _COMMA:
+                    pos, fresh = pos + 1, False
+                    break
+                if byte != (_RIGHT if name is None else _CLOSE):
+                    raise JsonSyntaxError(_AFTER_ELEMENT if name is None else _AFTER_MEMBER, pos)
+                value, (holder, name), pos = _closed(holder, name), stack.pop(), pos + 1
+
+    def _name(self, pos: int) -> tuple[str, int]:
+        """A member's name and the offset of its value."""
+        data = self._data
+        if data[pos] != _DOUBLE_QUOTE:
+            raise JsonSyntaxError(_NAME, pos)
+        name, pos = self._string(pos)
+        pos = _skip(data, pos)
+        if data[pos] != _COLON_BYTE:
+            raise JsonSyntaxError(_COLON, pos)
+        return name, _skip(data, pos + 1)
+
+    def _scalar(self, pos: int, *, is_root: bool) -> tuple[Any, int]:
+        data = self._data
+        byte = data[pos]
+        if byte in _DIGITS:
+            match = _NUMBER.match(data, pos)
+            if match is not None:
+                return self._number(pos, match.end()), match.end()
+        elif byte in _LITERALS:
+            word, value = _LITERALS[byte]
+            if data.startswith(word, pos):
+                return value, pos + len(word)
+            raise JsonSyntaxError(_VALUE, pos + _common(data, pos, word))
+        elif byte in b"],:}\0":
+            raise JsonSyntaxError(_EMPTY if is_root else _VALUE, pos)
+        special = _SPECIAL.match(data, pos)
+        if special is None:
+            raise JsonSyntaxError(_VALUE, self._special_stop(pos))
+        if special.group().endswith(b"Inf") and data[special.end()] == ord("i"):
+            raise JsonSyntaxError(_VALUE, special.end() + _common(data, special.end(), b"inity"))
+        if special[1]:
+            return math.nan, special.end()
+        return (-math.inf if byte == ord("-") else math.inf), special.end()
+
+    def _special_stop(self, pos: int) -> int:
+        data = self._data
+        pos += data[pos] == ord("-")
+        if data[pos] not in b"NI":
+            return pos
+        pos += _common(data, pos, b"NaN")
+        return pos + _common(data, pos, b"Inf")
+
+    def _number(self, start: int, end: int) -> int | float:
+        """The number in data[start:end], after what may be wrong right behind it."""
+        data = self._data
+        text = data[start:end]
+        is_integer = not (b"." in text or b"e" in text or b"E" in text)
+        value = _integer(text) if is_integer else float(text)
+        if value in (math.inf, -math.inf):
+            raise JsonSyntaxError(_TOO_BIG, start)
+        after = data[end]
+        if after == _POINT and is_integer:
+            raise JsonSyntaxError(_FRACTION, end + 1)
+        if after in b"eE" and not (b"e" in text or b"E" in text):
+            raise JsonSyntaxError(_EXPONENT, end + 1 + (data[end + 1] in b"+-"))
+        return value
+
+    def _string(self, pos: int) -> tuple[str, int]:
+        match = _STRING.match(self._data, pos)
+        if match is not None:
+            return match[1].decode("utf-8", "surrogateescape"), match.end()
+        data, pieces = self._data, []
+        pos += 1
+        while True:
+            end = _PLAIN.match(data, pos).end()  # type: ignore[union-attr]
+            pieces.append(data[pos:end])
+            byte = data[end]
+            if byte == _DOUBLE_QUOTE:
+                return b"".join(pieces).decode("utf-8", "surrogateescape"), end + 1
+            if byte != _BACKSLASH:
+                raise JsonSyntaxError(_QUOTE if byte == 0 else _ESCAPE, end)
+            piece, pos = self._escape(end)
+            pieces.append(piece)
+
+    def _escape(self, start: int) -> tuple[bytes, int]:
+        data = self._data
+        kind = data[start + 1]
+        if kind in _ESCAPES:
+            return _ESCAPES[kind], start + 2
+        if kind != ord("u"):
+            raise JsonSyntaxError(_ESCAPE, start)
+        code, end = self._hex4(start + 2, start), start + 6
+        if 0xD800 <= code <= 0xDBFF:
+            low = self._hex4(end + 2, start) if data.startswith(b"\\u", end) else 0
+            if not 0xDC00 <= low <= 0xDFFF:
+                raise JsonSyntaxError(_SURROGATE, start)
+            code, end = ((code - 0xD800) << 10 | (low - 0xDC00)) + 0x10000, end + 6
+        # A low surrogate alone is let through, as three bytes that are not UTF-8.
+        return chr(code).encode("utf-8", "surrogatepass"), end
+
+    def _hex4(self, pos: int, escape: int) -> int:
+        match = _HEX4.match(self._data, pos)
+        if match is None:
+            raise JsonSyntaxError(_HEX, escape)
+        return int(match.group(), 16)
+
+
+def _closed(holder: list[Any], name: str | None) -> Any:
+    return holder if name is None else JsonObject(holder)
+
+
+def _skip(data: bytes, pos: int) -> int:
+    match = _BLANKS.match(data, pos)
+    return pos if match is None else match.end()
+
+
+def _common(data: bytes, pos: int, word: bytes) -> int:
+    """How many bytes at pos are those of the word."""
+    for i, byte in enumerate(word):
+        if data[pos + i] != byte:
+            return i
+    return len(word)
+
+
+def _integer(text: bytes) -> int | float:
+    """An int where 64 bits hold it, else a float, infinite if that is too small too."""
+    if len(text) <= _LONG_INTEGER:
+        value = int(text)
+        if INT64_MIN <= value <= UINT64_MAX:
+            return value
+    return float(text)

@@ -1,0 +1,136 @@
+"""The body of a :predict call: parse_predict() reads one for the server and the gateway, build_predict() writes one.
+
+Two ways through. The fast one has simdjson parse, copies numbers straight into a buffer and proves the shape by the
+body's skeleton; whatever it is not sure of takes the exact one, which also words every fault.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from simdjson import Object, Parser
+
+from headrace.wire import fastjson, rapidjson
+from headrace.wire.faults import Fault
+from headrace.wire.jsonprint import dump
+from headrace.wire.jsontensors import Tensors, described, from_object, refuse
+from headrace.wire.jsonwriter import build_predict
+from headrace.wire.rapidjson import Document, JsonObject, JsonSyntaxError
+from headrace.wire.signatures import Signature
+
+__all__ = ["PredictBody", "Tensors", "build_predict", "parse_predict"]
+
+_LEADING = b"\xef\xbb\xbf"  # a byte order mark, which RapidJSON also skips in part
+_KEPT_BODY_BYTES = 1 << 23  # a parser that grew for more than this is not kept
+# Parsers not in use. One cannot parse again while a document of it is alive, so each PredictBody borrows its own.
+_parsers: list[Parser] = []
+
+
+def parse_predict(body: bytes) -> PredictBody:
+    """Syntax, top level and signature_name are checked here; what the signature says, in tensors()."""
+    if not body:
+        refuse(Fault("empty_body", got="nothing", expected="a JSON object"))
+    return PredictBody(body)
+
+
+class PredictBody:
+    """A body that is a JSON object. ``signature_name`` is "" when it names none."""
+
+    __slots__ = ("_body", "_document", "_parser", "_root", "signature_name")
+
+    signature_name: str
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._document: Document | None = None
+        self._root: Object | None = None
+        self._parser = _parsers.pop() if _parsers else Parser()
+        try:
+            root = self._parser.parse(body)
+        except (ValueError, RuntimeError):  # RuntimeError: deeper than simdjson goes
+            root = None
+        if isinstance(root, Object) and body[0] not in _LEADING:
+            name = root.get("signature_name", "")
+            if isinstance(name, str):
+                self._root = root
+                self.signature_name = name
+                return
+        del root
+        self._read_exactly()
+
+    def __del__(self) -> None:
+        # The document goes before its parser may be used again.
+        self._root = None
+        if len(self._body) <= _KEPT_BODY_BYTES:
+            _parsers.append(self._parser)
+
+    def tensors(self, signature: Signature) -> Tensors:
+        """The inputs as arrays, converted as TensorFlow Serving does; InvalidArgument with the first fault's place."""
+        if not signature.inputs:
+            refuse(Fault("no_inputs", facts={"signature": self.signature_name or "DEFAULT"}))
+        if self._root is not None:
+            fast = fastjson.tensors(self._body, self._root, signature)
+            if fast is not None:
+                return fast
+        return from_object(self._object(), signature)
+
+    def ambiguities(self) -> Fault | None:
+        """What TensorFlow Serving accepts and another reader of JSON may take for something else."""
+        if self._root is not None:
+            return fastjson.duplicate_key(self._root)
+        document = self._read()
+        if document.has_byte_order_mark:
+            return Fault("byte_order_mark", offset=0)
+        if document.has_trailing_bytes:
+            return Fault("trailing_bytes", offset=document.end)
+        return _duplicate_key(document.value)
+
+    def _object(self) -> JsonObject:
+        document = self._read()
+        assert isinstance(document.value, JsonObject)
+        return document.value
+
+    def _read(self) -> Document:
+        if self._document is None:
+            self._document = self._loaded() or rapidjson.read(self._body)
+        return self._document
+
+    def _loaded(self) -> Document | None:
+        """What simdjson has accepted, the standard library reads as RapidJSON does, and faster than we can."""
+        try:
+            value = json.loads(self._body.decode(), object_pairs_hook=JsonObject)
+        except (ValueError, RecursionError):
+            return None
+        return Document(value, len(self._body), False, False)
+
+    def _read_exactly(self) -> None:
+        try:
+            document = rapidjson.read(self._body)
+        except JsonSyntaxError as error:
+            reason = error.text[0].lower() + error.text[1:].rstrip(".")
+            refuse(Fault("syntax", offset=error.offset, facts={"text": error.text, "reason": reason}))
+        value = document.value
+        if not isinstance(value, JsonObject):
+            refuse(Fault("not_object", (), "an object", described(value), facts={"dump": dump(value)}))
+        name = value["signature_name"] if "signature_name" in value else ""
+        if not isinstance(name, str):
+            place = ("signature_name",)
+            refuse(Fault("signature_name", place, "a string", described(name), facts={"dump": dump(value)}))
+        self._document = document
+        self.signature_name = name
+
+
+def _duplicate_key(body: JsonObject) -> Fault | None:
+    """A name that is there twice where it matters: the keys of the call, and the names of inputs."""
+    if twice := fastjson.first_duplicate(body.names(), fastjson.KEYS):
+        return Fault("duplicate_key", (twice,))
+    inputs = body["inputs"] if "inputs" in body else None
+    if isinstance(inputs, JsonObject) and (twice := fastjson.first_duplicate(inputs.names())):
+        return Fault("duplicate_key", ("inputs", twice))
+    instances = body["instances"] if "instances" in body else None
+    if isinstance(instances, list):
+        for i, row in enumerate(instances):
+            if isinstance(row, JsonObject) and (twice := fastjson.first_duplicate(row.names())):
+                return Fault("duplicate_key", ("instances", i, twice))
+    return None

@@ -1,0 +1,176 @@
+"""The store: <base_path>/<version>/ folders by TensorFlow Serving's rules, and the live config rendered into it.
+
+Knows files and names; what a SavedModel means is for those who load it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.wire import config
+from headrace.wire.config import ModelConfig, ServingConfig, Specific
+from headrace.wire.errors import NotFound, PermissionDenied, Unavailable, Unimplemented
+
+CONFIG_NAME = "multimodel.config"
+MODELS_PREFIX = "/models"  # where the serving container sees the store
+_VERSION = re.compile(r"-?[0-9]+", re.ASCII)
+_SHARD = re.compile(r"variables\.data-([0-9]{5})-of-([0-9]{5})", re.ASCII)
+_HEADER = "# Rendered by Headrace from the list of models one edits; a change here is lost.\n"
+
+
+def versions(base_path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Ascending version numbers under a base path: every entry whose whole name is an int64. () when it is missing."""
+    return tuple(sorted(_names(base_path)))
+
+
+def version_path(base_path: str | os.PathLike[str], version: int) -> Path:
+    """The entry of a version: of "1" and "001" the one that sorts last, as TensorFlow Serving takes it."""
+    name = _names(base_path).get(version)
+    if name is None:
+        raise NotFound(f"no version {version} under {os.fspath(base_path)}")
+    return Path(base_path, name)
+
+
+def is_complete(version_dir: str | os.PathLike[str]) -> bool:
+    """Whether a version can be loaded, not half-copied: the SavedModel is there, and every shard of its variables."""
+    folder = Path(version_dir)
+    if not any(_has_bytes(folder / name) for name in ("saved_model.pb", "saved_model.pbtxt")):
+        return False
+    try:
+        names = set(os.listdir(folder / "variables"))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    shards: dict[int, set[int]] = {}
+    for match in filter(None, map(_SHARD.fullmatch, names)):
+        shards.setdefault(int(match[2]), set()).add(int(match[1]))
+    if not shards and "variables.index" not in names:
+        return True  # a model without variables
+    whole = any(present == set(range(count)) for count, present in shards.items())
+    return whole and _has_bytes(folder / "variables" / "variables.index")
+
+
+def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Path:
+    """Where a config's base path is on this machine: the prefix /models stands for ``models_root``, if there is one."""
+    if "://" in base_path:
+        scheme, _, rest = base_path.partition("://")
+        if scheme != "file":
+            raise Unimplemented(f"base_path {base_path!r}: only local paths can be served here")
+        base_path = rest
+    path = posixpath.normpath(base_path)
+    if models_root is not None and (path == MODELS_PREFIX or path.startswith(MODELS_PREFIX + "/")):
+        return Path(models_root, path[len(MODELS_PREFIX) + 1 :])
+    return Path(path)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedLive:
+    """Names of the models in the live config, and of those that wait for their first version."""
+
+    served: tuple[str, ...]
+    waiting: tuple[str, ...]
+    changed: bool
+
+
+def render_live(desired: Path, store: Path) -> RenderedLive:
+    """Write the live config: the desired models that have a version to serve.
+
+    A stock TensorFlow Serving keeps both its ports closed over a model without one. Replaced by one rename, left alone
+    when nothing changes; ConfigError when the desired file is broken, and the live one stays.
+    """
+    with _locked(store):
+        # Read under the lock: of two publishers that render at once, the later one has seen both versions.
+        wanted = config.load(desired)
+        served = tuple(model for model in wanted.models if _can_serve(model, store))
+        text = _HEADER + config.render(ServingConfig(served))
+        live = store / CONFIG_NAME
+        changed = _text_of(live) != text
+        if changed:
+            replace_file(live, text)
+    names = tuple(model.name for model in served)
+    waiting = tuple(model.name for model in wanted.models if model.name not in names)
+    return RenderedLive(names, waiting, changed)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Give the file new content in one step: readers see the old or the new, also after a power cut."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # the server may run as somebody else
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _names(base_path: str | os.PathLike[str]) -> dict[int, str]:
+    try:
+        names = sorted(os.listdir(base_path))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except PermissionError as error:
+        raise PermissionDenied(f"{os.fspath(base_path)} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise Unavailable(f"{os.fspath(base_path)} cannot be read: {error.strerror}") from error
+    numbers = ((int(name), name) for name in names if _VERSION.fullmatch(name))
+    return {number: name for number, name in numbers if -(1 << 63) <= number < 1 << 63}
+
+
+def _can_serve(model: ModelConfig, store: Path) -> bool:
+    """Whether there is a version the model's policy would serve. Paths outside the store are the user's own affair."""
+    path = posixpath.normpath(model.base_path)
+    if path != MODELS_PREFIX and not path.startswith(MODELS_PREFIX + "/"):
+        return True
+    base_path = local_path(model.base_path, store)
+    present = versions(base_path)
+    if isinstance(model.policy, Specific):
+        present = tuple(version for version in present if version in model.policy.versions)
+    return any(is_complete(version_path(base_path, version)) for version in present)
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """One renderer at a time; what a killed one left behind is swept up."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        handle = os.open(store / f".{CONFIG_NAME}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError as error:
+        raise PermissionDenied(f"the store {store} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for left in store.glob(f".{CONFIG_NAME}.*.tmp"):
+            left.unlink()
+        yield
+    finally:
+        os.close(handle)
