@@ -1,16 +1,16 @@
 """The fast way from a :predict body to arrays, over what simdjson parsed: certain of its answer, or silent.
 
-as_buffer() flattens a nested array and loses its shape. The skeleton brings it back: the body without blanks and without
-the characters of numbers must be what the wanted shape would leave. Since the parser vouches for the grammar, only two
+as_buffer() flattens a nested array and loses its shape. The skeleton brings it back: the body without blanks and the
+characters of numbers must be what the wanted shape would leave. Since the parser vouches for the grammar, only two
 things look alike in a skeleton, a list of one number and an empty one; the number of elements tells these apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from simdjson import Array, Object
@@ -18,8 +18,11 @@ from simdjson import Array, Object
 from headrace.wire import dtypes
 from headrace.wire.dtypes import DType
 from headrace.wire.faults import Fault
-from headrace.wire.jsontensors import INT32_RANGE, MAX_RANK, UINT32_MAX, Tensors
-from headrace.wire.signatures import Shape, Signature
+from headrace.wire.jsontensors import Tensors
+from headrace.wire.jsonvalues import INT32_RANGE, MAX_RANK, UINT32_MAX
+from headrace.wire.signatures import Shape, TensorSpec
+
+Specs = Mapping[str, TensorSpec]
 
 KEYS = ("signature_name", "instances", "inputs")
 
@@ -27,7 +30,7 @@ _DROPPED = b"0123456789+-.eE \t\r\n"
 _CACHED_ELEMENTS = 1 << 14
 _MAX_KEYS = 16
 # What as_buffer() is asked for: doubles, signed or unsigned integers.
-_BUFFERS = {
+_BUFFERS: dict[DType | None, Literal["d", "i", "u"]] = {
     dtypes.FLOAT: "d",
     dtypes.DOUBLE: "d",
     dtypes.INT8: "i",
@@ -45,37 +48,24 @@ class _Unsure(Exception):
     """Something for the exact way."""
 
 
-def tensors(body: bytes, root: Any, signature: Signature) -> Tensors | None:
-    """None for everything but plain numbers in the right places."""
+def tensors(
+    body: bytes, root: Any, specs: Specs, *, rows: str = "instances", columns: str = "inputs"
+) -> Tensors | None:
+    """What stands under the key ``rows`` or ``columns``; None for everything but plain numbers in the right places."""
     names = list(root)
-    row_format = "instances" in names
-    key = "instances" if row_format else "inputs"
-    if len(names) > _MAX_KEYS or names.count("instances") + names.count("inputs") != 1:
+    row_format = rows in names
+    key = rows if row_format else columns
+    if len(names) > _MAX_KEYS or names.count(rows) + names.count(columns) != 1:
         return None
-    if any(spec.dtype not in _BUFFERS for spec in signature.inputs.values()):
+    if any(spec.dtype not in _BUFFERS for spec in specs.values()):
         return None
     try:
-        value = root[key]
-        if type(value) is Object:
-            if row_format:
-                return None
-            found, skeleton = _columns(value, signature)
-            arrays, named = found, True
-        elif row_format and type(value) is Array and len(value) and type(value[0]) is Object:
-            found, skeleton = _rows(value, signature)
-            arrays, named = found, True
-        else:
-            if len(signature.inputs) != 1 or (row_format and (type(value) is not Array or not len(value))):
-                return None
-            ((alias, spec),) = signature.inputs.items()
-            array, skeleton = _numbers(value, spec.dtype)
-            arrays, named = {alias: array}, False
+        arrays, skeleton, named = _read(root[key], specs, row_format=row_format)
         around = [skeleton if name == key else _scalar_skeleton(root[name]) for name in names]
-    except (_Unsure, ValueError, TypeError):  # simdjson's: not all numbers, or not of the kind
+        wanted = _object_skeleton(names, around)
+    except _Unsure:
         return None
-    if body.translate(None, _DROPPED) != _object_skeleton(names, around):
-        return None
-    return Tensors(arrays, row_format, named)
+    return Tensors(arrays, row_format, named) if body.translate(None, _DROPPED) == wanted else None
 
 
 def duplicate_key(root: Any) -> Fault | None:
@@ -83,14 +73,14 @@ def duplicate_key(root: Any) -> Fault | None:
     names = list(root)
     if twice := first_duplicate(names, KEYS):
         return Fault("duplicate_key", (twice,))
-    if "inputs" in names and type(inputs := root["inputs"]) is Object and (twice := first_duplicate(list(inputs))):
+    if "inputs" in names and isinstance(inputs := root["inputs"], Object) and (twice := first_duplicate(list(inputs))):
         return Fault("duplicate_key", ("inputs", twice))
-    if "instances" not in names or type(instances := root["instances"]) is not Array:
+    if "instances" not in names or not isinstance(instances := root["instances"], Array):
         return None
-    if len(instances) == 0 or type(instances[0]) is not Object:
+    if len(instances) == 0 or not isinstance(instances[0], Object):
         return None  # rows of names after a plain one are an error anyway
     for i, row in enumerate(instances):
-        if type(row) is Object and (twice := first_duplicate(list(row))):
+        if isinstance(row, Object) and (twice := first_duplicate(list(row))):
             return Fault("duplicate_key", ("instances", i, twice))
     return None
 
@@ -106,37 +96,49 @@ def first_duplicate(names: Sequence[str], among: Iterable[str] | None = None) ->
     return None
 
 
-def _columns(value: Any, signature: Signature) -> tuple[dict[str, np.ndarray], bytes]:
+def _read(value: Any, specs: Specs, *, row_format: bool) -> tuple[dict[str, np.ndarray], bytes, bool]:
+    """The arrays, the skeleton that proves them, and whether the inputs stood by name."""
+    is_list = isinstance(value, Array)
+    if row_format and is_list and len(value) and isinstance(value[0], Object):
+        return *_rows(value, specs), True
+    if not row_format and isinstance(value, Object):
+        return *_columns(value, specs), True
+    if len(specs) != 1 or (row_format and not (is_list and len(value))):
+        raise _Unsure
+    ((alias, spec),) = specs.items()
+    array, skeleton = _numbers(value, spec.dtype)
+    return {alias: array}, skeleton, False
+
+
+def _columns(value: Any, specs: Specs) -> tuple[dict[str, np.ndarray], bytes]:
     names = list(value)
-    if len(names) != len(signature.inputs) or set(names) != set(signature.inputs):
+    if len(names) != len(specs) or set(names) != set(specs):
         raise _Unsure
     arrays, skeletons = {}, []
     for name in names:
-        arrays[name], skeleton = _numbers(value[name], signature.inputs[name].dtype)
+        arrays[name], skeleton = _numbers(value[name], specs[name].dtype)
         skeletons.append(skeleton)
     return arrays, _object_skeleton(names, skeletons)
 
 
-def _rows(value: Any, signature: Signature) -> tuple[dict[str, np.ndarray], bytes]:
+def _rows(value: Any, specs: Specs) -> tuple[dict[str, np.ndarray], bytes]:
     rows = list(value)
     names = list(rows[0])
-    if len(names) != len(signature.inputs) or set(names) != set(signature.inputs):
+    if len(names) != len(specs) or set(names) != set(specs):
         raise _Unsure
     # The names must be read: in a skeleton "x1" and "x2" are the same.
-    if any(type(row) is not Object or list(row) != names for row in rows):
+    if any(not isinstance(row, Object) or list(row) != names for row in rows):
         raise _Unsure
     arrays, skeletons = {}, []
     for name in names:
-        dtype = signature.inputs[name].dtype
+        dtype = specs[name].dtype
         cells = [row[name] for row in rows]
-        if type(cells[0]) is Array:
+        if isinstance(cells[0], Array):
             shape = _shape(cells[0])
-            count = math.prod(shape)
-            kind = _BUFFERS[dtype]
-            buffers = [memoryview(cell.as_buffer(of_type=kind)) if type(cell) is Array else b"" for cell in cells]
-            if any(len(buffer) != count * 8 for buffer in buffers):
+            flats = [_flat(cell, dtype) for cell in cells]
+            if {part.size for part in flats} != {math.prod(shape)}:
                 raise _Unsure
-            flat = np.frombuffer(b"".join(buffers), _BUFFER_DTYPES[kind])
+            flat = np.concatenate(flats)
             skeletons.append(_skeleton(shape))
         else:
             shape, flat = (), _flat_numbers(cells, dtype)
@@ -148,14 +150,23 @@ def _rows(value: Any, signature: Signature) -> tuple[dict[str, np.ndarray], byte
 
 def _numbers(value: Any, dtype: DType | None) -> tuple[np.ndarray, bytes]:
     """An array as if its shape were the one its first elements suggest, and the skeleton that proves it."""
-    if type(value) is not Array:
+    if not isinstance(value, Array):
         return _cast(_flat_numbers([value], dtype), dtype).reshape(()), b""
     shape = _shape(value)
-    kind = _BUFFERS[dtype]
-    flat = np.frombuffer(value.as_buffer(of_type=kind), _BUFFER_DTYPES[kind])
+    flat = _flat(value, dtype)
     if flat.size != math.prod(shape):
         raise _Unsure
     return _cast(flat, dtype).reshape(shape), _skeleton(shape)
+
+
+def _flat(value: Any, dtype: DType | None) -> np.ndarray:
+    if not isinstance(value, Array):
+        raise _Unsure
+    kind = _BUFFERS[dtype]
+    try:
+        return np.frombuffer(value.as_buffer(of_type=kind), _BUFFER_DTYPES[kind])
+    except (TypeError, ValueError) as cause:  # not all of them numbers, or not of the kind
+        raise _Unsure from cause
 
 
 def _flat_numbers(values: list[Any], dtype: DType | None) -> np.ndarray:
@@ -185,7 +196,7 @@ def _cast(flat: np.ndarray, dtype: DType | None) -> np.ndarray:
 
 def _shape(value: Any) -> Shape:
     shape: list[int] = []
-    while type(value) is Array:
+    while isinstance(value, Array):
         if len(shape) == MAX_RANK:
             raise _Unsure
         size = len(value)

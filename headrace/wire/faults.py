@@ -87,9 +87,11 @@ def _fill(fault: Fault) -> dict[str, Any]:
 
 
 def _clean(text: str) -> str:
+    """Without what could break a log line or an encoder: control characters escaped, stray bytes replaced."""
     if text.isprintable():
         return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 _SHOWN_DEPTH = 12  # of a place thousands of lists deep
@@ -119,7 +121,7 @@ _KINDS: dict[str, _Kind] = {
     "unknown_label": _Kind("Unrecognized servable version label: {label}", "model {model}: no label {label}{hint}"),
     "unknown_signature": _Kind(
         'Serving signature name: "{signature}" not found in signature def',
-        'signature_name: no signature "{signature}", expected {expected}',
+        'signature_name: no signature "{signature}" in this model, expected {expected}',
     ),
     "no_inputs": _Kind(
         "Failed to get input map for signature: {signature}",
@@ -147,7 +149,9 @@ _KINDS: dict[str, _Kind] = {
         "Failed to process element: {item} of 'instances' list. JSON object: {dump} keys must be equal to: {names}",
         "{where}: {got}, expected {expected}",
     ),
-    "missing_input": _Kind("Missing named input: {name} in 'inputs' object.", "{where}: missing, expected {expected}"),
+    "missing_input": _Kind(
+        "Missing named input: {name} in 'inputs' object.", "{where}: missing{hint}, expected {expected}"
+    ),
     # Values.
     "value_type": _Kind("JSON Value: {dump} Type: {type} is not of expected type: {dtype}", _GOT),
     "base64_object": _Kind("JSON Value: {dump} not formatted correctly for base64 data", _GOT),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.wire import grisu
 from headrace.wire.rapidjson import JsonObject
 
 DUMP_BYTES = 256  # what an error text quotes of a value
@@ -105,23 +106,19 @@ def _scalar_text(value: Any, limit: int) -> bytes:
 
 
 def _double_text(value: float) -> str:
-    """The shortest digits that read back, laid out as RapidJSON does: plain from 1e-6 to 1e21, exponents without +."""
+    """Laid out as RapidJSON does: plain from 1e-6 to 1e21, exponents without +."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     sign = "-" if math.copysign(1.0, value) < 0 else ""
-    mantissa, _, exponent = f"{abs(value)!r}".partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + ("" if fraction == "0" else fraction)).lstrip("0")
-    point = len(whole) + int(exponent or 0)  # where the decimal point stands, counted from the first digit of whole
-    point -= len(whole + ("" if fraction == "0" else fraction)) - len(digits)
-    stripped = digits.rstrip("0")
-    if not stripped:
+    if value == 0:
         return sign + "0.0"
-    if len(stripped) <= point <= 21:
-        return f"{sign}{stripped.ljust(point, '0')}.0"
+    digits, power = grisu.digits(abs(value))
+    point = len(digits) + power  # where the decimal point stands, counted from the first digit
+    if power >= 0 and point <= 21:
+        return f"{sign}{digits.ljust(point, '0')}.0"
     if 0 < point <= 21:
-        return f"{sign}{stripped[:point]}.{stripped[point:]}"
+        return f"{sign}{digits[:point]}.{digits[point:]}"
     if -6 < point <= 0:
-        return f"{sign}0.{'0' * -point}{stripped}"
-    tail = f".{stripped[1:]}" if len(stripped) > 1 else ""
-    return f"{sign}{stripped[0]}{tail}e{point - 1}"
+        return f"{sign}0.{'0' * -point}{digits}"
+    tail = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{sign}{digits[0]}{tail}e{point - 1}"

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from headrace.wire import dtypes
-from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument, Unimplemented
 from headrace.wire.jsonprint import quoted
 from headrace.wire.signatures import Shape, Signature

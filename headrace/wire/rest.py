@@ -7,14 +7,14 @@ body's skeleton; whatever it is not sure of takes the exact one, which also word
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from simdjson import Object, Parser
+from simdjson import Object
 
-from headrace.wire import fastjson, rapidjson
+from headrace.wire import fastjson, parsers, rapidjson
 from headrace.wire.faults import Fault
 from headrace.wire.jsonprint import dump
-from headrace.wire.jsontensors import Tensors, described, from_object, refuse
+from headrace.wire.jsontensors import Tensors, from_object
+from headrace.wire.jsonvalues import described, refuse
 from headrace.wire.jsonwriter import build_predict
 from headrace.wire.rapidjson import Document, JsonObject, JsonSyntaxError
 from headrace.wire.signatures import Signature
@@ -22,9 +22,6 @@ from headrace.wire.signatures import Signature
 __all__ = ["PredictBody", "Tensors", "build_predict", "parse_predict"]
 
 _LEADING = b"\xef\xbb\xbf"  # a byte order mark, which RapidJSON also skips in part
-_KEPT_BODY_BYTES = 1 << 23  # a parser that grew for more than this is not kept
-# Parsers not in use. One cannot parse again while a document of it is alive, so each PredictBody borrows its own.
-_parsers: list[Parser] = []
 
 
 def parse_predict(body: bytes) -> PredictBody:
@@ -45,7 +42,7 @@ class PredictBody:
         self._body = body
         self._document: Document | None = None
         self._root: Object | None = None
-        self._parser = _parsers.pop() if _parsers else Parser()
+        self._parser = parsers.borrow()
         try:
             root = self._parser.parse(body)
         except (ValueError, RuntimeError):  # RuntimeError: deeper than simdjson goes
@@ -62,15 +59,14 @@ class PredictBody:
     def __del__(self) -> None:
         # The document goes before its parser may be used again.
         self._root = None
-        if len(self._body) <= _KEPT_BODY_BYTES:
-            _parsers.append(self._parser)
+        parsers.give_back(self._parser, len(self._body))
 
     def tensors(self, signature: Signature) -> Tensors:
         """The inputs as arrays, converted as TensorFlow Serving does; InvalidArgument with the first fault's place."""
         if not signature.inputs:
             refuse(Fault("no_inputs", facts={"signature": self.signature_name or "DEFAULT"}))
         if self._root is not None:
-            fast = fastjson.tensors(self._body, self._root, signature)
+            fast = fastjson.tensors(self._body, self._root, signature.inputs)
             if fast is not None:
                 return fast
         return from_object(self._object(), signature)

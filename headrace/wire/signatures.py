@@ -72,11 +72,11 @@ def check(
                 "names": ", ".join(sorted(signature.inputs)),
                 "hint": near_name(name, signature.inputs),
             }
-            _refuse(Fault("unknown_input", (*at, name), " and ".join(sorted(signature.inputs)), facts=facts))
+            _refuse(Fault("unknown_input", (*at, name), ", ".join(sorted(signature.inputs)), facts=facts))
     for name in signature.required:
         if name not in shapes:
             _refuse(
-                Fault("missing_input", (*at, name), _promise(signature.inputs[name]), "nothing", facts={"name": name})
+                Fault("missing_input", (*at, name), _promise(signature.inputs[name]), facts={"name": name, "hint": ""})
             )
     batch: tuple[int, str] | None = None
     for name, (dtype, shape) in shapes.items():
@@ -143,5 +143,7 @@ def _refuse(fault: Fault) -> NoReturn:
 
 def _spec(alias: str, info: Any) -> TensorSpec:
     shape = info.tensor_shape
-    dims = None if shape.unknown_rank else tuple(int(d.size) for d in shape.dim)
+    # No shape at all, as some old exports have it, promises nothing; it does not promise a scalar.
+    is_unknown = shape.unknown_rank or not info.HasField("tensor_shape")
+    dims = None if is_unknown else tuple(int(d.size) for d in shape.dim)
     return TensorSpec(alias, info.name, dtypes.by_number(info.dtype), dims, info.dtype)

@@ -42,6 +42,7 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
     elif not array.dtype.isnative:
         array = array.astype(row.numpy)
     proto = _TensorProto(dtype=row.number)
+    proto.tensor_shape.SetInParent()  # a scalar says so by a shape without dimensions
     add_dim = proto.tensor_shape.dim.add
     for size in array.shape:
         add_dim(size=size)
