@@ -1,0 +1,92 @@
+"""``headrace serve``: flags in, a server until SIGTERM or SIGINT, an exit code out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import headrace
+from headrace.server import flags
+from headrace.server import log as logs
+from headrace.server.config import ServerConfig
+from headrace.server.engines import capi
+from headrace.wire.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.server.server import Server
+
+log = logging.getLogger(__name__)
+
+_FAILED = 255  # TF Serving's exit code for every start that fails
+
+
+def main(argv: Sequence[str]) -> int:
+    if "--help" in argv or "-h" in argv:
+        print(flags.usage(), end="")
+        return 0
+    try:
+        config = flags.parse(argv)
+        if config.version:
+            print(f"TensorFlow ModelServer: headrace {headrace.__version__}\nTensorFlow Library: {capi.version()}")
+            return 0
+        logs.install()
+        for name in flags.without_effect(argv):
+            log.warning("flag has no effect here", extra={"flag": name})
+        return _serve(config)
+    except flags.FlagError as error:
+        print(f"{error}\n{flags.usage()}", end="")
+        return _FAILED
+    except HeadraceError as error:
+        print(f"Failed to start server. Error: {error.status_name}: {error.message}", flush=True)
+        return _FAILED
+
+
+def _serve(config: ServerConfig) -> int:
+    started = time.monotonic()
+    # While TensorFlow's library loads, on another core, this thread imports what the ports need.
+    threading.Thread(target=_preload, daemon=True).start()
+    from headrace.server.server import Server
+
+    stopping = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if stopping.is_set():
+            sys.exit(128 + number)  # asked twice: at once
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with Server(config) as server:
+        threading.Thread(target=_announce_ready, args=(server, started), daemon=True).start()
+        stopping.wait()
+        log.info("stopping; calls under way may end", extra={"drain_seconds": config.drain_seconds})
+    log.info("stopped")
+    if not server.is_quiet:
+        log.warning("calls that did not end in time are cut off")
+        logging.shutdown()
+        os._exit(0)  # an interpreter that ends in order would wait for their threads
+    return 0
+
+
+def _preload() -> None:
+    with contextlib.suppress(HeadraceError):  # said again, and told, when the first model loads
+        capi.library()
+
+
+def _announce_ready(server: Server, started: float) -> None:
+    if server.wait_until_ready():
+        log.info(
+            "ready",
+            extra={"seconds": time.monotonic() - started, "grpc": server.grpc_port, "rest": server.rest_port},
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,34 @@
+"""How a model runs. An engine loads the folder of one version; what it gives back answers runs until it is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headrace.wire.signatures import Signature
+
+
+class LoadedModel(Protocol):
+    """One version in memory. ``run`` may be called by many threads at once; ``close`` once, with no run under way."""
+
+    signatures: Mapping[str, Signature]
+    signature_defs: Mapping[str, Any]  # name -> SignatureDef message, as the artifact has it
+
+    def run(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+    ) -> dict[str, np.ndarray]: ...
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    def load(self, folder: Path) -> LoadedModel: ...

@@ -1,0 +1,60 @@
+"""What a SavedModel says of itself: its meta graph, and what the kinds of operations in it mean for running it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.wire import messages
+
+# Kinds whose CPU kernels end the process (a CHECK inside oneDNN, a segmentation fault) when a tensor of an unexpected
+# rank reaches them. Seen by feeding wrong shapes to about a hundred kinds: Conv1D to 3D, depthwise, MaxPool3D, fused
+# BatchMatMul, FakeQuant per channel. Their families are counted in; MatMul and the element-wise kinds answer cleanly.
+_ABORTS_ON_WRONG_RANK = re.compile(
+    r"Conv|Pool|BatchMatMul|Einsum|FakeQuant|Quantized|Dilation2D|_Fused|_Mkl|LRN|FusedBatchNorm"
+)
+# Together these are a normalisation over the instance; fused by oneDNN it divides by the number of elements.
+_DIVIDES_BY_SIZE = frozenset({"Mean", "SquaredDifference", "Rsqrt"})
+# Kinds that can keep a run going for long, or for ever: only these need TensorFlow's own timeout.
+_MAY_TAKE_LONG = re.compile(r"While|NextIteration|PyFunc|Map|Reduce.*Dataset|Iterator|Queue|Barrier|Recv|Scan")
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """``shapes_bind``: inputs must have the signature's ranks and fixed dimensions before this graph may see them.
+    ``empty_kills``: so must no input be without elements. ``may_take_long``: run it where a timeout can stop it."""
+
+    shapes_bind: bool = False
+    empty_kills: bool = False
+    may_take_long: bool = False
+
+
+def traits(meta_graph: Any) -> Traits:
+    kinds = _kinds(meta_graph.graph_def)
+    return Traits(
+        shapes_bind=any(_ABORTS_ON_WRONG_RANK.search(kind) for kind in kinds),
+        empty_kills=kinds >= _DIVIDES_BY_SIZE,
+        may_take_long=any(_MAY_TAKE_LONG.search(kind) for kind in kinds),
+    )
+
+
+def meta_graph(folder: Path, tags: Sequence[str], described: bytes) -> Any:
+    """The MetaGraphDef with exactly these tags, as the artifact has it; ``described``, TensorFlow's copy, where the
+    artifact is not a binary one."""
+    path = folder / "saved_model.pb"
+    if path.exists():
+        for candidate in messages.parse(messages.SavedModel, path.read_bytes()).meta_graphs:
+            if set(candidate.meta_info_def.tags) == set(tags):
+                return candidate
+    return messages.parse(messages.MetaGraphDef, described)
+
+
+def _kinds(graph_def: Any) -> frozenset[str]:
+    return frozenset(_ops(graph_def.node)).union(*(_ops(f.node_def) for f in graph_def.library.function))
+
+
+def _ops(nodes: Iterable[Any]) -> Iterable[str]:
+    return (node.op for node in nodes)

@@ -1,0 +1,70 @@
+"""numpy arrays in and out of TF_Tensors, by copy: nothing the graph keeps can point into numpy's memory, nor back.
+
+Strings go in as a TensorProto: TensorFlow then owns the cells and frees them itself, whoever holds them last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from headrace.server.engines import capi
+from headrace.wire import dtypes, tensors
+from headrace.wire.dtypes import DType
+from headrace.wire.errors import InvalidArgument, Unimplemented
+
+MAX_RANK = 254  # TensorFlow's own; one more ends the process inside TensorShape
+
+
+def to_tensor(alias: str, array: np.ndarray) -> int:
+    """A new TF_Tensor with a copy of ``array``; the caller deletes it."""
+    dtype = dtypes.by_numpy(array.dtype)
+    if dtype is None or array.ndim > MAX_RANK:
+        raise InvalidArgument(f"tensor parsing error: {alias}")
+    return _from_strings(array) if dtype.is_string else _from_numbers(array, dtype)
+
+
+def to_array(tensor: int) -> np.ndarray:
+    """A copy of what a TF_Tensor holds."""
+    lib = capi.library()
+    number = lib.TF_TensorType(tensor)
+    dtype = dtypes.by_number(number)
+    if dtype is None:
+        raise Unimplemented(f"an output of DataType {number} has no form on this wire")
+    shape = tuple(lib.TF_Dim(tensor, i) for i in range(lib.TF_NumDims(tensor)))
+    array = np.empty(shape, dtype.numpy)
+    if dtype.is_string:
+        array.reshape(-1)[:] = _strings(lib.TF_TensorData(tensor), array.size)
+    elif array.nbytes:
+        ctypes.memmove(array.ctypes.data, lib.TF_TensorData(tensor), lib.TF_TensorByteSize(tensor))
+    return array
+
+
+def _from_numbers(array: np.ndarray, dtype: DType) -> int:
+    lib = capi.library()
+    shape = array.shape
+    array = np.ascontiguousarray(array, dtype.numpy)
+    tensor: int = lib.TF_AllocateTensor(dtype.number, (ctypes.c_int64 * len(shape))(*shape), len(shape), array.nbytes)
+    if array.nbytes:
+        ctypes.memmove(lib.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
+    return tensor
+
+
+def _from_strings(array: np.ndarray) -> int:
+    lib = capi.library()
+    data = tensors.to_proto(array, dtypes.STRING).SerializeToString()
+    tensor: int = lib.TF_AllocateTensor(dtypes.FLOAT.number, (ctypes.c_int64 * 1)(0), 1, 0)
+    try:
+        with capi.checked() as status:
+            lib.TF_TensorFromProto(ctypes.byref(capi.buffer_over(data)), tensor, status)
+    except BaseException:
+        lib.TF_DeleteTensor(tensor)
+        raise
+    return tensor
+
+
+def _strings(data: int, count: int) -> list[bytes]:
+    lib = capi.library()
+    cells = range(data, data + count * capi.STRING_CELL_BYTES, capi.STRING_CELL_BYTES) if count else ()
+    return [ctypes.string_at(lib.TF_StringGetDataPointer(c), lib.TF_StringGetSize(c)) for c in cells]

@@ -1,0 +1,49 @@
+"""Loads one version, again where it fails, until it is there or nobody wants it any more."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from headrace.server.config import CPUS
+from headrace.server.engines import Engine, LoadedModel
+from headrace.server.versions import Version
+from headrace.wire.errors import Cancelled, HeadraceError, Internal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """``changed`` is the repository's condition: it is told when a version is no longer aspired to."""
+
+    engine: Engine
+    changed: threading.Condition
+    retries: int = 5
+    interval_s: float = 60.0
+    # Side by side, but no more than there are cores for: a waiting retry holds no place.
+    places: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(max(2, CPUS)))
+
+    def load(self, version: Version) -> LoadedModel:
+        for attempt in range(1, self.retries + 2):
+            if not version.aspired:
+                raise Cancelled("Loading of servable cancelled")
+            try:
+                with self.places:
+                    return self.engine.load(version.path)
+            except HeadraceError as error:
+                failure = error
+            except Exception as error:
+                log.exception("engine failed", extra=_fields(version))
+                failure = Internal(f"{type(error).__name__}: {error}")
+            if attempt <= self.retries:
+                again = {"attempt": attempt, "again_in_seconds": max(0.0, self.interval_s), "reason": failure.message}
+                log.warning("load failed", extra=_fields(version) | again)
+                with self.changed:
+                    self.changed.wait_for(lambda: not version.aspired, max(0.0, self.interval_s))
+        raise failure
+
+
+def _fields(version: Version) -> dict[str, object]:
+    return {"model": version.model, "version": version.number}

@@ -1,0 +1,234 @@
+"""The REST door: a bare ASGI app that reads requests and words answers as TensorFlow Serving does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any
+
+from headrace.server import routes
+from headrace.server.core import Core, SignatureNotFound
+from headrace.server.repository import ModelSpec
+from headrace.server.routes import Kind
+from headrace.server.runner import Runner
+from headrace.wire import answers, faults, rest
+from headrace.wire.errors import BodyTooLarge, HeadraceError, InvalidArgument, Unimplemented
+from headrace.wire.signatures import Signature
+
+log = logging.getLogger(__name__)
+
+TARGET = "headrace.target"  # where our HTTP protocol leaves the request target as it was sent
+
+_MAX_INFLATED_BYTES = 100 << 20
+_DISCARD_S = 10.0
+_VERSIONS = ("1.1", "1.0")
+_JSON = "application/json"
+_CONTINUE = b"100-continue"
+_CORS = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+)
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes = b""
+    content_type: str = _JSON
+    closes: bool = False
+
+
+class _CallerGone(Exception):
+    """The connection ended before the request did: nobody is there to answer."""
+
+
+class RestDoor:
+    def __init__(
+        self, core: Core, runner: Runner, *, timeout_s: float, max_body_bytes: int, cors: bool = False
+    ) -> None:
+        self._core = core
+        self._runner = runner
+        self._timeout_s = timeout_s
+        self._max_body_bytes = max_body_bytes
+        self._cors = cors
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        target: bytes = scope.get(TARGET) or _target(scope)
+        try:
+            response = await self._answer(scope, target, receive)
+        except _CallerGone:
+            return
+        headers = [
+            (b"content-type", response.content_type.encode()),
+            (b"content-length", str(len(response.body)).encode()),
+        ]
+        if response.closes:
+            headers.append((b"connection", b"close"))
+        if self._cors and response.content_type != "text/html":
+            headers.extend(_CORS)
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _answer(self, scope: Mapping[str, Any], target: bytes, receive: Receive) -> Response:
+        if scope["http_version"] not in _VERSIONS:
+            return page(HTTPStatus.BAD_REQUEST)
+        route = routes.find(scope["method"], target)
+        try:
+            match route.kind:
+                case Kind.PREDICT:
+                    return await self._predict(scope, route.spec, receive)
+                case Kind.STATUS:
+                    return self._status(route.spec)
+                case Kind.METADATA:
+                    return self._metadata(route.spec)
+                case Kind.LIST:
+                    return self._list()
+                case Kind.OPTIONS:
+                    return _options(scope)
+                case Kind.NOT_FOUND:
+                    return page(HTTPStatus.NOT_FOUND)
+                case Kind.BAD_TARGET:
+                    return page(HTTPStatus.BAD_REQUEST)
+                case Kind.NAMELESS:
+                    raise InvalidArgument("Missing model name in request.")
+                case Kind.VERSION_TOO_LONG:
+                    raise InvalidArgument("Failed to convert version: the number does not fit 64 bits")
+                case Kind.CLASSIFY | Kind.REGRESS:
+                    raise Unimplemented(f"The {route.kind.value} API is not served here; use predict")
+                case Kind.MALFORMED:
+                    raise InvalidArgument(f"Malformed request: {scope['method']} {target.decode('latin-1')}")
+        except _CallerGone:
+            raise
+        except BodyTooLarge as error:
+            return replace(_refusal(error), closes=True)
+        except HeadraceError as error:
+            return _refusal(error)
+        except Exception:
+            log.exception("call failed", extra={"method": scope["method"], "target": target.decode("latin-1")})
+            return Response(500, answers.error_body("internal error; the server's log has more"))
+
+    async def _predict(self, scope: Mapping[str, Any], spec: ModelSpec, receive: Receive) -> Response:
+        deadline = time.monotonic() + self._timeout_s
+        headers = dict(scope["headers"])
+        if headers.get(b"expect", _CONTINUE).lower() != _CONTINUE:
+            return page(HTTPStatus.EXPECTATION_FAILED)
+        body = await _body(receive, headers, self._max_body_bytes)
+        is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
+        work = lambda: _predict(self._core, spec, _inflate(body) if is_gzip else body, deadline)  # noqa: E731
+        return Response(200, await self._runner.call(work, deadline=deadline))
+
+    def _status(self, spec: ModelSpec) -> Response:
+        return Response(200, answers.status(self._core.status(spec.name, spec.version)))
+
+    def _metadata(self, spec: ModelSpec) -> Response:
+        found = self._core.metadata(spec)
+        return Response(200, answers.metadata(spec.name, found.version, found.signature_defs))
+
+    def _list(self) -> Response:
+        models = [
+            {
+                "name": model.name,
+                "default_version": model.default_version,
+                "versions": [
+                    {"version": v.version, "state": v.state.name, "reason": v.error_message} for v in model.versions
+                ],
+                "labels": dict(model.labels),
+            }
+            for model in self._core.models()
+        ]
+        return Response(200, json.dumps({"models": models}, indent=4).encode())
+
+
+def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
+    parsed = rest.parse_predict(body)
+    row_format = False
+
+    def inputs(signature: Signature) -> Mapping[str, Any]:
+        nonlocal row_format
+        tensors = parsed.tensors(signature)
+        row_format = tensors.row_format
+        return tensors.arrays
+
+    try:
+        prediction = core.predict(replace(spec, signature_name=parsed.signature_name), inputs, deadline=deadline)
+    except SignatureNotFound as error:
+        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
+    return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
+
+
+def _refusal(error: HeadraceError) -> Response:
+    text = faults.serving_text(error.fault) if error.fault else error.message
+    return Response(error.http_status, answers.error_body(text))
+
+
+def page(status: HTTPStatus) -> Response:
+    """What libevent says where TF Serving does not get to speak."""
+    text = (
+        f"<HTML><HEAD>\n<TITLE>{status.value} {status.phrase}</TITLE>\n</HEAD><BODY>\n"
+        f"<H1>{status.phrase}</H1>\n</BODY></HTML>\n"
+    )
+    return Response(status.value, text.encode(), "text/html", closes=True)
+
+
+def _options(scope: Mapping[str, Any]) -> Response:
+    origin = dict(scope["headers"]).get(b"origin", b"")
+    status = 200 if b"http://" in origin or b"https://" in origin else 400
+    return Response(status, content_type="text/html; charset=ISO-8859-1")
+
+
+async def _body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    declared = headers.get(b"content-length", b"")
+    refused = declared.isdigit() and int(declared[:20]) > limit
+    if refused and b"expect" in headers:
+        raise _too_large(limit)  # the body has not been sent yet, and need not be
+    parts: list[bytes] = []
+    size, give_up = 0, 0.0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _CallerGone
+        part = message.get("body", b"")
+        size += len(part)
+        more = message.get("more_body", False)
+        if refused or size > limit:
+            # Read on for a while and forget: closing on a client that still sends would cost it the answer.
+            refused = True
+            parts.clear()
+            give_up = give_up or time.monotonic() + _DISCARD_S
+            if time.monotonic() > give_up:
+                break
+        else:
+            parts.append(part)
+    if refused:
+        raise _too_large(limit)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes")
+
+
+def _inflate(body: bytes) -> bytes:
+    """As TF Serving has it, a body that does not inflate whole, or to too much, counts as none."""
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        data = inflater.decompress(body, _MAX_INFLATED_BYTES)
+    except zlib.error:
+        return b""
+    return data if inflater.eof and not inflater.unused_data else b""
+
+
+def _target(scope: Mapping[str, Any]) -> bytes:
+    path: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query else path

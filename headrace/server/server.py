@@ -1,0 +1,202 @@
+"""The server as a thing to start and stop: builds the parts from a config, opens the ports, closes all in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from headrace.server.config import AUTO, ServerConfig
+from headrace.server.core import Core
+from headrace.server.engines.options import SessionOptions
+from headrace.server.engines.tensorflow import TensorFlowEngine
+from headrace.server.grpc import GrpcDoor, GrpcServer
+from headrace.server.http import HttpServer
+from headrace.server.repository import Repository
+from headrace.server.rest import RestDoor
+from headrace.server.runner import Runner
+from headrace.server.watch import Watch
+from headrace.wire import store
+from headrace.wire.config import ModelConfig, ServingConfig
+from headrace.wire.errors import InvalidArgument, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """``with Server(config) as server:`` serves; models load in the background, ``wait_until_ready`` waits for them."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        _check(config)
+        self.config = config
+        self.rest_port = 0
+        self.grpc_port = 0
+        self._closing = ExitStack()
+        self._stopped = threading.Event()
+        self._repository: Repository | None = None
+        self.is_quiet = True  # False once a call outlived stop(): its thread is still running
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Opens the ports; raises, with nothing left open, when a config is broken or a port is taken."""
+        with ExitStack() as opened:
+            self._open(opened)
+            self._closing = opened.pop_all()
+
+    def wait_until_ready(self, timeout_s: float | None = None) -> bool:
+        """Whether, within the time, every configured model is AVAILABLE or has failed."""
+        return self._repository is not None and self._repository.wait_until_settled(timeout_s)
+
+    def wait(self) -> None:
+        """Until stop() is called from elsewhere."""
+        self._stopped.wait()
+
+    def stop(self) -> None:
+        """Takes no more calls, lets those under way end, unloads."""
+        self._stopped.set()
+        self._closing.close()
+
+    def _open(self, opened: ExitStack) -> None:
+        config = self.config
+        repository = self._repository = _repository(config)
+        opened.callback(self._close_repository)
+        runner = Runner(threads=config.rest_api_num_threads)
+        opened.callback(runner.close)
+        doors = self._doors(Core(repository, runner), runner)
+        opened.callback(_close_doors, doors)
+        watch = _watch(config, repository)
+        opened.callback(watch.stop)
+        watch.start()
+        for door in doors:
+            door.start()
+        self._announce()
+
+    def _doors(self, core: Core, runner: Runner) -> list[GrpcServer | HttpServer]:
+        """Both bound to their ports, so that one that is taken is known before anything starts."""
+        config = self.config
+        doors: list[GrpcServer | HttpServer] = []
+        try:
+            if config.port:
+                doors.append(_grpc(config, core))
+                self.grpc_port = doors[-1].port
+            if config.rest_api_port == config.port != AUTO:
+                log.error("rest_api_port is the gRPC port: no REST", extra={"port": config.port})
+            elif config.rest_api_port:
+                doors.append(_rest(config, core, runner))
+                self.rest_port = doors[-1].port
+        except BaseException:
+            _close_doors(doors)
+            raise
+        return doors
+
+    def _close_repository(self) -> None:
+        if self._repository:
+            self.is_quiet = self._repository.close(self.config.drain_seconds)
+
+    def _announce(self) -> None:
+        where = _bracketed(self.config.bind_address)
+        if self.grpc_port:
+            log.info(f"Running gRPC ModelServer at {where}:{self.grpc_port} ...")
+        if self.rest_port:
+            log.info(f"Exporting HTTP/REST API at:{where}:{self.rest_port} ...")
+        if self.config.port_file:
+            ports = {"grpc": self.grpc_port, "rest": self.rest_port}
+            store.replace_file(Path(self.config.port_file), json.dumps(ports))
+
+
+def _grpc(config: ServerConfig, core: Core) -> GrpcServer:
+    return GrpcServer(
+        GrpcDoor(core, as_content=config.enable_serialization_as_tensor_content),
+        f"{_bracketed(config.bind_address)}:{max(config.port, 0)}",
+        threads=config.grpc_max_threads,
+        max_message_bytes=config.grpc_max_message_bytes,
+        drain_s=config.drain_seconds,
+    )
+
+
+def _rest(config: ServerConfig, core: Core, runner: Runner) -> HttpServer:
+    app = RestDoor(
+        core,
+        runner,
+        timeout_s=config.rest_api_timeout_in_ms / 1000,
+        max_body_bytes=config.rest_api_max_body_bytes,
+        cors=config.rest_api_enable_cors_support,
+    )
+    return HttpServer(app, _listen(config.bind_address, max(config.rest_api_port, 0)), drain_s=config.drain_seconds)
+
+
+def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:
+    for door in doors:
+        door.begin_stop()
+    for door in doors:
+        door.wait_stopped()
+
+
+def _check(config: ServerConfig) -> None:
+    """What TF Serving says no to at its start, in its words."""
+    if not config.model_config_file and not config.model_base_path:
+        raise InvalidArgument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    if not config.model_config_file and not Path(config.model_base_path).is_absolute():
+        raise InvalidArgument(
+            f"Expected model {config.model_name} to have an absolute path or URI; "
+            f"got base_path()={config.model_base_path}"
+        )
+    threads = (config.tensorflow_session_parallelism, config.tensorflow_intra_op_parallelism)
+    if all(n > 0 for n in (*threads, config.tensorflow_inter_op_parallelism)):
+        raise InvalidArgument("Give tensorflow_session_parallelism, or the two it stands for, not all three")
+    if not config.port and not config.rest_api_port:
+        raise InvalidArgument("Both port and rest_api_port are 0: there would be no way in")
+
+
+def _repository(config: ServerConfig) -> Repository:
+    both = config.tensorflow_session_parallelism
+    options = SessionOptions(
+        intra_op_threads=config.tensorflow_intra_op_parallelism or both or SessionOptions().intra_op_threads,
+        inter_op_threads=config.tensorflow_inter_op_parallelism or both,
+    )
+    return Repository(
+        TensorFlowEngine(tuple(config.saved_model_tags.split(",")), options),
+        models_root=config.models_root or None,
+        load_retries=config.max_num_load_retries,
+        retry_interval_s=config.load_retry_interval_micros / 1e6,
+        allow_labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
+    )
+
+
+def _watch(config: ServerConfig, repository: Repository) -> Watch:
+    wanted: Path | ServingConfig
+    if config.model_config_file:
+        wanted = Path(config.model_config_file)
+    else:
+        wanted = ServingConfig((ModelConfig(config.model_name, config.model_base_path),))
+    return Watch(
+        repository,
+        wanted,
+        config_period_s=config.model_config_file_poll_wait_seconds,
+        folders_period_s=config.file_system_poll_wait_seconds,
+    )
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(f"REST cannot listen on {address}:{port}: {error.strerror}") from error
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

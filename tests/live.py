@@ -1,0 +1,150 @@
+"""A ``headrace serve`` in a process of its own, on free ports, and the few ways tests speak to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+ROOT = Path(__file__).parents[1]
+START_S = 60.0  # a loaded machine; idle it takes one
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    closed: bool
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class LiveServer:
+    """Stopped with the block, and killed if it does not stop."""
+
+    Launcher = Callable[..., "LiveServer"]
+
+    def __init__(self, folder: Path, flags: Mapping[str, object]) -> None:
+        self.log = folder / "serve.log"
+        self.port_file = folder / "ports.json"
+        given = {"port": "auto", "rest_api_port": "auto", "port_file": self.port_file, "drain_seconds": 2, **flags}
+        command = [sys.executable, "-m", "headrace", "serve", *(f"--{k}={_text(v)}" for k, v in given.items())]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            )
+        self.rest_port = self.grpc_port = 0
+        self._channel: grpc.Channel | None = None
+
+    @classmethod
+    @contextmanager
+    def launcher(cls, folder: Path) -> Iterator[Launcher]:
+        with ExitStack() as running:
+
+            def launch(**flags: object) -> LiveServer:
+                own = folder / f"server-{time.monotonic_ns()}"
+                own.mkdir()
+                server = cls(own, flags)
+                running.callback(server.close)
+                server.wait_until_open()
+                return server
+
+            yield launch
+
+    def wait_until_open(self) -> None:
+        until(self._is_open, START_S, self.said)
+        ports = json.loads(self.port_file.read_text())
+        self.rest_port, self.grpc_port = ports["rest"], ports["grpc"]
+
+    def wait_until_available(self, *models: str, timeout_s: float = START_S) -> None:
+        until(lambda: all(set(self.states(m).values()) == {"AVAILABLE"} for m in models), timeout_s, self.said)
+
+    def states(self, model: str) -> dict[int, str]:
+        """The state of every version ever seen."""
+        answer = self.get(f"/v1/models/{model}")
+        rows = answer.json["model_version_status"] if answer.status == 200 else ()
+        return {int(row["version"]): row["state"] for row in rows}
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def predict(self, model: str, body: object) -> Answer:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.request("POST", f"/v1/models/{model}:predict", body=data)
+
+    def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        return self.send("\r\n".join([*lines, "", ""]).encode() + body, method=method)
+
+    def send(self, raw: bytes, *, method: str = "GET") -> Answer:
+        """One exchange over a connection of its own, byte for byte as given."""
+        with socket.create_connection(("127.0.0.1", self.rest_port), timeout=30) as connection:
+            connection.sendall(raw)
+            response = http.client.HTTPResponse(connection, method=method)
+            response.begin()
+            body = response.read()
+            return Answer(response.status, dict(response.getheaders()), body, response.will_close)
+
+    @property
+    def channel(self) -> grpc.Channel:
+        if self._channel is None:
+            self._channel = grpc.insecure_channel(
+                f"127.0.0.1:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
+            )
+        return self._channel
+
+    def rss_kib(self) -> int:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise AssertionError("no VmRSS")
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def terminate(self, timeout_s: float = 30.0) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if self.process.poll() is None:
+            try:
+                self.terminate(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _is_open(self) -> bool:
+        assert self.process.poll() is None, f"the server ended:\n{self.said()}"
+        return self.port_file.exists()
+
+
+def until(condition: Callable[[], bool], timeout_s: float, describe: Callable[[], str] = str) -> None:
+    """Waits for a condition; fails, with what ``describe`` says, when it does not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s\n{describe()}"
+        time.sleep(0.02)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

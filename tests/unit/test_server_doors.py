@@ -1,0 +1,214 @@
+"""What both doors do beyond the recorded exchanges: limits, deadlines, words for what a caller got wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from headrace.wire import messages, tensors
+from tests.live import LiveServer
+
+MAX_BODY = 200_000
+
+
+@pytest.fixture(scope="module")
+def live(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    names = ("half_plus_two", "two_in_two_out", "slow", "mnist_cnn", "ident_string")
+    folder = tmp_path_factory.mktemp("doors")
+    config = folder / "models.config"
+    entries = "".join(f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}' for n in names)
+    config.write_text(f"model_config_list {{ {entries} }}")
+    flags = {"rest_api_timeout_in_ms": 2000, "rest_api_max_body_bytes": MAX_BODY, "grpc_max_message_bytes": MAX_BODY}
+    with LiveServer.launcher(folder) as launch:
+        server = launch(model_config_file=config, models_root=contract_models, **flags)
+        server.wait_until_available(*names)
+        yield server
+
+
+def predict(live: LiveServer, model: str, *, timeout_s: float = 30, **fields: Any) -> Any:
+    method = messages.PREDICT
+    inputs = fields.pop("inputs", {})
+    request = method.request(model_spec={"name": model}, **fields)
+    for alias, value in inputs.items():
+        proto = tensors.to_proto(value) if isinstance(value, np.ndarray) else value
+        request.inputs[alias].CopyFrom(proto)
+    stub = live.channel.unary_unary(
+        method.path,
+        request_serializer=method.request.SerializeToString,
+        response_deserializer=method.response.FromString,
+    )
+    return stub(request, timeout=timeout_s)
+
+
+def refused(call: Callable[[], Any]) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as refusal:
+        call()
+    return refusal.value.code().name, refusal.value.details()
+
+
+def floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_a_body_over_the_limit_is_answered_413_and_the_next_one_is_served(live: LiveServer) -> None:
+    answer = live.predict("half_plus_two", b'{"instances": [' + b"1.0," * MAX_BODY + b"1.0]}")
+
+    assert (answer.status, answer.closed) == (413, True)
+    assert answer.json == {"error": f"The request body is larger than {MAX_BODY} bytes"}
+    assert live.predict("half_plus_two", {"instances": [1.0]}).status == 200
+
+
+def test_a_chunked_body_over_the_limit_is_answered_413(live: LiveServer) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    head = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    assert live.send(head + chunk * 5 + b"0\r\n\r\n").status == 413
+
+
+def test_a_body_announced_over_the_limit_need_not_be_sent(live: LiveServer) -> None:
+    head = "POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: h\r\n"
+
+    answer = live.send(f"{head}Expect: 100-continue\r\nContent-Length: {MAX_BODY + 1}\r\n\r\n".encode())
+
+    assert answer.status == 413
+
+
+def test_a_gzip_bomb_counts_as_no_body(live: LiveServer) -> None:
+    body = gzip.compress(b'{"instances": [' + b" " * (101 << 20) + b"1.0]}")
+
+    answer = live.request("POST", "/v1/models/half_plus_two:predict", headers={"Content-Encoding": "gzip"}, body=body)
+
+    assert (answer.status, answer.json) == (400, {"error": "JSON Parse error: The document is empty"})
+
+
+def test_head_has_no_body(live: LiveServer) -> None:
+    answer = live.request("HEAD", "/v1/models/half_plus_two")
+
+    assert (answer.status, answer.body, answer.closed) == (400, b"", False)
+
+
+def test_two_requests_on_one_connection_are_answered_in_order(live: LiveServer) -> None:
+    body = b'{"instances": [1.0]}'
+    post = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n" % len(body)
+
+    answer = live.send(post + b"\r\n" + body + post + b"Connection: close\r\n\r\n" + body)
+
+    assert (answer.status, answer.body) == (200, b'{\n    "predictions": [2.5\n    ]\n}')
+
+
+def test_the_models_are_listed(live: LiveServer) -> None:
+    models = {model["name"]: model for model in live.get("/v1/models").json["models"]}
+
+    assert models["half_plus_two"] == {
+        "name": "half_plus_two",
+        "default_version": 123,
+        "versions": [{"version": 123, "state": "AVAILABLE", "reason": ""}],
+        "labels": {},
+    }
+    assert set(models) == {"half_plus_two", "two_in_two_out", "slow", "mnist_cnn", "ident_string"}
+
+
+def test_a_rest_call_past_its_deadline_is_answered_504_in_time(live: LiveServer) -> None:
+    started = time.monotonic()
+
+    answer = live.predict("slow", {"instances": [50_000_000.0]})
+
+    assert (answer.status, answer.json) == (504, {"error": "Timed out waiting for notification"})
+    assert time.monotonic() - started < 5
+
+
+def test_a_grpc_call_past_its_deadline_leaves_the_server_free(live: LiveServer) -> None:
+    for _ in range(20):  # more than there are threads: were they not freed, nothing would answer any more
+        code, _ = refused(lambda: predict(live, "slow", inputs={"x": floats(50_000_000)}, timeout_s=0.05))
+        assert code == "DEADLINE_EXCEEDED"
+
+    assert predict(live, "slow", inputs={"x": floats(5)}).outputs["y"].float_val == [10]
+
+
+def test_a_wrong_rank_to_a_convolution_is_told_where(live: LiveServer) -> None:
+    answer = live.predict("mnist_cnn", {"instances": [[1.0]]})
+
+    assert answer.status == 400
+    assert "x: shape (1, 1), expected (?, 28, 28, 1)" in answer.json["error"]
+    code, details = refused(lambda: predict(live, "mnist_cnn", inputs={"x": np.zeros((1, 3), np.float32)}))
+    assert code == "INVALID_ARGUMENT"
+    assert "x: shape (1, 3), expected (?, 28, 28, 1)" in details
+
+
+def said(dims: Sequence[int], *, dtype: int = 1, **content: Any) -> Any:
+    """A tensor that says this of itself, true or not."""
+    return messages.TensorProto(dtype=dtype, tensor_shape={"dim": [{"size": n} for n in dims]}, **content)
+
+
+COUNT = "input size does not match signature"
+PARSING = "tensor parsing error: x"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ({}, f"{COUNT}: 0!=1 len({{}}) != len({{x}}). Sent extra: {{}}. Missing but required: {{x}}."),
+        (
+            {"x": floats(1), "z": floats(1)},
+            f"{COUNT}: 2!=1 len({{x,z}}) != len({{x}}). Sent extra: {{z}}. Missing but required: {{}}.",
+        ),
+        (
+            {"z": floats(1)},
+            "Signature input alias: x(feed name: x:0) not found in request and no default value provided. "
+            "Inputs expected to be in the request {x}, or default input alias set: {}",
+        ),
+        ({"x": np.array([1], np.int32)}, "Expects arg[0] to be float but int32 is provided"),
+        ({"x": said([1 << 40], float_val=[1])}, PARSING),
+        ({"x": said([-3])}, PARSING),
+        ({"x": said([2] * 255)}, PARSING),
+        ({"x": said([3], tensor_content=b"1234")}, PARSING),
+        ({"x": said([], dtype=20)}, PARSING),
+    ],
+    ids=["none", "extra", "wrong name", "dtype", "lies", "negative", "rank", "content", "resource"],
+)
+def test_what_a_grpc_caller_got_wrong(live: LiveServer, inputs: dict[str, Any], text: str) -> None:
+    assert refused(lambda: predict(live, "half_plus_two", inputs=inputs)) == ("INVALID_ARGUMENT", text)
+
+
+def test_output_filter_chooses(live: LiveServer) -> None:
+    inputs = {"int_t": np.array([1], np.int32), "str_t": np.array([b"a"], object)}
+
+    assert list(predict(live, "two_in_two_out", inputs=inputs, output_filter=["int_o"]).outputs) == ["int_o"]
+    assert refused(lambda: predict(live, "two_in_two_out", inputs=inputs, output_filter=["zz"])) == (
+        "INVALID_ARGUMENT",
+        "output tensor alias not found in signature: zz Outputs expected to be in the set {int_o,str_o}.",
+    )
+    assert refused(lambda: predict(live, "two_in_two_out", inputs=inputs, output_filter=["int_o"] * 2)) == (
+        "INVALID_ARGUMENT",
+        "duplicate output tensor alias: int_o",
+    )
+
+
+def test_long_details_are_cut(live: LiveServer) -> None:
+    code, details = refused(lambda: predict(live, "é" * 2000))
+
+    assert code == "NOT_FOUND"
+    assert details.startswith("Servable not found for request: Latest(éé")
+    assert details.endswith("é...TRUNCATED")
+    assert 1024 <= len(details.encode()) <= 1024 + len("...TRUNCATED")
+
+
+def test_a_message_over_the_limit_is_refused(live: LiveServer) -> None:
+    code, _ = refused(lambda: predict(live, "half_plus_two", inputs={"x": np.zeros(MAX_BODY, np.float32)}))
+
+    assert code == "RESOURCE_EXHAUSTED"
+
+
+def test_apis_not_served_say_so(live: LiveServer) -> None:
+    answer = live.request("POST", "/v1/models/half_plus_two:classify", body=b"{}")
+
+    assert answer.status == 501
+    assert json.loads(answer.body)["error"].startswith("The classify API is not served here")
