@@ -1,0 +1,267 @@
+"""The command line: headrace serve | predict | status | models | check-config | render | doctor.
+
+Every verb imports what it needs when it runs, so that ``headrace --help`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.wire.config import Policy
+    from headrace.wire.errors import HeadraceError
+
+_Verb = Callable[[argparse.Namespace], int]
+
+GATEWAY = "http://127.0.0.1:8000"
+_EXAMPLES = """examples:
+  headrace serve --model_config_file=models/multimodel.config --models_root=models --rest_api_port=8501
+  headrace predict half_plus_two --data '[1.0, 2.0, 5.0]'
+  headrace models
+  headrace check-config multimodel.config
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["serve"]:  # its flags are TensorFlow Serving's, which argparse must not touch
+        return _serve(arguments[1:])
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.verb is None:
+        parser.print_help()
+        return 2
+    return _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from headrace.wire.errors import HeadraceError
+
+    verb: _Verb = parsed.run
+    try:
+        return verb(parsed)
+    except HeadraceError as error:
+        print(f"headrace: {error.message}{_advice(error, parsed)}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `headrace models | head`: whoever read has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _advice(error: HeadraceError, parsed: argparse.Namespace) -> str:
+    """What to do next, where the error itself does not say."""
+    from headrace.wire import errors
+
+    if not hasattr(parsed, "url"):
+        return ""
+    if isinstance(error, errors.Unavailable):
+        return (
+            "\n  Not started yet? `make up` starts the stack, `headrace serve` a server; --url names another address."
+        )
+    if isinstance(error, errors.DeadlineExceeded):
+        return "\n  Give it more time with --timeout SECONDS, or look whether the server is well: `make logs`."
+    if isinstance(error, errors.NotFound | errors.InvalidArgument):
+        return "\n  `headrace models` lists what the gateway serves and what each model takes."
+    return ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace",
+        description="Serve TensorFlow models and talk to those who do.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", title="verbs", metavar="VERB")
+    _add(verbs, "serve", "run a server with TensorFlow Serving's flags (`headrace serve --help` lists them)", None)
+    _add_predict(verbs)
+    status = _add(verbs, "status", "the versions of a model and their states; 1 when none is AVAILABLE", _status)
+    status.epilog = """examples:
+  headrace status mnist_cnn
+  headrace status mnist_cnn --url grpc://127.0.0.1:8500"""
+    status.add_argument("model", metavar="MODEL")
+    _add_address(status)
+    models = _add(verbs, "models", "the models a gateway serves, and what each takes and gives", _models)
+    models.epilog = "example:\n  headrace models --url http://127.0.0.1:8000"
+    _add_address(models)
+    check = _add(verbs, "check-config", "check a model config; a fault is told as file:line:column", _check_config)
+    check.epilog = "example:\n  headrace check-config multimodel.config && make reload"
+    check.add_argument("file", metavar="FILE", type=Path)
+    render = _add(verbs, "render", "write the live config into the store from the one you edit", _render)
+    render.epilog = "example:\n  headrace render --config multimodel.config --store models"
+    _add_store(render)
+    doctor = _add(verbs, "doctor", "look over this machine, the store and the config; 1 when one needs you", _doctor)
+    doctor.epilog = "example:\n  HEADRACE_HTTP_PORT=9000 headrace doctor"
+    _add_store(doctor)
+    return parser
+
+
+def _add(verbs: Any, name: str, help: str, run: _Verb | None) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_predict(verbs: Any) -> None:
+    parser = _add(verbs, "predict", "send one request and print the answer as JSON", _predict)
+    parser.epilog = """examples:
+  headrace predict half_plus_two --data '[1.0, 2.0, 5.0]'
+  headrace predict linear_model --signature columns --data '{"horsepower": [130.0], "weight": [3504.0]}'
+  headrace predict mnist_cnn --file images.npy --url grpc://127.0.0.1:8001
+  cat rows.json | headrace predict linear_model -
+
+data: nested lists for a signature with one input, else an object by input name; {"b64": "..."} stands for bytes"""
+    parser.add_argument("model", metavar="MODEL")
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--data", metavar="JSON", help="the inputs as JSON")
+    data.add_argument("--file", metavar="FILE", type=Path, help="the inputs from a .json, .npy or .npz file")
+    data.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="the inputs as JSON from standard input")
+    parser.add_argument("--signature", metavar="NAME", help="default: serving_default")
+    parser.add_argument("--version", metavar="N", type=int, help="default: the latest")
+    parser.add_argument("--label", metavar="LABEL", help="a version by its label")
+    _add_address(parser)
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url", default=GATEWAY, help=f"http://, https://, grpc:// or grpcs:// address of a server; default: {GATEWAY}"
+    )
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default: 30")
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path(os.environ.get("HEADRACE_CONFIG") or "multimodel.config"),
+        help="the config you edit; default: HEADRACE_CONFIG, else multimodel.config",
+    )
+    parser.add_argument(
+        "--store",
+        metavar="FOLDER",
+        type=Path,
+        default=Path(os.environ.get("HEADRACE_STORE") or "models"),
+        help="the folder of models; default: HEADRACE_STORE, else models",
+    )
+
+
+def _serve(argv: list[str]) -> int:
+    try:
+        from headrace import server
+
+        return server.main(argv)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("headrace"):
+            raise
+        print(f"headrace: {error}; `pip install 'headrace[server]'` brings what serving needs", file=sys.stderr)
+        return 1
+
+
+def _predict(parsed: argparse.Namespace) -> int:
+    from headrace import client
+    from headrace.client import plain
+
+    if parsed.file is not None:
+        inputs = plain.read_file(parsed.file)
+    elif parsed.stdin:
+        inputs = plain.read_json(sys.stdin.read(), source="standard input")
+    else:
+        inputs = plain.read_json(parsed.data, source="--data")
+    with client.Client(parsed.url, timeout_s=parsed.timeout) as server:
+        outputs = server.predict(
+            parsed.model, inputs, version=parsed.version, label=parsed.label, signature=parsed.signature
+        )
+    print(plain.to_json(outputs))
+    return 0
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    from headrace import client
+
+    with client.Client(parsed.url, timeout_s=parsed.timeout) as server:
+        versions = server.status(parsed.model)
+    for v in versions:
+        trouble = "" if v.error_code == "OK" else f"  {v.error_code}: {v.error_message}"
+        print(f"{parsed.model}  version {v.version}  {v.state}{trouble}")
+    return 0 if any(v.state == "AVAILABLE" for v in versions) else 1
+
+
+def _models(parsed: argparse.Namespace) -> int:
+    from headrace import client
+
+    with client.Client(parsed.url, timeout_s=parsed.timeout) as server:
+        models = server.models()
+    for model in models:
+        reason = f": {model['reason']}" if model.get("reason") else ""
+        versions = ", ".join(str(v["version"]) for v in model.get("versions", []) if v["state"] == "AVAILABLE")
+        print(f"{model['name']}  {model.get('state', '')}{reason}" + (f"  version {versions}" if versions else ""))
+        for name, signature in model.get("signatures", {}).items():
+            if name.startswith("__"):  # TensorFlow's own, for the loading of a model
+                continue
+            print(f"  {name}: {_tensors(signature['inputs'])} -> {_tensors(signature['outputs'])}")
+    if not models:
+        print("No model is configured: add one to multimodel.config and run `make reload`.")
+    return 0
+
+
+def _check_config(parsed: argparse.Namespace) -> int:
+    from headrace.wire import config
+
+    found = config.load(parsed.file).models
+    print(f"OK: {parsed.file} lists {len(found)} model{'s' * (len(found) != 1)}")
+    for model in found:
+        print(f"  {model.name}  {model.base_path}  {_policy(model.policy)}")
+    return 0
+
+
+def _policy(policy: Policy) -> str:
+    from headrace.wire import config
+
+    match policy:
+        case config.Latest(1):
+            return "latest version"
+        case config.Latest(count):
+            return f"latest {count} versions"
+        case config.Specific(versions):
+            return f"version{'s' * (len(versions) != 1)} {', '.join(map(str, versions))}"
+        case config.All():
+            return "all versions"
+
+
+def _render(parsed: argparse.Namespace) -> int:
+    from headrace.wire import store
+
+    rendered = store.render_live(parsed.config, parsed.store)
+    written = "written" if rendered.changed else "unchanged"
+    print(f"{parsed.store / store.CONFIG_NAME} {written}; served: {', '.join(rendered.served) or 'no model yet'}")
+    if rendered.waiting:
+        names = " ".join(rendered.waiting)
+        print(f"waiting for their first version: {', '.join(rendered.waiting)}; `python -m trainer train {names}`")
+    return 0
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from headrace import doctor
+
+    findings = doctor.examine(parsed.config, parsed.store, os.environ)
+    for finding in findings:
+        print(finding)
+    return 1 if any(finding.is_problem for finding in findings) else 0
+
+
+def _tensors(specs: dict[str, Any]) -> str:
+    shown = []
+    for name, spec in specs.items():
+        dimensions = "any shape" if spec["shape"] is None else ["?" if d < 0 else d for d in spec["shape"]]
+        shown.append(f"{name} {spec['dtype']} {dimensions}".replace("'", ""))
+    return ", ".join(shown) or "nothing"

@@ -1,0 +1,83 @@
+"""Where a server is: the url a caller gave, checked once, with a clear word on what is wrong with it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from headrace.wire.errors import InvalidArgument
+
+_SCHEMES = ("http", "https", "grpc", "grpcs")
+_HTTP_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """``path`` is the prefix a REST server is mounted under, without a slash at its end; gRPC has none."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def is_grpc(self) -> bool:
+        return self.scheme in ("grpc", "grpcs")
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.scheme in ("https", "grpcs")
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def host_and_port(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host_and_port}{self.path}"
+
+
+def parse(url: str) -> Address:
+    if "://" not in url:
+        raise InvalidArgument(f"url {url!r} has no scheme; say http://{url} or grpc://{url}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as cause:
+        raise InvalidArgument(f"url {url!r} cannot be read: {cause}") from cause
+    if parts.scheme not in _SCHEMES:
+        raise InvalidArgument(f"url {url!r}: scheme {parts.scheme!r} is none of {', '.join(_SCHEMES)}")
+    if not parts.hostname:
+        raise InvalidArgument(f"url {url!r} names no host; say {parts.scheme}://127.0.0.1:8000")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidArgument("the url holds a user name or password; give the address alone")
+    if port is None:
+        port = _default_port(url, parts)
+    return Address(parts.scheme, parts.hostname, port, _prefix(url, parts))
+
+
+def _default_port(url: str, parts: SplitResult) -> int:
+    if parts.scheme in _HTTP_PORTS:
+        return _HTTP_PORTS[parts.scheme]
+    raise InvalidArgument(f"url {url!r} has no port; Headrace's gateway has gRPC on 8001, TensorFlow Serving on 8500")
+
+
+def _prefix(url: str, parts: SplitResult) -> str:
+    path = parts.path.rstrip("/")
+    bare = f"{parts.scheme}://{parts.netloc}"
+    if parts.query or parts.fragment:
+        raise InvalidArgument(f"url {url!r}: only the server's address is wanted; say {bare}")
+    if f"{path}/".find("/v1/") >= 0:
+        raise InvalidArgument(f"url {url!r} goes on to a model; give the server's address alone: {bare}")
+    if path and parts.scheme not in _HTTP_PORTS:
+        raise InvalidArgument(f"url {url!r}: a gRPC address has no path; say {bare}")
+    return path

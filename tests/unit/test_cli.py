@@ -1,0 +1,354 @@
+"""The command line: what each verb prints, its exit code, and how it goes on when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace import cli, client, doctor
+from headrace.client.testing import FakeClient, FakeModel
+from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
+
+ENTRY = 'config { name: "half" base_path: "/models/half" model_platform: "tensorflow" }'
+GOOD = f"model_config_list {{ {ENTRY} }}\n"
+TWO = f"model_config_list {{ {ENTRY} {ENTRY.replace('half', 'other')} }}\n"
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    """What every verb talks to instead of a server."""
+    models = {
+        "half": FakeModel(lambda x: x / 2 + 2, inputs={"x": "float32"}),
+        "tenth": FakeModel(lambda x: x / 10, inputs={"x": "float32"}),
+        "text": FakeModel(lambda s: {"s": s, "n": [len(t) for t in s]}, inputs={"s": object}),
+    }
+    fake = FakeClient(models)
+    monkeypatch.setattr(client, "Client", lambda url, timeout_s: fake)
+    return fake
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """half has a version; other has none."""
+    version = tmp_path / "models" / "half" / "1"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(b"x")
+    return tmp_path / "models"
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_help_is_quick_and_imports_no_library() -> None:
+    code = (
+        "import sys\n"
+        "from headrace import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'google', 'grpc', 'requests'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    started = time.process_time()
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (child.returncode, child.stderr) == (0, "")
+    assert "headrace predict half_plus_two" in child.stdout
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("verb", ["predict", "status", "models", "check-config", "render", "doctor"])
+def test_every_verb_explains_itself_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([verb, "--help"])
+    assert end.value.code == 0
+    assert f"headrace {verb}" in capsys.readouterr().out.split("example", 1)[1]
+
+
+def test_no_verb_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "check-config" in capsys.readouterr().out
+
+
+def test_python_m_headrace_is_the_command_line() -> None:
+    child = subprocess.run([sys.executable, "-m", "headrace", "nonsense"], capture_output=True, text=True, timeout=60)
+    assert child.returncode == 2
+    assert "invalid choice: 'nonsense'" in child.stderr
+
+
+def test_serve_gets_its_arguments_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    from headrace import server
+
+    seen: list[str] = []
+    monkeypatch.setattr(server, "main", lambda argv: seen.extend(argv) or 7)
+    assert cli.main(["serve", "--port=1", "--help", "--url", "-"]) == 7
+    assert seen == ["--port=1", "--help", "--url", "-"]
+
+
+def test_serve_without_its_extra_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['uvicorn'] = None\n"  # what an import of a missing package looks like
+        "from headrace import cli; sys.exit(cli.main(['serve', '--port=auto']))"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert child.returncode == 1
+    assert "pip install 'headrace[server]'" in child.stderr
+    assert "Traceback" not in child.stderr
+
+
+class TestPredict:
+    def test_prints_the_answer_as_json(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["predict", "half", "--data", "[1.0, 2.0, 5.0]"]) == 0
+        assert answer(capsys) == [2.5, 3.0, 4.5]
+
+    def test_floats_have_their_own_digits(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["predict", "tenth", "--data", "[[1], [NaN]]"]) == 0
+        assert capsys.readouterr().out == "[[0.1], [NaN]]\n"
+
+    def test_bytes_come_as_text_or_b64(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["predict", "text", "--data", '{"s": ["é", {"b64": "/w=="}]}']) == 0
+        assert answer(capsys) == {"s": ["é", {"b64": "/w=="}], "n": [2, 1]}
+
+    @pytest.mark.parametrize("name", ["x.json", "x.npy", "x.npz"])
+    def test_reads_files(self, fake: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+        path = tmp_path / name
+        {
+            "x.json": lambda: path.write_text("[4]"),
+            "x.npy": lambda: np.save(path, [4]),
+            "x.npz": lambda: np.savez(path, x=[4]),
+        }[name]()
+        assert cli.main(["predict", "half", "--file", str(path)]) == 0
+        assert answer(capsys) == [4.0]
+
+    def test_reads_standard_input(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("[4]"))
+        assert cli.main(["predict", "half", "-"]) == 0
+        assert answer(capsys) == [4.0]
+
+    @pytest.mark.parametrize(("flag", "value"), [("version", 1), ("label", "stable")])
+    def test_version_and_label_are_passed_on(self, fake: FakeClient, flag: str, value: object) -> None:
+        assert cli.main(["predict", "half", "--data", "[1]", f"--{flag}", str(value)]) == 0
+        assert getattr(fake.calls[0], flag) == value
+
+    def test_another_signature_is_asked_for(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["predict", "half", "--data", "[1]", "--signature", "columns"]) == 1
+        assert "no signature 'columns'" in capsys.readouterr().err
+
+    def test_a_pickle_in_a_file_is_not_opened(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        np.save(tmp_path / "x.npy", np.array([object()]), allow_pickle=True)
+        assert cli.main(["predict", "half", "--file", str(tmp_path / "x.npy")]) == 1
+        assert "allow_pickle=False" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--data", "[1"], "--data cannot be read: Expecting"),
+            (["--data", '[{"b64": "?"}]'], "--data cannot be read"),
+            (["--file", "/nowhere/x.npy"], "/nowhere/x.npy: No such file or directory"),
+            (["--data", '["a"]'], "x: <U1 values, expected float"),
+        ],
+    )
+    def test_bad_input_is_told_and_ends_with_1(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    ) -> None:
+        assert cli.main(["predict", "half", *arguments]) == 1
+        assert said in capsys.readouterr().err
+
+    @pytest.mark.parametrize("arguments", [[], ["--data", "[1]", "-"], ["--data", "[1]", "--file", "x"]])
+    def test_the_data_is_given_once(self, arguments: list[str]) -> None:
+        with pytest.raises(SystemExit) as end:
+            cli.main(["predict", "half", *arguments])
+        assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (Unavailable("cannot reach http://x"), "`make up` starts the stack"),
+        (NotFound("no model"), "`headrace models` lists"),
+        (InvalidArgument("x: rank 2"), "`headrace models` lists"),
+    ],
+)
+def test_a_servers_error_is_shown_with_the_next_step(
+    fake: FakeClient, capsys: pytest.CaptureFixture[str], error: Any, advice: str
+) -> None:
+    fake.fail_with = error
+    assert cli.main(["predict", "half", "--data", "[1]"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"headrace: {error.message}\n")
+    assert advice in said
+
+
+def test_a_real_address_without_a_server_is_unavailable(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"grpc://127.0.0.1:{free.getsockname()[1]}"
+        assert cli.main(["status", "half", "--url", url]) == 1
+    assert f"cannot reach {url}" in capsys.readouterr().err
+
+
+def test_status_prints_versions(fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", "half"]) == 0
+    assert capsys.readouterr().out == "half  version 1  AVAILABLE\n"
+
+
+def test_status_without_an_available_version_ends_with_1(
+    fake: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = [client.VersionStatus(2, "END", "NOT_FOUND", "no saved_model.pb")]
+    monkeypatch.setattr(fake, "status", lambda model: gone)
+    assert cli.main(["status", "half"]) == 1
+    assert capsys.readouterr().out == "half  version 2  END  NOT_FOUND: no saved_model.pb\n"
+
+
+def test_models_prints_what_each_takes(
+    fake: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes = {"x": {"dtype": "float", "shape": [-1, 2]}, "s": {"dtype": "string", "shape": None}}
+    gives = {"y": {"dtype": "float", "shape": [-1]}}
+    listed = [
+        {
+            "name": "half",
+            "state": "AVAILABLE",
+            "reason": "",
+            "versions": [{"version": 3, "state": "AVAILABLE"}, {"version": 2, "state": "END"}],
+            "signatures": {"serving_default": {"inputs": takes, "outputs": gives}},
+        },
+        {"name": "other", "state": "END", "reason": "no saved_model.pb", "versions": [], "signatures": {}},
+    ]
+    monkeypatch.setattr(fake, "models", lambda: listed)
+    assert cli.main(["models"]) == 0
+    assert capsys.readouterr().out == (
+        "half  AVAILABLE  version 3\n"
+        "  serving_default: x float [?, 2], s string any shape -> y float [?]\n"
+        "other  END: no saved_model.pb\n"
+    )
+
+
+def test_a_good_config_is_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "models.config"
+    path.write_text(GOOD)
+    assert cli.main(["check-config", str(path)]) == 0
+    assert capsys.readouterr().out == f"OK: {path} lists 1 model\n  half  /models/half  latest version\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("model_config_list {\n  confg {}\n}\n", ":2:3: "), (TWO.replace("other", "half"), ":1:")]
+)
+def test_a_bad_config_is_told_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, place: str
+) -> None:
+    path = tmp_path / "models.config"
+    path.write_text(text)
+    assert cli.main(["check-config", str(path)]) == 1
+    assert f"{path}{place}" in capsys.readouterr().err
+
+
+def test_a_missing_config_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check-config", "/nowhere/models.config"]) == 1
+    assert "/nowhere/models.config: cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_render_writes_the_live_config_and_says_who_waits(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desired = tmp_path / "multimodel.config"
+    desired.write_text(TWO)
+    arguments = ["render", "--config", str(desired), "--store", str(store)]
+    assert cli.main(arguments) == 0
+    live = store / "multimodel.config"
+    assert capsys.readouterr().out == (
+        f"{live} written; served: half\nwaiting for their first version: other; `python -m trainer train other`\n"
+    )
+    assert 'name: "half"' in live.read_text()
+    assert cli.main(arguments) == 0
+    assert f"{live} unchanged" in capsys.readouterr().out
+
+
+def test_render_leaves_the_live_config_when_the_new_one_is_broken(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desired = tmp_path / "multimodel.config"
+    desired.write_text(GOOD)
+    arguments = ["render", "--config", str(desired), "--store", str(store)]
+    cli.main(arguments)
+    before = (store / "multimodel.config").read_text()
+    desired.write_text(GOOD.replace("name:", "nme:"))
+    assert cli.main(arguments) == 1
+    assert f"{desired}:1:" in capsys.readouterr().err
+    assert (store / "multimodel.config").read_text() == before
+
+
+class TestDoctor:
+    @pytest.fixture
+    def taken(self) -> Iterator[int]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            yield listener.getsockname()[1]
+
+    def test_prints_a_line_each_and_ends_with_1_on_a_problem(
+        self, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        desired = tmp_path / "multimodel.config"
+        desired.write_text(GOOD.replace("half", "other"))
+        assert cli.main(["doctor", "--config", str(desired), "--store", str(store)]) == 1
+        out = capsys.readouterr().out
+        assert "problem model       other has no version" in out
+        assert "-> `python -m trainer train other` makes one" in out
+        assert f"ok      store       {store}: half 1" in out
+
+    def test_all_well_ends_with_0(
+        self, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("python", "3.11")])
+        assert cli.main(["doctor"]) == 0
+        assert capsys.readouterr().out == "ok      python      3.11\n"
+
+    @pytest.mark.parametrize(
+        ("version", "fits"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)]
+    )
+    def test_python_versions(self, version: tuple[int, int], fits: bool) -> None:
+        assert doctor.python(version).is_problem is not fits
+
+    def test_a_taken_port_is_named_with_its_variable(self, taken: int) -> None:
+        environ = {name: str(taken) if name == "HEADRACE_GRPC_PORT" else "0" for name in doctor.PORTS}
+        found = doctor.ports(environ)
+        assert f"{taken} (HEADRACE_GRPC_PORT)" in found.found
+        assert "make up HEADRACE_GRPC_PORT=PORT" in found.advice
+
+    @pytest.mark.parametrize("value", ["http", "99999", "-1"])
+    def test_a_port_that_is_none_is_told(self, value: str) -> None:
+        assert "number from 1 to 65535" in doctor.ports({"HEADRACE_HTTP_PORT": value}).advice
+
+    def test_tools_that_are_missing_are_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert "apt-get install make" in doctor.make().advice
+        assert not doctor.engine().is_problem
+
+    def test_a_half_copied_version_is_told(self, store: Path) -> None:
+        (store / "half" / "2").mkdir()
+        findings = doctor.the_store(store)
+        assert [str(f.found) for f in findings if f.is_problem] == [f"{store}/half/2 is not a whole SavedModel"]
+
+    def test_a_missing_store_is_told(self, tmp_path: Path) -> None:
+        (finding,) = doctor.the_store(tmp_path / "models")
+        assert "name it with --store" in finding.advice
+
+    def test_a_broken_config_is_told_with_its_place(self, tmp_path: Path) -> None:
+        path = tmp_path / "multimodel.config"
+        path.write_text("what\n")
+        (finding,) = doctor.the_config(path, tmp_path)
+        assert f"{path}:" in finding.found
+        assert finding.is_problem

@@ -1,0 +1,62 @@
+"""Addresses: what a url may be, and what is said of one that is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.client import address
+from headrace.wire.errors import InvalidArgument
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "is_grpc", "is_encrypted"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000", False, False),
+        ("http://models.example/", "http://models.example:80", False, False),
+        ("https://models.example/team/a/", "https://models.example:443/team/a", False, True),
+        ("http://[::1]:8000", "http://[::1]:8000", False, False),
+        ("grpc://localhost:8001", "grpc://localhost:8001", True, False),
+        ("grpcs://models.example:443/", "grpcs://models.example:443", True, True),
+        ("HTTP://Localhost:8000", "http://localhost:8000", False, False),
+    ],
+)
+def test_a_good_url_is_taken_apart(url: str, shown: str, is_grpc: bool, is_encrypted: bool) -> None:
+    found = address.parse(url)
+    assert (str(found), found.is_grpc, found.is_encrypted) == (shown, is_grpc, is_encrypted)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("127.0.0.1:8000", r"no scheme; say http://127\.0\.0\.1:8000 or grpc://127\.0\.0\.1:8000"),
+        ("", "no scheme"),
+        ("ftp://host:1", "scheme 'ftp' is none of http, https, grpc, grpcs"),
+        ("http://:8000", "names no host"),
+        ("http://host:99999", "cannot be read: Port out of range"),
+        ("http://host:port", "cannot be read: Port could not be cast"),
+        ("http://[::1:8000", "cannot be read: Invalid IPv6 URL"),
+        ("http://me:secret@host:1", "user name or password"),
+        ("grpc://host", "no port; Headrace's gateway has gRPC on 8001"),
+        ("grpc://host:1/path", "a gRPC address has no path; say grpc://host:1$"),
+        ("http://host:1/?a=1", "only the server's address is wanted; say http://host:1$"),
+        ("http://host:1/v1/models/m:predict", "goes on to a model; give the server's address alone: http://host:1$"),
+    ],
+)
+def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, said: str) -> None:
+    with pytest.raises(InvalidArgument, match=said) as caught:
+        address.parse(url)
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "is_loopback"),
+    [
+        ("http://127.0.0.2:1", True),
+        ("http://[::1]:1", True),
+        ("grpc://localhost:1", True),
+        ("http://10.0.0.1:1", False),
+        ("http://models.example", False),
+    ],
+)
+def test_this_machine_is_known_as_such(url: str, is_loopback: bool) -> None:
+    assert address.parse(url).is_loopback is is_loopback

@@ -1,0 +1,70 @@
+"""The double that ships with the client: it must be as strict as the real one, network apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headrace import Client
+from headrace.client.testing import FakeClient, FakeModel
+from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient(
+        {
+            "half": FakeModel(lambda x: x / 2 + 2, inputs={"x": "float32"}, version=3),
+            "both": FakeModel(lambda a, s: {"a": a, "n": [len(t) for t in s]}, inputs={"a": "int32", "s": object}),
+        }
+    )
+
+
+def test_a_function_answers_like_a_model(client: FakeClient) -> None:
+    assert isinstance(client, Client)
+    found = client.predict("half", [1.0, 2.0, 5.0], version=3)
+    assert isinstance(found, np.ndarray)
+    assert (found.dtype, found.tolist()) == (np.float32, [2.5, 3.0, 4.5])
+
+
+def test_several_inputs_and_outputs_go_by_name(client: FakeClient) -> None:
+    found = client.predict("both", {"a": [1], "s": ["é"]})
+    assert isinstance(found, dict)
+    assert {name: a.tolist() for name, a in found.items()} == {"a": [1], "n": [2]}
+
+
+def test_what_was_asked_can_be_looked_at(client: FakeClient) -> None:
+    client.predict("half", [1], version=3)
+    (call,) = client.calls
+    assert (call.model, call.version, call.label, call.arrays["x"].dtype) == ("half", 3, None, np.float32)
+
+
+def test_it_refuses_what_a_server_refuses(client: FakeClient) -> None:
+    with pytest.raises(NotFound):
+        client.predict("nobody", [1])
+    with pytest.raises(NotFound):
+        client.predict("half", [1], version=4)
+    with pytest.raises(InvalidArgument, match="no input 'y'"):
+        client.predict("half", {"y": [1]})
+    with pytest.raises(InvalidArgument, match="input 's' is missing"):
+        client.predict("both", {"a": [1]})
+    assert client.calls == []
+
+
+def test_a_failure_is_staged(client: FakeClient) -> None:
+    client.fail_with = Unavailable("down")
+    with pytest.raises(Unavailable, match="down"):
+        client.predict("half", [1])
+    assert client.ready("half") is False
+    client.fail_with = None
+    assert client.ready("half") is True
+
+
+def test_the_rest_of_the_client_is_there(client: FakeClient) -> None:
+    assert [m["name"] for m in client.models()] == ["both", "half"]
+    assert client.status("half")[0].version == 3
+    assert client.metadata("both")["serving_default"].required == ("a", "s")
+    assert (client.ready(), client.ready("nobody")) == (True, False)
+    client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.models()
