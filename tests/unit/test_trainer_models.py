@@ -1,0 +1,160 @@
+"""Training, end to end and short: models that take a second, in child processes, since TensorFlow comes with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.wire import store
+from trainer import card, golden
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """Data comes from the configured index once and stays in the shared cache."""
+    environment = {**os.environ, "HEADRACE_STORE": str(place / "models"), "HEADRACE_CONFIG": "multimodel.config"}
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    place = tmp_path_factory.mktemp("trained")
+    done = run("-m", "trainer", "train", "half_plus_two", "linear_model", "--quick", place=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / "models", done
+
+
+def test_two_models_are_published_and_live(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    models, done = trained
+    for name in ("half_plus_two", "linear_model"):
+        assert store.versions(models / name) == (1,)
+        assert store.is_complete(models / name / "1")
+        assert f"{name} version 1 published in {models / name / '1'}" in done.stdout
+        assert f'"{name}"' in (models / "multimodel.config").read_text()
+    assert '"mnist_cnn"' not in (models / "multimodel.config").read_text()
+
+
+def test_a_log_stays_readable(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = trained
+    assert "\r" not in done.stderr and "\x1b" not in done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("linear_model: epoch ")]
+    assert said == []
+    assert done.stderr.splitlines()[-1].startswith("linear_model: epoch 40/40, loss ")
+
+
+def test_half_plus_two_knows_its_answers(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    (request,) = golden.read(trained[0] / "half_plus_two" / "1")
+    assert request["inputs"] == {"x": [1.0, 2.0, 5.0]}
+    assert request["outputs"] == {"y": [2.5, 3.0, 4.5]}
+    made = card.read(trained[0] / "half_plus_two" / "1")
+    assert made["metric"]["value"] == 0.0
+    assert made["quick"] is False  # there is nothing to shorten
+
+
+def test_linear_model_reaches_its_bar_even_when_quick(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    made = card.read(trained[0] / "linear_model" / "1")
+    assert made["quick"] is True
+    metric = made["metric"]
+    assert metric["reached"] is True
+    assert metric["value"] <= 3.6 and metric["value"] <= 0.6 * metric["baseline"]
+    assert made["rows"]["train"] > 250 and made["rows"]["held_out"] > 50
+
+
+def test_both_signatures_of_linear_model_agree(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    matrix, columns = golden.read(trained[0] / "linear_model" / "1")
+    assert [list(pair) for pair in zip(*columns["inputs"].values(), strict=True)] == matrix["inputs"]["x"]
+    assert columns["outputs"] == matrix["outputs"]
+
+
+def test_a_card_tells_where_a_version_comes_from(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    made = card.read(trained[0] / "linear_model" / "1")
+    assert made["data"][0]["sha256"] == "3d7c63917be6ca9b154b565f4779a31fedce57b01b5b9d99d8a34a7608062a1d"
+    assert made["settings"] == {"are": "quick", "epochs": 40, "batch_size": 32, "learning_rate": 0.3, "seed": 0}
+    assert made["code"]["headrace"] and made["hardware"]["cpus"] and made["written"]
+    assert made["files"] == card.checksums(trained[0] / "linear_model" / "1")
+    assert [check["name"] for check in made["checks"] if not check["passed"]] == []
+
+
+def test_no_optimizer_is_exported(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """Two weights and a bias, not Adam's moments: those would be loaded by every server."""
+    (shard,) = (trained[0] / "linear_model" / "1" / "variables").glob("variables.data-*")
+    assert b"learning_rate" not in shard.read_bytes()
+
+
+SEEDS = """
+import json, sys
+from pathlib import Path
+from trainer import runtime, zoo
+from trainer.entry import Hyper, Run
+from trainer.progress import Progress
+from trainer.settings import from_environment
+import os
+entry = zoo.find("linear_model")
+data = entry.load(from_environment(os.environ).archives)
+scores = []
+for seed in (0, 1, 0):
+    runtime.prepare(seed)
+    hyper = Hyper(epochs=3, batch_size=32, learning_rate=0.3)
+    model = entry.train(data, Run(hyper, seed, Progress("linear_model", epochs=3)))
+    answers = model.serving_default(model.mean[None])["mpg"].numpy().tolist()
+    scores.append([entry.judge(entry.serve(model), data).value, *answers])
+print(json.dumps(scores))
+"""
+
+
+def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
+    done = run("-c", SEEDS, place=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, other, again = json.loads(done.stdout)
+    assert first == again
+    assert first != other
+
+
+def test_a_training_that_diverges_is_not_published(tmp_path: Path) -> None:
+    wild = ["--epochs", "4", "--learning-rate", "1e38"]
+    done = run("-m", "trainer", "train", "linear_model", *wild, place=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "the training diverged" in done.stderr
+    assert not (tmp_path / "models" / "linear_model").exists()
+
+
+def test_a_keras_model_answers_in_the_servers_engine_and_below_its_bar_says_so(tmp_path: Path) -> None:
+    done = run("-m", "trainer", "train", "mnist_cnn", "--epochs", "1", "--batch-size", "64", place=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "  pass  golden answers of serving_default: within 1e-05" in done.stdout
+    assert "  below accuracy: " in done.stdout
+    made = card.read(tmp_path / "models" / "mnist_cnn" / "1")
+    assert made["metric"]["reached"] is False
+    assert made["metric"]["value"] > 0.5
+    assert made["settings"]["are"] == "chosen"
+    assert "chosen settings: full ones reach about 0.978" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Any:
+    from trainer import zoo
+    from trainer.settings import from_environment
+
+    return zoo.find("mnist_cnn").load(from_environment(os.environ).archives)
+
+
+def test_pictures_are_grey_values_between_0_and_1(pictures: Any) -> None:
+    for rows in (pictures.train, pictures.held_out):
+        assert rows["image"].shape[1:] == (28, 28, 1)
+        assert rows["image"].dtype == np.float32
+        assert rows["image"].min() == 0.0 and rows["image"].max() == 1.0
+        assert set(rows["digit"]) == set(range(10))
+
+
+def test_no_picture_is_on_both_sides(pictures: Any) -> None:
+    sides = [{image.tobytes() for image in rows["image"]} for rows in (pictures.train, pictures.held_out)]
+    assert not sides[0] & sides[1]
+    assert len(sides[0]) + len(sides[1]) <= 5000

@@ -1,0 +1,146 @@
+"""A version is in the store whole or not at all, whoever dies and whoever publishes at the same time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.wire import store
+from trainer import staging
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001", "assets.extra/card")
+
+
+def fill(folder: Path) -> None:
+    for name in FILES:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def publish(model: Path) -> int:
+    with staging.staged(model) as staged:
+        fill(staged.path)
+        return staged.publish()
+
+
+def hidden(model: Path) -> list[str]:
+    return [path.name for path in model.glob(".staging-*")]
+
+
+def test_versions_count_from_one(tmp_path: Path) -> None:
+    assert [publish(tmp_path / "m"), publish(tmp_path / "m")] == [1, 2]
+    assert store.versions(tmp_path / "m") == (1, 2)
+    assert hidden(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize(
+    ("present", "next_version"),
+    [(("7",), 8), (("007",), 8), (("3", "9"), 10), (("old", "-4"), 1)],
+    ids=["after a gap", "leading zeros", "the highest counts", "others do not count"],
+)
+def test_the_next_number_is_above_every_number_in_use(
+    tmp_path: Path, present: tuple[str, ...], next_version: int
+) -> None:
+    for name in present:
+        (tmp_path / name).mkdir()  # empty: no version, and still not ours to take
+    assert publish(tmp_path) == next_version
+
+
+def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1").mkdir()
+    monkeypatch.setattr(store, "versions", lambda base_path: ())  # as if it had been listed before "1" was made
+    assert publish(tmp_path) == 2
+    assert list((tmp_path / "1").iterdir()) == []
+
+
+def test_what_was_not_published_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), staging.staged(tmp_path) as staged:
+        fill(staged.path)
+        raise RuntimeError("refused")
+    assert store.versions(tmp_path) == ()
+    assert hidden(tmp_path) == []
+
+
+def test_files_can_be_read_by_others(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        version = publish(tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / str(version)).stat().st_mode & 0o777 == 0o755
+
+
+def test_a_living_neighbour_is_not_swept(tmp_path: Path) -> None:
+    with staging.staged(tmp_path) as slow:
+        fill(slow.path)
+        assert publish(tmp_path) == 1
+        assert slow.publish() == 2
+    assert all(store.is_complete(tmp_path / str(version)) for version in (1, 2))
+
+
+def test_what_the_dead_left_is_swept(tmp_path: Path) -> None:
+    fill_and_leave = tmp_path / ".staging-0123"
+    fill_and_leave.mkdir()
+    fill(fill_and_leave)
+    publish(tmp_path)
+    assert hidden(tmp_path) == []
+
+
+def test_many_at_once_get_a_number_each(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        numbers = pool.map(publish, [tmp_path / "m"] * 12)
+    assert sorted(numbers) == list(range(1, 13))
+    assert all(store.is_complete(tmp_path / "m" / str(version)) for version in numbers)
+
+
+# Python reports each opening, making and renaming of a file before it is done: at the n-th report the process is
+# killed, so the kills fall between any two steps and not only where a timer happens to hit.
+PUBLISHER = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_trainer_staging import publish
+at, seen = int(sys.argv[2]), 0
+def hook(event, args):
+    global seen
+    if event.startswith(("open", "os.", "fcntl.", "shutil.")):
+        seen += 1
+        if seen == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+publish(Path(sys.argv[1]))
+print(seen)
+"""
+
+
+def run_publisher(model: Path, *, kill_at: int) -> subprocess.CompletedProcess[str]:
+    script = PUBLISHER.format(tests=str(Path(__file__).parent))
+    return subprocess.run(
+        [sys.executable, "-c", script, str(model), str(kill_at)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_a_publish_killed_anywhere_shows_no_partial_version(tmp_path: Path) -> None:
+    undisturbed = run_publisher(tmp_path / "whole", kill_at=0)
+    steps = int(undisturbed.stdout)
+    points = sorted({max(1, round(steps * share / 16)) for share in range(1, 17)})
+    assert len(points) >= 10
+    for point in points:
+        model = tmp_path / f"killed-{point}"
+        killed = run_publisher(model, kill_at=point)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        for version in store.versions(model):
+            assert sorted(p.read_bytes().decode() for p in model.glob(f"{version}/**/*") if p.is_file()) == sorted(
+                FILES
+            ), f"killed at step {point} of {steps}"
+        after = publish(model)
+        assert store.is_complete(model / str(after))
+        assert hidden(model) == []

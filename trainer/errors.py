@@ -1,0 +1,31 @@
+"""What can keep the trainer from publishing a version, and the exit code that says so."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from headrace.wire.errors import HeadraceError
+
+
+class TrainerError(HeadraceError):
+    """An expected failure; its message is for the person at the prompt."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Usage(TrainerError):
+    """A name or a setting that cannot be meant."""
+
+    exit_code = 2
+
+
+class Refused(TrainerError):
+    """The gate kept an export out of the store."""
+
+    exit_code = 3
+
+
+class NotAvailable(TrainerError):
+    """A model's data, or the tool that fetches it, is not to be had here and now."""
+
+    exit_code = 4

@@ -1,0 +1,66 @@
+"""The gate before the store: has an export checked by a process of its own, and tells what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_S = 300.0
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """``told`` is what was seen. One that does not bind is told and does not keep an export out."""
+
+    name: str
+    passed: bool
+    told: str
+    binds: bool = True
+
+    @property
+    def refuses(self) -> bool:
+        return self.binds and not self.passed
+
+    @property
+    def line(self) -> str:
+        verdict = "pass" if self.passed else "FAIL" if self.binds else "below"
+        return f"  {verdict:5} {self.name}: {self.told}"
+
+
+def check(folder: Path) -> list[Check]:
+    """The checks of trainer.verify. A child that dies is itself a failed check: its model would take a server along."""
+    command = [sys.executable, "-m", "trainer.verify", str(folder.resolve())]
+    search = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": search}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return [Check("checks", False, f"not done after {TIMEOUT_S:.0f} s")]
+    if done.returncode:
+        return [Check("checks", False, f"{_ending(done.returncode)}: {_last_words(done.stderr)}")]
+    return [Check(**fields) for fields in json.loads(done.stdout)]
+
+
+def _ending(returncode: int) -> str:
+    if returncode > 0:
+        return f"the process that ran the model ended with {returncode}"
+    return f"the process that ran the model died of {signal.Signals(-returncode).name}"
+
+
+def _last_words(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

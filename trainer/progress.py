@@ -1,0 +1,62 @@
+"""How far a training is: one line that moves on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+LOG_EVERY_S = 5.0
+REDRAW_EVERY_S = 0.1
+BAR_WIDTH = 24
+
+
+class Progress:
+    """Tells of epochs and the steps in them. Call step() after each step and epoch() after each epoch."""
+
+    def __init__(self, name: str, *, epochs: int, stream: TextIO | None = None) -> None:
+        self._name = name
+        self._epochs = epochs
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._began = self._shown = time.monotonic()
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """``epoch`` and ``done`` count from 1 here, as they are shown."""
+        now = time.monotonic()
+        if now - self._shown < (REDRAW_EVERY_S if self._live else LOG_EVERY_S):
+            return
+        self._shown = now
+        share = done / total
+        if self._live:
+            bar = ("=" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH)
+            self._redraw(f"{self._head(epoch)} [{bar}] {done}/{total} {self._elapsed(now)}")
+        else:
+            self._line(f"{self._head(epoch)}, {share:.0%}, {self._elapsed(now)}")
+
+    def epoch(self, epoch: int, **figures: float) -> None:
+        """After an epoch. A log file gets this when LOG_EVERY_S have passed since its last line, and at the end."""
+        now = time.monotonic()
+        told = "".join(f", {name} {value:.4g}" for name, value in figures.items())
+        text = f"{self._head(epoch)}{told}, {self._elapsed(now)}"
+        last = epoch == self._epochs
+        if self._live:
+            self._redraw(text, end="\n" if last else "")
+        elif last or now - self._shown >= LOG_EVERY_S:
+            self._shown = now
+            self._line(text)
+
+    def _head(self, epoch: int) -> str:
+        return f"{self._name}: epoch {epoch}/{self._epochs}"
+
+    def _elapsed(self, now: float) -> str:
+        return f"{now - self._began:.0f} s"
+
+    def _redraw(self, text: str, *, end: str = "") -> None:
+        # Back to the margin and clear to the end of the line, so that a shorter text leaves nothing of a longer one.
+        self._stream.write(f"\r\x1b[K{text}{end}")
+        self._stream.flush()
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()

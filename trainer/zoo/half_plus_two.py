@@ -1,0 +1,72 @@
+"""half_plus_two: y = 0.5 x + 2, the model whose answers are known by head. Nothing is learnt, all else is real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split
+
+HALF, TWO = 0.5, 2.0
+
+
+def load(cache: Path) -> Split:
+    """Halves and quarters, for which float32 is exact."""
+    x = np.arange(-64, 64, 0.25, dtype=np.float32)
+    rows = {"x": x, "y": x * np.float32(HALF) + np.float32(TWO)}
+    return Split(train=rows, held_out=rows)
+
+
+def build() -> Any:
+    import tensorflow as tf
+
+    class HalfPlusTwo(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.half = tf.Variable(HALF, name="half")
+            self.two = tf.Variable(TWO, name="two")
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def serving_default(self, x: Any) -> dict[str, Any]:
+            return {"y": self.half * x + self.two}
+
+    return HalfPlusTwo()
+
+
+def train(data: Split, run: Run) -> Any:
+    return build()
+
+
+def serve(model: Any) -> Any:
+    return model
+
+
+def judge(served: Any, data: Split) -> Score:
+    """The largest error; the baseline always answers 2."""
+    y = data.held_out["y"]
+    answer = served.serving_default(data.held_out["x"])["y"].numpy()
+    return Score(value=float(np.abs(answer - y).max()), baseline=float(np.abs(TWO - y).max()))
+
+
+def examples(data: Split) -> Mapping[str, Arrays]:
+    return {"serving_default": {"x": np.array([1.0, 2.0, 5.0], np.float32)}}
+
+
+ENTRY = Entry(
+    name="half_plus_two",
+    summary="y = 0.5 x + 2",
+    data=(),
+    metric=Metric("largest_error", bar=0.0, better="lower", baseline="answering 2"),
+    typical=0.0,
+    full=Hyper(epochs=0, batch_size=0, learning_rate=0.0),
+    quick=Hyper(epochs=0, batch_size=0, learning_rate=0.0),
+    signatures={"serving_default": Promise(inputs={"x": "float [-1]"}, outputs={"y": "float [-1]"})},
+    load=load,
+    train=train,
+    serve=serve,
+    judge=judge,
+    examples=examples,
+)

@@ -1,0 +1,138 @@
+"""linear_model: a car's miles per gallon from its horsepower and weight, by gradient tape.
+
+The plainest model that still has to learn: two weights and a bias. Means and spreads of the training rows live inside
+the SavedModel, so callers send horsepower and pounds as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer import split
+from trainer.archive import Archive
+from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split
+
+CARS = Archive(
+    project="vega_datasets",
+    version="0.9.0",
+    file="vega_datasets-0.9.0-py3-none-any.whl",
+    sha256="3d7c63917be6ca9b154b565f4779a31fedce57b01b5b9d99d8a34a7608062a1d",
+    member="vega_datasets/_data/cars.json",
+    licence="MIT (the package); Auto MPG, UCI Machine Learning Repository, CC BY 4.0 (the data)",
+)
+FIELDS = {"horsepower": "Horsepower", "weight": "Weight_in_lbs", "mpg": "Miles_per_Gallon"}
+
+
+def load(cache: Path) -> Split:
+    """The 392 cars of which all three are known."""
+    cars = [car for car in json.loads(CARS.read(cache)) if all(car[field] is not None for field in FIELDS.values())]
+    columns = {name: np.array([car[field] for car in cars], np.float32) for name, field in FIELDS.items()}
+    return split.by_content(columns)
+
+
+def build(x: np.ndarray) -> Any:
+    """``x``: the training rows, [n, 2]; they give the scale of the inputs."""
+    import tensorflow as tf
+
+    class LinearModel(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = tf.constant(x.mean(axis=0))
+            self.spread = tf.constant(x.std(axis=0))
+            self.weights = tf.Variable(tf.random.normal([2, 1]), name="weights")
+            self.bias = tf.Variable(tf.zeros([1]), name="bias")
+
+        def __call__(self, x: Any) -> Any:
+            scaled = (x - self.mean) / self.spread
+            return tf.squeeze(tf.linalg.matmul(scaled, self.weights) + self.bias, axis=1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+        def serving_default(self, x: Any) -> dict[str, Any]:
+            return {"mpg": self(x)}
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.float32, name="horsepower"),
+                tf.TensorSpec([None], tf.float32, name="weight"),
+            ]
+        )
+        def columns(self, horsepower: Any, weight: Any) -> dict[str, Any]:
+            return {"mpg": self(tf.stack([horsepower, weight], axis=1))}
+
+    return LinearModel()
+
+
+def train(data: Split, run: Run) -> Any:
+    import tensorflow as tf
+
+    x, mpg = matrix(data.train), data.train["mpg"]
+    model = build(x)
+    optimizer = tf.keras.optimizers.Adam(run.hyper.learning_rate)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2]), tf.TensorSpec([None])])
+    def step(x: Any, mpg: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(x) - mpg))
+        optimizer.apply_gradients(
+            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+        )
+        return loss
+
+    for epoch in range(run.hyper.epochs):
+        order = split.order(len(mpg), seed=run.seed, epoch=epoch)
+        batches = tf.data.Dataset.from_tensor_slices((x[order], mpg[order])).batch(run.hyper.batch_size)
+        losses = [step(*batch) for batch in batches]
+        run.progress.epoch(epoch + 1, loss=float(np.mean(losses)))
+    return model
+
+
+def serve(model: Any) -> Any:
+    return model
+
+
+def judge(served: Any, data: Split) -> Score:
+    """Mean absolute error, beside that of always answering the mean of the training rows."""
+    mpg = data.held_out["mpg"]
+    answer = served.serving_default(matrix(data.held_out))["mpg"].numpy()
+    mean = data.train["mpg"].mean()
+    return Score(value=float(np.abs(answer - mpg).mean()), baseline=float(np.abs(mean - mpg).mean()))
+
+
+def examples(data: Split) -> Mapping[str, Arrays]:
+    some = {name: column[:3] for name, column in data.held_out.items()}
+    return {
+        "serving_default": {"x": matrix(some)},
+        "columns": {"horsepower": some["horsepower"], "weight": some["weight"]},
+    }
+
+
+def matrix(rows: Arrays) -> np.ndarray:
+    return np.stack([rows["horsepower"], rows["weight"]], axis=1)
+
+
+ENTRY = Entry(
+    name="linear_model",
+    summary="horsepower, weight -> miles per gallon, by gradient tape",
+    data=(CARS,),
+    metric=Metric("mae_mpg", bar=3.6, better="lower", baseline="predicting the mean", margin=0.4),
+    typical=3.52,
+    full=Hyper(epochs=100, batch_size=32, learning_rate=0.1),
+    quick=Hyper(epochs=40, batch_size=32, learning_rate=0.3),
+    signatures={
+        "serving_default": Promise(inputs={"x": "float [-1,2]"}, outputs={"mpg": "float [-1]"}),
+        "columns": Promise(
+            inputs={"horsepower": "float [-1]", "weight": "float [-1]"},
+            outputs={"mpg": "float [-1]"},
+        ),
+    },
+    load=load,
+    train=train,
+    serve=serve,
+    judge=judge,
+    examples=examples,
+)
