@@ -1,0 +1,150 @@
+"""What is live right now: models, versions, labels and signatures, as values; and which version a call means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
+from headrace.wire.faults import Fault
+from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
+
+STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+_NAMES_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call names: a model, and perhaps a version or a label."""
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One version that answers: its signatures, and how a call is pinned to it in either protocol."""
+
+    model: str
+    version: int
+    signatures: Mapping[str, Signature]
+    lenient: bool
+    predict_path: str  # of the backend, pinned to the version
+    grpc_pin: bytes  # appended to a request, sets model_spec.version: embedded messages merge
+    checked: Mapping[str, Signature] = field(init=False)  # what check() is given: no shapes when lenient
+
+    def __post_init__(self) -> None:
+        checked = {n: _shapeless(s) for n, s in self.signatures.items()} if self.lenient else self.signatures
+        object.__setattr__(self, "checked", checked)
+
+    def signature(self, name: str) -> str:
+        """The name of the signature a call means; unknown ones are the caller's error."""
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            known = sorted(n for n, s in self.signatures.items() if s.inputs)
+            raise InvalidArgument(
+                f'signature_name: model "{self.model}" version {self.version} has no signature "{name}"; '
+                f"it has {_listed(known)}",
+                fault=Fault("unknown_signature", ("signature_name",), _listed(known), name, facts={"signature": name}),
+            )
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    version: int
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One configured model as last seen. ``asked`` is False until the backend answered about it once."""
+
+    name: str
+    labels: Mapping[str, int] = field(default_factory=dict)
+    versions: tuple[VersionState, ...] = ()  # newest first
+    contracts: Mapping[int, Contract] = field(default_factory=dict)
+    asked: bool = False
+    note: str = ""
+
+    @property
+    def latest(self) -> Contract | None:
+        return self.contracts[max(self.contracts)] if self.contracts else None
+
+    @property
+    def state(self) -> str:
+        """AVAILABLE when any version is and its signatures are known; else that of the newest version."""
+        if self.contracts:
+            return "AVAILABLE"
+        if not self.versions:
+            return "UNKNOWN"
+        # AVAILABLE at the backend, but callers cannot be let in before its signatures are here.
+        return "LOADING" if self.versions[0].state == "AVAILABLE" else self.versions[0].state
+
+    @property
+    def reason(self) -> str:
+        if self.contracts:
+            return ""
+        told = next((v.reason for v in self.versions if v.reason), "")
+        return told or self.note or ("" if self.asked else "not asked yet")
+
+    @property
+    def loading(self) -> bool:
+        """Still on its way to its first verdict, as far as anyone can tell."""
+        return not self.asked or self.state in ("START", "LOADING")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Every configured model; swapped whole by the registry, never changed."""
+
+    models: Mapping[str, Model] = field(default_factory=dict)
+    config_error: str = ""
+
+    def resolve(self, target: Target) -> Contract:
+        """The contract a call is checked against and pinned to."""
+        model = self.model(target.model)
+        if not model.asked:
+            raise Unavailable(
+                f'model "{model.name}" is configured, but the serving backend has not answered about it yet'
+            )
+        version = target.version
+        if target.label is not None:
+            version = model.labels.get(target.label)
+            if version is None:
+                known = _listed(sorted(model.labels)) if model.labels else "none"
+                raise InvalidArgument(
+                    f'model "{model.name}" has no version label "{target.label}"; its labels: {known}'
+                )
+        contract = model.latest if version is None else model.contracts.get(version)
+        if contract is not None:
+            return contract
+        if model.contracts:
+            live = _listed([str(v) for v in sorted(model.contracts)])
+            raise NotFound(f'model "{model.name}" has no version {version} here; available: {live}')
+        because = f": {model.reason}" if model.reason else ""
+        if model.loading:
+            raise Unavailable(f'model "{model.name}" is still loading{because}')
+        raise NotFound(f'model "{model.name}" has no version that can answer (state {model.state}){because}')
+
+    def model(self, name: str) -> Model:
+        model = self.models.get(name)
+        if model is None:
+            raise NotFound(f'model "{name[:200]}" is not served here; the models are: {_listed(sorted(self.models))}')
+        return model
+
+    def with_model(self, model: Model) -> Catalog:
+        return replace(self, models={**self.models, model.name: model})
+
+
+def _shapeless(signature: Signature) -> Signature:
+    return replace(signature, inputs={alias: replace(spec, shape=None) for alias, spec in signature.inputs.items()})
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

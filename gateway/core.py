@@ -1,0 +1,177 @@
+"""What both doors do, free of their protocols: find the contract, check, forward pinned, and keep the picture fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from gateway.contracts import Catalog, Target
+from gateway.errors import BackendDown
+from gateway.health import Health, Readiness
+from gateway.log import AccessLog
+from gateway.metrics import Metrics
+from gateway.registry import Registry
+from gateway.settings import Settings
+from gateway.upstream import AiohttpUpstream, GrpcChannel, GrpcUpstream, Reply, RestUpstream
+from headrace.wire import messages
+from headrace.wire.errors import HeadraceError, NotFound, Unavailable
+
+log = logging.getLogger("gateway")
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class Core:
+    """Holds what lives as long as the gateway; an async context manager, opened by the app's lifespan."""
+
+    def __init__(
+        self, settings: Settings, *, rest: RestUpstream | None = None, grpc: GrpcUpstream | None = None
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics(enabled=settings.metrics)
+        self.access_log = AccessLog(enabled=settings.access_log)
+        self._refresh_now = asyncio.Event()
+        self._returned = False
+        self.health = Health(on_return=self._on_return)
+        self._given = (rest, grpc)
+        self.rest: RestUpstream
+        self._pulse: RestUpstream
+        self.grpc: GrpcUpstream
+        self.registry: Registry
+        self._tasks: list[asyncio.Task[None]] = []
+        self.last_calls: asyncio.Future[None] | None = (
+            None  # the other door's drain: the way upstream stays open for it
+        )
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.registry.catalog
+
+    async def __aenter__(self) -> Core:
+        s = self.settings
+        rest, grpc = self._given
+        self.rest = rest or AiohttpUpstream(
+            s.upstream_rest, connections=s.upstream_connections, connect_timeout_s=s.connect_timeout_s
+        )
+        # The pulse has a connection of its own: a pool full of slow calls must not look like a dead backend.
+        self._pulse = rest or AiohttpUpstream(
+            s.upstream_rest, connections=1, connect_timeout_s=min(s.connect_timeout_s, s.probe_timeout_s)
+        )
+        self.grpc = grpc or GrpcChannel(s.upstream_grpc)
+        self.registry = Registry(self.grpc, Path(s.model_config_file), lenient=s.lenient_models)
+        self.registry.read_config()
+        self._tasks = [asyncio.create_task(self._probe_forever()), asyncio.create_task(self._refresh_forever())]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.last_calls is not None:
+            await self.last_calls
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.rest.close()
+        await self._pulse.close()
+        await self.grpc.close()
+        self.access_log.flush()
+
+    async def predict(
+        self, target: Target, *, check: Callable[[], Awaitable[A]], send: Callable[[A], Awaitable[T]]
+    ) -> T:
+        """Check a call against the catalog and send it to the version it was checked for.
+
+        A name the catalog lacks is looked up once more before the caller is told. A pinned version that the backend no
+        longer has (it says NOT_FOUND, so nothing ran): look again, check again, send once more.
+        """
+        try:
+            admitted = await check()
+        except (NotFound, Unavailable):
+            await self.registry.missed(target.model)
+            admitted = await self._checked_again(check)
+        try:
+            return await self.watched(send(admitted))
+        except NotFound:
+            await self.registry.refresh_model(target.model)
+            return await self.watched(send(await check()))
+
+    async def _checked_again(self, check: Callable[[], Awaitable[A]]) -> A:
+        try:
+            return await check()
+        except Unavailable as e:
+            if self.health.up:
+                raise
+            raise Unavailable(f"the serving backend does not answer: {self.health.reason}") from e
+
+    async def watched(self, call: Awaitable[T]) -> T:
+        """A call to the backend whose outcome also tells whether the backend answers."""
+        try:
+            answer = await call
+        except BackendDown as e:
+            self.health.failed(e.message)
+            raise
+        self.health.answered()
+        return answer
+
+    def readiness(self) -> Readiness:
+        return self.health.readiness(self.catalog)
+
+    def _on_return(self) -> None:
+        self._returned = True
+        self._refresh_now.set()
+
+    async def _probe_forever(self) -> None:
+        while True:
+            await self._probe()
+            await asyncio.sleep(self.settings.probe_s)
+
+    async def _probe(self) -> None:
+        """Ask both of the backend's ports for a status: any answer, even "unknown model", is a sign of life."""
+        name = next(iter(self.catalog.models), "-")
+        request = messages.GetModelStatusRequest()
+        request.model_spec.name = name
+        timeout_s = self.settings.probe_timeout_s
+        asked_at = time.monotonic()
+        grpc, rest = await asyncio.gather(
+            self.grpc.call(messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s),
+            self._pulse.send("GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s),
+            return_exceptions=True,
+        )
+        trouble = _trouble(grpc) or _trouble(rest)
+        if trouble is None:
+            self.health.answered()
+        elif isinstance(trouble, BackendDown):
+            self.health.failed(trouble.message)
+        else:
+            self.health.failed(str(trouble), asked_at=asked_at)
+        self.metrics.backend(up=self.health.up)
+
+    async def _refresh_forever(self) -> None:
+        while True:
+            anew, self._returned = self._returned, False
+            self._refresh_now.clear()
+            try:
+                await self.registry.refresh(anew=anew)
+            except Exception:  # a fault in one look must not end all later ones
+                log.exception("refresh failed")
+            settled = self.catalog.models and not any(
+                m.loading or not m.contracts for m in self.catalog.models.values()
+            )
+            pause = self.settings.refresh_s if settled else min(self.settings.refresh_s, self.settings.probe_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._refresh_now.wait()
+
+
+def _trouble(answer: bytes | Reply | BaseException) -> BaseException | None:
+    """What keeps an answer from being a sign of life; an error that the backend itself worded is one."""
+    if not isinstance(answer, BaseException):
+        return None
+    if isinstance(answer, HeadraceError) and not isinstance(answer, Unavailable) and answer.grpc_code != 4:
+        return None
+    return answer

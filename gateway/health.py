@@ -1,0 +1,85 @@
+"""Whether the backend answers, and what /readyz says about it (livez asks nothing)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.contracts import Catalog, Model
+
+
+class Health:
+    """The backend's pulse. Probes and forwarded calls both report here; ``on_return`` is called when it comes back."""
+
+    def __init__(self, on_return: Callable[[], None] = lambda: None) -> None:
+        self.up = False
+        self.reason = "not asked yet"
+        self._answered_at = 0.0
+        self._on_return = on_return
+        self._was_ready = False
+
+    def answered(self) -> None:
+        self._answered_at = time.monotonic()
+        if not self.up:
+            self.up, self.reason = True, ""
+            self._on_return()
+
+    def failed(self, reason: str, *, asked_at: float | None = None) -> None:
+        """Counts as down, unless an answer came in since ``asked_at``: slow to a probe is not dead."""
+        if asked_at is None or self._answered_at < asked_at:
+            self.up, self.reason = False, reason
+
+    def readiness(self, catalog: Catalog) -> Readiness:
+        """Until it was ready once, nothing may still be loading; after that one AVAILABLE model is enough."""
+        models = tuple(sorted(catalog.models.values(), key=lambda m: m.name))
+        reason = self._why_not(models)
+        if not reason:
+            self._was_ready = True
+        return Readiness(not reason, reason, self, catalog, models)
+
+    def _why_not(self, models: tuple[Model, ...]) -> str:
+        if not self.up:
+            return f"the serving backend does not answer: {self.reason}"
+        if not models:
+            return "no model is configured"
+        loading = [m.name for m in models if m.loading]
+        if loading and not self._was_ready:
+            return "still loading: " + ", ".join(loading)
+        if not any(m.contracts for m in models):
+            return "no model is AVAILABLE"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    ready: bool
+    reason: str
+    health: Health
+    catalog: Catalog
+    models: tuple[Model, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ready": self.ready,
+            "reason": self.reason,
+            "backend": {"answers": self.health.up, "reason": self.health.reason},
+            "config_error": self.catalog.config_error,
+            "models": [model_state(m) for m in self.models],
+        }
+
+    def of_model(self, name: str) -> tuple[bool, dict[str, Any]]:
+        """One model's own truth; NotFound when it is not configured."""
+        model = self.catalog.model(name)
+        ready = self.health.up and bool(model.contracts)
+        reason = (
+            ""
+            if ready
+            else (f"the serving backend does not answer: {self.health.reason}" if not self.health.up else "")
+        )
+        return ready, {"ready": ready, **model_state(model), **({"reason": reason} if reason else {})}
+
+
+def model_state(model: Model) -> dict[str, Any]:
+    return {"name": model.name, "state": model.state, "reason": model.reason}

@@ -1,0 +1,56 @@
+"""What /metrics shows. Labels come from the catalog alone: a junk model name counts as "unknown"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+UNKNOWN = "unknown"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """One registry of its own, so that several gateways can live in one process."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self.enabled = enabled
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "headrace_gateway_requests",
+            "Calls answered, by door, model, version, signature and code (HTTP status or gRPC code name).",
+            ("door", "model", "version", "signature", "code"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "headrace_gateway_request_seconds",
+            "Seconds from the call's arrival to its answer.",
+            ("door", "model"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._backend_up = Gauge(
+            "headrace_gateway_backend_up", "1 when the serving backend answers, else 0.", registry=self.registry
+        )
+        self.in_flight = 0  # a plain number: it changes in one thread only
+        Gauge("headrace_gateway_in_flight", "Calls under way in both doors.", registry=self.registry).set_function(
+            lambda: self.in_flight
+        )
+        # labels() takes a lock and builds a key on every call; the children are few and never change.
+        self._children: dict[tuple[str, ...], tuple[Any, Any]] = {}
+
+    def answered(self, door: str, model: str, version: str, signature: str, code: str, *, seconds: float) -> None:
+        if not self.enabled:
+            return
+        key = (door, model, version, signature, code)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = (self._requests.labels(*key), self._seconds.labels(door, model))
+        child[0].inc()
+        child[1].observe(seconds)
+
+    def backend(self, *, up: bool) -> None:
+        self._backend_up.set(1 if up else 0)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,172 @@
+"""Every knob of the gateway: environment name, default, unit and meaning, in one table.
+
+Read once at start by the caller (``Settings.from_env(os.environ)``), never at import.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from headrace.wire.errors import InvalidArgument
+
+PREFIX = "HEADRACE_"
+# Names that other parts of the stack read; they may stand in the same environment.
+_OTHERS = frozenset(
+    PREFIX + name
+    for name in (
+        "CACHE",
+        "CONFIG",
+        "GID",
+        "RUN",
+        "SERVING_GRPC_PORT",
+        "SERVING_REST_PORT",
+        "STORE",
+        "UID",
+    )
+)
+
+
+def _knob(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One field a knob; HEADRACE_<FIELD IN CAPITALS> sets it."""
+
+    http_port: int = _knob(8000, "TCP port of the REST door; 0 = any free one.")
+    grpc_port: int = _knob(8001, "TCP port of the gRPC door; 0 = any free one.")
+    bind_address: str = _knob("127.0.0.1", "Address both doors listen on; 0.0.0.0 = every interface.")
+    port_file: str = _knob("", 'File that gets {"http": n, "grpc": n} once both doors are open; empty = none.')
+    upstream_rest: str = _knob("http://127.0.0.1:8501", "Base URL of the serving backend's REST port.")
+    upstream_grpc: str = _knob("127.0.0.1:8500", "host:port of the serving backend's gRPC port.")
+    upstream_connections: int = _knob(128, "Most REST connections to the backend at once; further calls wait for one.")
+    connect_timeout_s: float = _knob(1.0, "Seconds to wait for a connection to the backend before answering 503.")
+    timeout_s: float = _knob(30.0, "Seconds a call to the backend may take before answering 504; caps gRPC deadlines.")
+    max_body_bytes: int = _knob(
+        64 * 2**20, "Largest request body, in bytes after inflating; above it the answer is 413."
+    )
+    thread_body_bytes: int = _knob(
+        64 * 2**10, "Bodies larger than this, in bytes, are checked in a thread (+0.1 ms); -1 = never."
+    )
+    model_config_file: str = _knob("models/multimodel.config", "The rendered model list that the backend polls too.")
+    lenient_models: tuple[str, ...] = _knob(
+        (), "Comma-separated models whose shapes are not checked; names and dtypes are."
+    )
+    refresh_s: float = _knob(1.0, "Seconds between looks at the model list and at the versions the backend serves.")
+    probe_s: float = _knob(0.2, "Seconds between questions whether the backend answers.")
+    probe_timeout_s: float = _knob(0.5, "Seconds without an answer after which the backend counts as down.")
+    drain_s: float = _knob(30.0, "Seconds that running calls get to finish after SIGTERM.")
+    access_log: bool = _knob(True, "One line a request on stderr.")
+    metrics: bool = _knob(True, "Count and time requests for /metrics.")
+    log_level: str = _knob("info", "Lowest level of what else is logged: debug, info, warning or error.")
+
+    def __post_init__(self) -> None:
+        for name in ("http_port", "grpc_port"):
+            _require(0 <= getattr(self, name) <= 65535, name, getattr(self, name), "a port from 0 to 65535")
+        for name in ("connect_timeout_s", "timeout_s", "refresh_s", "probe_s", "probe_timeout_s"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        for name in ("upstream_connections", "max_body_bytes"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")
+        _require(self.thread_body_bytes >= -1, "thread_body_bytes", self.thread_body_bytes, "-1 or more")
+        levels = ("debug", "info", "warning", "error")
+        _require(self.log_level in levels, "log_level", self.log_level, "one of " + ", ".join(levels))
+        _require(_is_base_url(self.upstream_rest), "upstream_rest", self.upstream_rest, "like http://127.0.0.1:8501")
+        _require(_is_target(self.upstream_grpc), "upstream_grpc", self.upstream_grpc, "like 127.0.0.1:8500")
+        _require(bool(self.model_config_file), "model_config_file", "", "a path")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Settings from HEADRACE_* variables; a name nobody reads, or a value that does not fit, is an error."""
+        known = {variable(f.name): f for f in fields(cls)}
+        given: dict[str, Any] = {}
+        for name, text in sorted(environ.items()):
+            if not name.startswith(PREFIX) or name in _OTHERS:
+                continue
+            if name not in known:
+                raise InvalidArgument(f"{name} is not a setting{_near(name, sorted(known) + sorted(_OTHERS))}")
+            given[known[name].name] = _parse(name, str(known[name].type), text)
+        return cls(**given)
+
+
+def variable(field_name: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field_name.upper()
+
+
+def describe() -> str:
+    """The whole table as text, for --help."""
+    lines = []
+    for f in fields(Settings):
+        lines.append(f"  {variable(f.name)} (default {_shown(f.default)})\n      {f.metadata['help']}")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value) if value != "" else '""'
+
+
+def _parse(name: str, kind: str, text: str) -> Any:
+    try:
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            number = float(text)
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError(text)
+            return number
+        if kind == "bool":
+            return {
+                "1": True,
+                "true": True,
+                "yes": True,
+                "on": True,
+                "0": False,
+                "false": False,
+                "no": False,
+                "off": False,
+            }[text.strip().lower()]
+    except (ValueError, KeyError):
+        wanted = {"int": "a whole number", "float": "a number", "bool": "1 or 0"}[kind]
+        raise InvalidArgument(f"{name}={text!r}: expected {wanted}") from None
+    if kind.startswith("tuple"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
+
+
+def _require(fits: bool, field_name: str, value: object, wanted: str) -> None:
+    if not fits:
+        raise InvalidArgument(f"{variable(field_name)}={value}: expected {wanted}")
+
+
+def _near(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else "; `python -m gateway --help` lists them"
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme == "http"
+            and bool(parts.hostname)
+            and not parts.query
+            and not parts.fragment
+            and parts.port != 0
+        )
+    except ValueError:
+        return False
+
+
+def _is_target(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdigit() and 0 < int(port) <= 65535

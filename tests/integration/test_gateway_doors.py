@@ -1,0 +1,147 @@
+"""Both doors of a real gateway before a real server: answers known by head, refusals, and what passes untouched."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import requests
+
+from headrace.wire import messages, tensors
+from tests.integration.conftest import Stack, wait_for
+
+IMAGE = np.zeros((1, 28, 28, 1), np.float32)
+
+
+def call(stack: Stack, request: Any, *, method: Any = messages.PREDICT, timeout: float = 10) -> Any:
+    with grpc.insecure_channel(stack.grpc) as channel:
+        stub = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+        return stub(request, timeout=timeout)
+
+
+def predict_request(model: str, **arrays: np.ndarray) -> Any:
+    request = messages.PredictRequest()
+    request.model_spec.name = model
+    for alias, array in arrays.items():
+        request.inputs[alias].CopyFrom(tensors.to_proto(array))
+    return request
+
+
+def test_rest_rows_give_the_known_answer(stack):
+    answer = stack.predict("half_plus_two", {"instances": [[1.0], [2.0], [5.0]]})
+    assert (answer.status_code, answer.json()) == (200, {"predictions": [[2.5], [3.0], [4.5]]})
+
+
+def test_rest_columns_give_the_known_answer(stack):
+    answer = stack.predict("two_in_two_out", {"inputs": {"int_t": [1, 2], "str_t": ["a", "b"]}})
+    assert answer.json() == {"outputs": {"int_o": [1, 2], "str_o": ["a", "b"]}}
+
+
+def test_grpc_gives_the_known_answer(stack):
+    reply = call(stack, predict_request("half_plus_two", x=np.array([[1.0], [5.0]], np.float32)))
+    assert tensors.from_proto(reply.outputs["y"]).tolist() == [[2.5], [4.5]]
+    assert reply.model_spec.version.value == 123
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/models/half_plus_two:predict", b'{"instances": [[1.0]]}'),
+        ("POST", "/v1/models/half_plus_two/versions/123:predict", b'{"inputs": [[1.0]]}'),
+        ("POST", "/v1/models/half_plus_two:predict", b'{"signature_name": "regress_x2_to_y3", "instances": [[3.0]]}'),
+        ("GET", "/v1/models/half_plus_two", None),
+        ("GET", "/v1/models/half_plus_two/versions/123", None),
+        ("GET", "/v1/models/half_plus_two/metadata", None),
+        ("GET", "/v1/models/half_plus_two/versions/123/metadata", None),
+        ("GET", "/v1/models/half_plus_two/versions/9", None),
+    ],
+)
+def test_the_answer_is_that_of_the_server_itself(stack, method, path, body):
+    ours = requests.request(method, stack.http + path, data=body, timeout=10)
+    direct = requests.request(method, stack.direct + path, data=body, timeout=10)
+    assert ours.status_code == direct.status_code
+    if ours.ok:
+        assert ours.content == direct.content
+        assert ours.headers["content-type"] == direct.headers["content-type"]
+
+
+def test_a_wrong_rank_image_is_refused_by_both_doors_and_the_server_lives(stack):
+    answer = stack.predict("mnist_cnn", {"instances": [[0.0] * 784]})
+    assert answer.status_code == 400
+    assert answer.json()["details"][0]["path"] == "/instances/0"
+    with pytest.raises(grpc.RpcError) as told:
+        call(stack, predict_request("mnist_cnn", x=IMAGE.reshape(1, 784)))
+    assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert stack.predict("mnist_cnn", {"instances": IMAGE.tolist()}).status_code == 200
+
+
+def test_an_error_of_the_graph_itself_is_a_400_without_node_names(stack):
+    answer = stack.predict("asserts", {"instances": [-1.0]})
+    assert answer.status_code == 400
+    assert "{{" not in answer.text and "[[" not in answer.text
+    with pytest.raises(grpc.RpcError) as told:
+        call(stack, predict_request("asserts", x=np.array([-1.0], np.float32)))
+    assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "{{" not in told.value.details()
+
+
+def test_gzip_chunks_and_kept_connections_work(stack):
+    url = f"{stack.http}/v1/models/half_plus_two:predict"
+    body = json.dumps({"instances": [[1.0]]}).encode()
+    with requests.Session() as session:
+        zipped = session.post(url, data=gzip.compress(body), headers={"Content-Encoding": "gzip"}, timeout=10)
+        refused = session.post(url, data=b"nonsense", timeout=10)
+        chunked = session.post(url, data=iter([body[:5], body[5:]]), timeout=10)
+    assert [zipped.status_code, refused.status_code, chunked.status_code] == [200, 400, 200]
+    assert chunked.json() == {"predictions": [[2.5]]}
+
+
+def test_a_body_over_the_limit_is_told_so_by_a_plain_client(stack):
+    answer = requests.post(f"{stack.http}/v1/models/half_plus_two:predict", data=b" " * (65 * 2**20), timeout=30)
+    assert answer.status_code == 413
+    assert "larger than" in answer.json()["error"]
+
+
+def test_two_lengths_are_refused(stack):
+    host, port = stack.http.removeprefix("http://").split(":")
+    body = b'{"instances": [[1.0]]}'
+    with socket.create_connection((host, int(port)), 10) as s:
+        s.sendall(
+            b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Length: %d\r\nContent-Length: 5\r\n\r\n" % len(body) + body
+        )
+        head, _, told = s.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert "error" in json.loads(told)
+
+
+def test_the_gateway_lists_models_with_their_signatures(stack):
+    models = {m["name"]: m for m in requests.get(f"{stack.http}/v1/models", timeout=10).json()["models"]}
+    assert models["half_plus_two"]["default_version"] == 123
+    assert models["half_plus_two"]["signatures"]["serving_default"]["inputs"]["x"] == {
+        "dtype": "float",
+        "shape": [-1, 1],
+    }
+
+
+def test_grpc_status_and_metadata_go_through(stack):
+    status = messages.GetModelStatusRequest()
+    status.model_spec.name = "half_plus_two"
+    assert call(stack, status, method=messages.GET_MODEL_STATUS).model_version_status[0].version == 123
+    metadata = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+    metadata.model_spec.name = "half_plus_two"
+    reply = call(stack, metadata, method=messages.GET_MODEL_METADATA)
+    assert "serving_default" in messages.signature_def_map(reply).signature_def
+
+
+def test_metrics_and_request_ids(stack):
+    answer = stack.predict("half_plus_two", {"instances": [[1.0]]}, headers={"X-Request-Id": "it-is-me"})
+    assert answer.headers["x-request-id"] == "it-is-me"
+    wait_for(lambda: '"id": "it-is-me"' in stack.gateway.log, within_s=2, what="the access line")
+    text = requests.get(f"{stack.http}/metrics", timeout=10).text
+    assert 'model="half_plus_two"' in text and "headrace_gateway_backend_up 1.0" in text

@@ -1,0 +1,263 @@
+"""The gRPC door with a backend in memory, spoken to over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+
+from gateway.grpc import GrpcDoor
+from headrace.wire import messages, tensors
+from headrace.wire.errors import InvalidArgument
+from tests.unit.gateway_backend import FakeBackend, Version, eventually, gateway, model_list, signature
+
+Call = Callable[..., Awaitable[bytes]]
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "multimodel.config"
+    path.write_text(model_list("half", "image", labels={"half": {"stable": 1}}))
+    return path
+
+
+@pytest.fixture
+def backend():
+    return FakeBackend(
+        models={"half": {1: Version(), 2: Version()}, "image": {1: Version()}},
+        signatures={
+            "half": {"serving_default": signature({"x": (1, [-1])})},
+            "image": {"serving_default": signature({"image": (1, [-1, 2, 2, 1])})},
+        },
+    )
+
+
+def predict(name: str = "half", *, array: Any = None, alias: str = "x", **spec: Any) -> Any:
+    request = messages.PredictRequest()
+    request.model_spec.name = name
+    request.model_spec.signature_name = spec.get("signature_name", "")
+    if "version" in spec:
+        request.model_spec.version.value = spec["version"]
+    if "label" in spec:
+        request.model_spec.version_label = spec["label"]
+    array = np.array([1.0, 2.0], np.float32) if array is None else array
+    request.inputs[alias].CopyFrom(tensors.to_proto(array))
+    return request
+
+
+@contextlib.asynccontextmanager
+async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIterator[Any]:
+    app = gateway(backend, config, grpc_port=0, **changes)
+    async with app.core:
+        door = GrpcDoor(app.core)
+        port = await door.start()
+        await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            try:
+                yield app, channel
+            finally:
+                await door.stop(grace_s=0)
+
+
+def run(backend: FakeBackend, config: Any, work: Callable[[Any, Any], Awaitable[Any]], **changes: Any) -> Any:
+    async def main() -> Any:
+        async with running(backend, config, **changes) as (app, channel):
+            return await work(app, channel)
+
+    return asyncio.run(main())
+
+
+def outcome(
+    backend: FakeBackend, config: Any, request: bytes, *, method: Any = messages.PREDICT, **changes: Any
+) -> Any:
+    async def work(app: Any, channel: Any) -> Any:
+        try:
+            return await channel.unary_unary(method.path)(request, timeout=5)
+        except grpc.aio.AioRpcError as e:
+            return e.code().name, e.details()
+
+    return run(backend, config, work, **changes)
+
+
+def test_a_good_call_goes_on_as_the_same_bytes_and_a_pin(backend, config):
+    request = predict().SerializeToString()
+    assert outcome(backend, config, request) == b"the answer"
+    ((model, version, sent),) = backend.predicts
+    assert (model, version) == ("half", 2)
+    assert sent.startswith(request)
+
+
+@pytest.mark.parametrize("spec", [{"version": 1}, {"label": "stable"}], ids=["version", "label"])
+def test_an_explicit_version_or_label_is_pinned_to_that_version(backend, config, spec):
+    assert outcome(backend, config, predict(**spec).SerializeToString()) == b"the answer"
+    assert backend.predicts[0][1] == 1
+
+
+def _lying(**fields: Any) -> bytes:
+    request = predict()
+    tensor = request.inputs["x"]
+    for size, dim in zip(fields.pop("dims", []), tensor.tensor_shape.dim, strict=False):
+        dim.size = size
+    for name, value in fields.items():
+        setattr(tensor, name, value)
+    return bytes(request.SerializeToString())
+
+
+def _wanting(*outputs: str) -> bytes:
+    request = predict()
+    request.output_filter.extend(outputs)
+    return bytes(request.SerializeToString())
+
+
+def _nameless() -> bytes:
+    request = predict()
+    request.model_spec.name = ""
+    return bytes(request.SerializeToString())
+
+
+def _specless() -> bytes:
+    request = predict()
+    request.ClearField("model_spec")
+    return bytes(request.SerializeToString())
+
+
+IMAGE = np.zeros((1, 2, 2, 1), np.float32)
+BAD: dict[str, tuple[bytes, str, str]] = {
+    "garbage": (b"\xff\xff\xff", "INVALID_ARGUMENT", "PredictRequest"),
+    "no model_spec": (_specless(), "INVALID_ARGUMENT", "model_spec"),
+    "no model name": (_nameless(), "INVALID_ARGUMENT", "model_spec.name"),
+    "unknown model": (predict("nobody").SerializeToString(), "NOT_FOUND", '"nobody"'),
+    "unknown version": (predict(version=9).SerializeToString(), "NOT_FOUND", "no version 9"),
+    "negative version": (predict(version=-1).SerializeToString(), "NOT_FOUND", "no version -1"),
+    "unknown label": (predict(label="nightly").SerializeToString(), "INVALID_ARGUMENT", '"nightly"'),
+    "unknown signature": (predict(signature_name="no").SerializeToString(), "FAILED_PRECONDITION", '"no"'),
+    "unknown input": (predict(alias="z").SerializeToString(), "INVALID_ARGUMENT", "z"),
+    "unknown output": (_wanting("y", "z"), "INVALID_ARGUMENT", 'output_filter: no output "z"'),
+    "wrong dtype": (predict(array=np.array([1], np.int32)).SerializeToString(), "INVALID_ARGUMENT", "int32"),
+    "string for float": (predict(array=np.array([b"a"], object)).SerializeToString(), "INVALID_ARGUMENT", "string"),
+    "wrong rank": (predict(array=np.zeros((1, 1), np.float32)).SerializeToString(), "INVALID_ARGUMENT", "(1, 1)"),
+    "wrong fixed dimension": (
+        predict("image", alias="image", array=IMAGE[:, :1]).SerializeToString(),
+        "INVALID_ARGUMENT",
+        "(1, 1, 2, 1)",
+    ),
+    "shape beyond the content": (_lying(dims=[1000]), "INVALID_ARGUMENT", "inputs.x"),
+    "shape of a petabyte": (_lying(dims=[2**48]), "INVALID_ARGUMENT", "inputs.x"),
+    "petabyte without content": (_lying(dims=[2**48], tensor_content=b""), "INVALID_ARGUMENT", "inputs.x"),
+    "negative dimension": (_lying(dims=[-5]), "INVALID_ARGUMENT", "inputs.x"),
+    "content cut short": (_lying(tensor_content=b"\0" * 7), "INVALID_ARGUMENT", "inputs.x"),
+    "unknown dtype": (_lying(dtype=77), "INVALID_ARGUMENT", "inputs.x"),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "code", "said"), BAD.values(), ids=BAD.keys())
+def test_bad_calls_are_refused_and_never_reach_the_backend(backend, config, request_bytes, code, said):
+    got = outcome(backend, config, request_bytes)
+    assert got[0] == code and said in got[1], got
+    assert backend.predicts == []
+
+
+@pytest.mark.parametrize(
+    "method",
+    [messages.CLASSIFY, messages.REGRESS, messages.MULTI_INFERENCE, messages.HANDLE_RELOAD_CONFIG_REQUEST],
+    ids=lambda m: m.name,
+)
+def test_what_does_not_go_through_says_so(backend, config, method):
+    code, said = outcome(backend, config, b"", method=method)
+    assert code == "UNIMPLEMENTED" and method.name in said
+
+
+def test_status_and_metadata_go_through_for_configured_models_only(backend, config):
+    request = messages.GetModelStatusRequest()
+    request.model_spec.name = "half"
+    reply = messages.GetModelStatusResponse.FromString(
+        outcome(backend, config, request.SerializeToString(), method=messages.GET_MODEL_STATUS)
+    )
+    assert {v.version for v in reply.model_version_status} == {1, 2}
+    request.model_spec.name = "nobody"
+    code, said = outcome(backend, config, request.SerializeToString(), method=messages.GET_MODEL_STATUS)
+    assert code == "NOT_FOUND" and "half, image" in said
+
+
+def test_the_callers_deadline_is_passed_on(backend, config):
+    async def work(app: Any, channel: Any) -> Any:
+        backend.delay_s = 5
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=0.2)
+        assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    run(backend, config, work, probe_s=60, refresh_s=60)
+
+
+def test_the_gateways_own_deadline_caps_the_callers(backend, config):
+    async def work(app: Any, channel: Any) -> Any:
+        backend.delay_s = 5
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=30)
+        assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "did not answer within" in told.value.details()
+
+    run(backend, config, work, timeout_s=0.1, probe_s=60, refresh_s=60)
+
+
+def test_a_caller_that_hangs_up_cancels_the_call_upstream(backend, config):
+    async def work(app: Any, channel: Any) -> None:
+        backend.delay_s = 5
+        call = channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString())
+        await asyncio.sleep(0.1)
+        call.cancel()
+        await eventually(lambda: backend.cancelled == 1, within_s=2)
+
+    run(backend, config, work, probe_s=60, refresh_s=60)
+
+
+def test_backend_down_is_unavailable_with_a_reason(backend, config):
+    async def work(app: Any, channel: Any) -> Any:
+        backend.down = True
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
+        return told.value.code().name, told.value.details()
+
+    code, said = run(backend, config, work)
+    assert code == "UNAVAILABLE" and "cannot be reached" in said
+
+
+def test_a_pinned_version_that_is_gone_is_looked_up_and_the_call_sent_once_more(backend, config):
+    async def work(app: Any, channel: Any) -> Any:
+        backend.models["half"] = {3: Version()}
+        return await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
+
+    assert run(backend, config, work, probe_s=60, refresh_s=60) == b"the answer"
+    assert backend.predicts[0][1] == 3
+
+
+def test_graph_names_do_not_leave_the_gateway(backend, config):
+    async def refuse(*_: Any, **__: Any) -> bytes:
+        raise InvalidArgument("x must be positive\n\t [[{{node assert/Assert}}]]")
+
+    async def work(app: Any, channel: Any) -> Any:
+        backend.call = refuse  # type: ignore[method-assign]
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
+        return told.value.details()
+
+    assert run(backend, config, work, probe_s=60, refresh_s=60) == "x must be positive"
+
+
+def test_metrics_count_every_door_and_nothing_stays_in_flight(backend, config):
+    async def work(app: Any, channel: Any) -> str:
+        await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary(messages.PREDICT.path)(predict("junk-7f3a").SerializeToString(), timeout=5)
+        return app.core.metrics.render().decode()
+
+    text = run(backend, config, work)
+    assert 'requests_total{code="OK",door="grpc",model="half",signature="serving_default",version="2"} 1.0' in text
+    assert 'requests_total{code="NOT_FOUND",door="grpc",model="unknown",signature="unknown"' in text
+    assert "headrace_gateway_in_flight 0.0" in text and "junk" not in text

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gateway.contracts import Catalog, Contract, Model, VersionState
+from gateway.health import Health
+from headrace.wire.errors import NotFound
+
+
+def available(name: str) -> Model:
+    contract = Contract(name, 1, {}, False, "", b"")
+    return Model(name, {}, (VersionState(1, "AVAILABLE"),), {1: contract}, asked=True)
+
+
+def failed(name: str) -> Model:
+    return Model(name, {}, (VersionState(1, "END", "corrupt"),), asked=True)
+
+
+def loading(name: str) -> Model:
+    return Model(name, {}, (VersionState(1, "LOADING"),), asked=True)
+
+
+def catalog(*models: Model) -> Catalog:
+    return Catalog({m.name: m for m in models})
+
+
+def answering() -> Health:
+    health = Health()
+    health.answered()
+    return health
+
+
+def test_not_ready_before_the_backend_answered():
+    told = Health().readiness(catalog(available("a")))
+    assert not told.ready and "does not answer: not asked yet" in told.reason
+
+
+def test_the_first_time_waits_for_every_model_to_stop_loading():
+    health = answering()
+    told = health.readiness(catalog(available("a"), loading("b")))
+    assert (told.ready, told.reason) == (False, "still loading: b")
+    assert health.readiness(catalog(available("a"), available("b"))).ready
+
+
+def test_a_model_nobody_answered_about_counts_as_loading_the_first_time():
+    assert not answering().readiness(catalog(available("a"), Model("b"))).ready
+
+
+def test_once_ready_a_loading_model_takes_nobody_out():
+    health = answering()
+    assert health.readiness(catalog(available("a"))).ready
+    assert health.readiness(catalog(available("a"), loading("b"))).ready
+
+
+def test_a_failed_model_does_not_take_the_others_out_and_is_listed_with_its_reason():
+    told = answering().readiness(catalog(available("a"), failed("b")))
+    assert told.ready
+    assert told.as_json()["models"] == [
+        {"name": "a", "state": "AVAILABLE", "reason": ""},
+        {"name": "b", "state": "END", "reason": "corrupt"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("models", "reason"),
+    [([], "no model is configured"), ([failed("a")], "no model is AVAILABLE")],
+    ids=["none configured", "none available"],
+)
+def test_not_ready_without_an_available_model(models, reason):
+    told = answering().readiness(catalog(*models))
+    assert (told.ready, told.reason) == (False, reason)
+
+
+def test_latched_readiness_still_needs_the_backend_and_one_model():
+    health = answering()
+    assert health.readiness(catalog(available("a"))).ready
+    assert not health.readiness(catalog(loading("a"))).ready
+    health.failed("connection refused")
+    told = health.readiness(catalog(available("a")))
+    assert (told.ready, told.reason) == (False, "the serving backend does not answer: connection refused")
+
+
+def test_one_models_own_truth():
+    told = answering().readiness(catalog(available("a"), failed("b")))
+    assert told.of_model("a") == (True, {"ready": True, "name": "a", "state": "AVAILABLE", "reason": ""})
+    assert told.of_model("b") == (False, {"ready": False, "name": "b", "state": "END", "reason": "corrupt"})
+    with pytest.raises(NotFound):
+        told.of_model("c")
+
+
+def test_a_slow_probe_does_not_outvote_an_answer_that_came_meanwhile():
+    health = answering()
+    asked_at = time.monotonic()
+    health.answered()
+    health.failed("timed out", asked_at=asked_at)
+    assert health.up
+    health.failed("timed out", asked_at=time.monotonic())
+    assert not health.up
+
+
+def test_coming_back_is_announced_once():
+    returns: list[int] = []
+    health = Health(on_return=lambda: returns.append(1))
+    health.answered()
+    health.answered()
+    health.failed("gone")
+    health.answered()
+    assert len(returns) == 2

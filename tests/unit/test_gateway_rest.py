@@ -1,0 +1,431 @@
+"""The REST door with a backend in memory: what goes through, what comes back, what never reaches the backend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway.app import App
+from gateway.upstream import Reply
+from tests.unit.gateway_backend import Answer, FakeBackend, Version, ask, eventually, gateway, model_list, signature
+
+HALF = "/v1/models/half:predict"
+GOOD = b'{"instances": [1.0, 2.0]}'
+FLOAT, STRING = 1, 7
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "multimodel.config"
+    path.write_text(model_list("half", "image", "text", labels={"half": {"stable": 1}}))
+    return path
+
+
+@pytest.fixture
+def backend():
+    return FakeBackend(
+        models={"half": {1: Version(), 2: Version()}, "image": {1: Version()}, "text": {1: Version()}},
+        signatures={
+            "half": {
+                "serving_default": signature({"x": (FLOAT, [-1])}),
+                "two": signature({"a": (FLOAT, [-1]), "b": (FLOAT, [-1])}),
+            },
+            "image": {"serving_default": signature({"image": (FLOAT, [-1, 2, 2, 1])})},
+            "text": {"serving_default": signature({"s": (STRING, [-1])})},
+        },
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIterator[App]:
+    app = gateway(backend, config, **changes)
+    async with app.core:
+        await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()) or backend.down)
+        yield app
+
+
+def run(backend: FakeBackend, config: Any, work: Callable[[App], Awaitable[Any]], **changes: Any) -> Any:
+    async def main() -> Any:
+        async with running(backend, config, **changes) as app:
+            return await work(app)
+
+    return asyncio.run(main())
+
+
+def post(
+    backend: FakeBackend, config: Any, path: str, body: Any = GOOD, *, headers: Any = None, **changes: Any
+) -> Answer:
+    return run(backend, config, lambda app: ask(app, "POST", path, body, headers=headers), **changes)
+
+
+def test_a_good_call_reaches_its_pinned_version_untouched_and_the_answer_comes_back_untouched(backend, config):
+    body = b' {"instances" :[1.00, 2e0]}'
+    answer = post(backend, config, HALF, body, headers={"X-Request-Id": "abc-1"})
+    assert (answer.status, answer.body) == (200, backend.answer.body)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert backend.predicts == [("half", 2, body)]
+
+
+@pytest.mark.parametrize("which", ["/versions/1", "/labels/stable", "/Versions/1"])
+def test_an_explicit_version_or_label_goes_to_that_version(backend, config, which):
+    assert post(backend, config, f"/v1/models/half{which}:predict").status == 200
+    assert backend.predicts[0][1] == 1
+
+
+def test_a_request_id_that_could_break_a_header_is_replaced(backend, config):
+    answer = post(backend, config, HALF, headers={"X-Request-Id": 'a b"'})
+    assert len(answer.headers["x-request-id"]) == 16
+
+
+def test_gzip_is_checked_and_forwarded_inflated(backend, config):
+    answer = post(backend, config, HALF, gzip.compress(GOOD), headers={"Content-Encoding": "gzip"})
+    assert answer.status == 200
+    assert backend.predicts[0][2] == GOOD
+
+
+def test_a_big_body_is_checked_in_a_thread_with_the_same_outcome(backend, config):
+    assert post(backend, config, HALF, thread_body_bytes=0).status == 200
+    assert post(backend, config, HALF, b'{"instances": [[1]]}', thread_body_bytes=0).status == 400
+
+
+IMAGE = "/v1/models/image:predict"
+ROW = [[[0.0], [0.0]], [[0.0], [0.0]]]
+
+
+def _rows(*rows: Any) -> bytes:
+    return json.dumps({"instances": rows}).encode()
+
+
+# What is wrong: path, body, status, JSON pointer of the first bad element (None where there is no place in the body).
+BAD: dict[str, tuple[str, bytes, int, str | None]] = {
+    "empty body": (HALF, b"", 400, ""),
+    "not json": (HALF, b"hello", 400, ""),
+    "cut short": (HALF, b'{"instances": [1.0', 400, ""),
+    "not utf-8": (HALF, b'{"instances": ["\xff"]}', 400, None),
+    "top level is a list": (HALF, b"[1.0]", 400, ""),
+    "top level is a number": (HALF, b"1", 400, ""),
+    "bytes after the object": (HALF, GOOD + b"{}", 400, None),
+    "both keys": (HALF, b'{"instances": [1.0], "inputs": [1.0]}', 400, None),
+    "neither key": (HALF, b'{"instance": [1.0]}', 400, None),
+    "duplicate instances": (HALF, b'{"instances": [1.0], "instances": [2.0]}', 400, "/instances"),
+    "duplicate signature name": (
+        HALF,
+        b'{"signature_name": "a", "signature_name": "two", "instances": [1]}',
+        400,
+        "/signature_name",
+    ),
+    "duplicate input name": (
+        HALF,
+        b'{"signature_name": "two", "instances": [{"a": 1, "b": 1, "a": 2}]}',
+        400,
+        "/instances/0/a",
+    ),
+    "signature name is a number": (HALF, b'{"signature_name": 1, "instances": [1.0]}', 400, "/signature_name"),
+    "unknown signature": (HALF, b'{"signature_name": "three", "instances": [1.0]}', 400, "/signature_name"),
+    "instances is an object": (HALF, b'{"instances": {"x": 1.0}}', 400, "/instances"),
+    "empty instances": (HALF, b'{"instances": []}', 400, "/instances"),
+    "unknown name": (HALF, b'{"instances": [{"z": 1.0}]}', 400, "/instances/0/z"),
+    "missing name": (HALF, b'{"signature_name": "two", "instances": [{"a": 1.0}]}', 400, "/instances/0"),
+    "missing column": (HALF, b'{"signature_name": "two", "inputs": {"a": [1.0]}}', 400, None),
+    "unknown column": (
+        HALF,
+        b'{"signature_name": "two", "inputs": {"a": [1.0], "b": [1.0], "c": [1.0]}}',
+        400,
+        "/inputs/c",
+    ),
+    "columns of unequal length": (
+        HALF,
+        b'{"signature_name": "two", "inputs": {"a": [1.0], "b": [1.0, 2.0]}}',
+        400,
+        None,
+    ),
+    "plain rows for two inputs": (HALF, b'{"signature_name": "two", "instances": [1.0]}', 400, None),
+    "mixed rows": (HALF, b'{"instances": [1.0, {"x": 1.0}]}', 400, "/instances/1"),
+    "wrong dtype": (HALF, b'{"instances": [1.0, "a"]}', 400, "/instances/1"),
+    "null": (HALF, b'{"instances": [1.0, null]}', 400, "/instances/1"),
+    "wrong rank": (HALF, b'{"instances": [[1.0], [2.0]]}', 400, "/instances/0"),
+    "out of range": (HALF, b'{"instances": [1e999]}', 400, None),
+    "ragged": (IMAGE, _rows(ROW, [[[0.0], [0.0]], [[0.0]]]), 400, "/instances/1/1"),
+    "ragged in the first row": (IMAGE, _rows([[[0.0], [0.0]], [[0.0]]]), 400, None),
+    "one dimension missing": (IMAGE, _rows([[0.0, 0.0], [0.0, 0.0]]), 400, "/instances/0"),
+    "wrong fixed dimension": (IMAGE, _rows([[[0.0], [0.0]]]), 400, "/instances/0"),
+    "wrong fixed dimension in a column": (IMAGE, json.dumps({"inputs": [ROW[:1]]}).encode(), 400, "/inputs"),
+    "bad base64": ("/v1/models/text:predict", b'{"instances": ["ok", {"b64": "!!"}]}', 400, "/instances/1/b64"),
+    "b64 is a number": ("/v1/models/text:predict", b'{"instances": [{"b64": 1}]}', 400, None),
+    "unknown model": ("/v1/models/nobody:predict", GOOD, 404, None),
+    "unknown version": ("/v1/models/half/versions/9:predict", GOOD, 404, None),
+    "version beyond 64 bits": ("/v1/models/half/versions/99999999999999999999:predict", GOOD, 400, None),
+    "version of many digits": ("/v1/models/half/versions/" + "9" * 5000 + ":predict", GOOD, 400, None),
+    "unknown label": ("/v1/models/half/labels/nightly:predict", GOOD, 400, None),
+    "path of nothing": ("/v1/models/half:explain", GOOD, 404, None),
+    "path with a second slash": ("/v1//models/half:predict", GOOD, 404, None),
+    "model name not utf-8": ("/v1/models/%ff:predict", GOOD, 400, None),
+    "query string": (HALF + "?x=1", GOOD, 400, None),
+    "classify": ("/v1/models/half:classify", b"{}", 501, None),
+    "regress": ("/v1/models/half:regress", b"{}", 501, None),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "status", "place"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused_with_its_place_and_never_reaches_the_backend(backend, config, path, body, status, place):
+    async def work(app: App) -> tuple[Answer, Answer]:
+        return await ask(app, "POST", path, body), await ask(app, "POST", HALF, GOOD)
+
+    answer, next_one = run(backend, config, work)
+    told = answer.json()
+    assert answer.status == status, told
+    assert told["error"] and set(told) == {"error", "details"}
+    if place is not None:
+        assert [d["path"] for d in told["details"]] == [place], told
+    assert next_one.status == 200
+    assert [body for *_, body in backend.predicts] == [GOOD]
+
+
+def test_a_wrong_shape_is_told_in_numbers(backend, config):
+    told = post(backend, config, IMAGE, _rows(ROW, [[[0.0], [0.0]]])).json()
+    assert "instances[1]" in told["error"]
+    assert "(2, 2, 1)" in told["error"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
+def test_other_methods_are_told_the_right_one(backend, config, method):
+    answer = run(backend, config, lambda app: ask(app, method, HALF))
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert "error" in answer.json()
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(backend, config):
+    async def work(app: App) -> tuple[Any, ...]:
+        declared = await ask(app, "POST", HALF, GOOD, headers={"Content-Length": "1001", "Expect": "100-continue"})
+        streamed = await ask(app, "POST", HALF, [b"x" * 400] * 3)
+        inflated = await ask(app, "POST", HALF, gzip.compress(b" " * 10**6), headers={"Content-Encoding": "gzip"})
+        return declared, streamed, inflated
+
+    for answer in run(backend, config, work, max_body_bytes=1000):
+        assert answer.status == 413
+        assert "larger than 1000 bytes" in answer.json()["error"]
+        assert answer.headers["connection"] == "close"
+    assert backend.predicts == []
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "said"),
+    [
+        (gzip.compress(GOOD)[:-6], "gzip", 400, "cut short"),
+        (gzip.compress(GOOD)[:-8] + b"\0" * 8, "gzip", 400, "broken"),
+        (gzip.compress(GOOD) * 2, "gzip", 400, "bytes follow"),
+        (GOOD, "gzip", 400, "broken"),
+        (GOOD, "br", 415, "not supported"),
+    ],
+    ids=["cut", "checksum", "two members", "not gzip", "brotli"],
+)
+def test_a_body_that_does_not_inflate_is_refused(backend, config, body, encoding, status, said):
+    answer = post(backend, config, HALF, body, headers={"Content-Encoding": encoding})
+    assert answer.status == status and said in answer.json()["error"]
+    assert backend.predicts == []
+
+
+def test_lenient_models_get_shapes_through_but_not_names_or_dtypes(backend, config):
+    assert post(backend, config, HALF, b'{"instances": [[1.0], [2.0]]}', lenient_models=("half",)).status == 200
+    assert post(backend, config, HALF, b'{"instances": ["a"]}', lenient_models=("half",)).status == 400
+    assert post(backend, config, HALF, b'{"instances": [{"z": 1.0}]}', lenient_models=("half",)).status == 400
+
+
+def test_backend_down_is_503_and_readiness_knows_at_once(backend, config):
+    async def work(app: App) -> Answer:
+        backend.down = True
+        answer = await ask(app, "POST", HALF, GOOD)
+        assert not app.core.health.up
+        return answer
+
+    answer = run(backend, config, work, probe_s=60)
+    assert answer.status == 503
+    assert "cannot be reached" in answer.json()["error"]
+
+
+def test_backend_never_there_is_503_with_the_reason(backend, config):
+    async def work(app: App) -> Answer:
+        await eventually(lambda: "cannot be reached" in app.core.health.reason)
+        return await ask(app, "POST", HALF, GOOD)
+
+    backend.down = True
+    answer = run(backend, config, work)
+    assert answer.status == 503
+    assert "does not answer: the serving backend at fake cannot be reached" in answer.json()["error"]
+
+
+def test_backend_slow_is_504_at_the_deadline(backend, config):
+    async def work(app: App) -> Answer:
+        backend.delay_s = 5
+        return await ask(app, "POST", HALF, GOOD)
+
+    answer = run(backend, config, work, timeout_s=0.05)
+    assert answer.status == 504
+    assert "did not answer within 0.0" in answer.json()["error"]
+
+
+def test_a_body_that_never_arrives_is_408(backend, config):
+    async def work(app: App) -> Answer:
+        async def stalled() -> Any:
+            if not started:
+                started.append(1)
+                return {"type": "http.request", "body": b"{", "more_body": True}
+            await asyncio.sleep(5)
+
+        started: list[int] = []
+        sent: list[Any] = []
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": HALF,
+            "raw_path": HALF.encode(),
+            "query_string": b"",
+            "headers": [(b"expect", b"x")],
+        }
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app(scope, stalled, send)
+        return sent
+
+    assert run(backend, config, work, timeout_s=0.05)[0]["status"] == 408
+
+
+def test_a_caller_that_hangs_up_cancels_the_call_upstream(backend, config):
+    async def work(app: App) -> Answer | None:
+        backend.delay_s = 5
+        hang_up = asyncio.Event()
+        call = asyncio.create_task(ask(app, "POST", HALF, GOOD, hang_up=hang_up))
+        await asyncio.sleep(0.05)
+        hang_up.set()
+        return await asyncio.wait_for(call, 2)
+
+    assert run(backend, config, work, probe_s=60, refresh_s=60) is None
+    assert backend.cancelled == 1
+
+
+def test_a_pinned_version_that_is_gone_is_looked_up_and_the_call_sent_once_more(backend, config):
+    async def work(app: App) -> Answer:
+        assert app.core.catalog.models["half"].latest.version == 2
+        backend.models["half"] = {3: Version()}
+        return await ask(app, "POST", HALF, GOOD)
+
+    answer = run(backend, config, work, probe_s=60, refresh_s=60)
+    assert answer.status == 200
+    assert backend.predicts == [("half", 3, GOOD)]
+
+
+def test_the_second_check_is_against_the_new_versions_signature(backend, config):
+    async def work(app: App) -> Answer:
+        backend.models["half"] = {3: Version()}
+        backend.signatures["half"] = {"serving_default": signature({"x": (STRING, [-1])})}
+        return await ask(app, "POST", HALF, GOOD)
+
+    answer = run(backend, config, work, probe_s=60, refresh_s=60)
+    assert answer.status == 400
+    assert backend.predicts == []
+
+
+def test_an_explicit_version_that_is_gone_is_404(backend, config):
+    async def work(app: App) -> Answer:
+        backend.models["half"] = {2: Version()}
+        return await ask(app, "POST", "/v1/models/half/versions/1:predict", GOOD)
+
+    answer = run(backend, config, work, probe_s=60, refresh_s=60)
+    assert answer.status == 404 and "no version 1 here; available: 2" in answer.json()["error"]
+
+
+def test_a_version_published_a_moment_ago_is_found_on_the_first_call(backend, config):
+    async def work(app: App) -> Answer:
+        backend.models["half"][7] = Version()
+        return await ask(app, "POST", "/v1/models/half/versions/7:predict", GOOD)
+
+    assert run(backend, config, work, probe_s=60, refresh_s=60).status == 200
+
+
+def test_backend_errors_keep_their_status_and_lose_the_graphs_names(backend, config):
+    text = "{{function_node __inference_f_12}} x must be positive\n\t [[{{node assert/Assert}}]]"
+    backend.answer = Reply(400, "application/json", json.dumps({"error": text}).encode())
+    answer = post(backend, config, HALF)
+    assert answer.status == 400
+    assert answer.json() == {"error": "x must be positive", "details": []}
+
+
+def test_status_and_metadata_pass_through_for_configured_models_only(backend, config):
+    async def work(app: App) -> list[int]:
+        paths = ["/v1/models/half", "/v1/models/half/versions/1", "/v1/models/half/metadata", "/v1/models/nobody"]
+        backend.asked.clear()
+        return [(await ask(app, "GET", path)).status for path in paths]
+
+    assert run(backend, config, work, probe_s=60, refresh_s=60) == [200, 200, 200, 404]
+    assert [a for a in backend.asked if a.startswith("GET")] == [
+        "GET /v1/models/half",
+        "GET /v1/models/half/versions/1",
+        "GET /v1/models/half/metadata",
+    ]
+
+
+def test_the_list_of_models(backend, config):
+    listed = run(backend, config, lambda app: ask(app, "GET", "/v1/models")).json()["models"]
+    half = next(m for m in listed if m["name"] == "half")
+    assert (half["state"], half["default_version"], half["labels"]) == ("AVAILABLE", 2, {"stable": 1})
+    assert half["signatures"]["two"]["inputs"]["b"] == {"dtype": "float", "shape": [-1]}
+
+
+def test_readyz_and_livez(backend, config):
+    async def work(app: App) -> None:
+        await eventually(lambda: app.core.readiness().ready)
+        assert (await ask(app, "GET", "/readyz")).status == 200
+        assert (await ask(app, "GET", "/readyz?model=half")).status == 200
+        assert (await ask(app, "GET", "/readyz?model=nobody")).status == 404
+        backend.down = True
+        await eventually(lambda: not app.core.readiness().ready, within_s=1)
+        answer = await ask(app, "GET", "/readyz")
+        assert answer.status == 503 and "cannot be reached" in answer.json()["reason"]
+        assert (await ask(app, "GET", "/livez")).status == 200
+        backend.down = False
+        await eventually(lambda: app.core.readiness().ready, within_s=1)
+
+    run(backend, config, work)
+
+
+def test_metrics_count_by_model_and_never_by_junk(backend, config):
+    async def work(app: App) -> str:
+        await ask(app, "POST", HALF, GOOD)
+        await ask(app, "POST", "/v1/models/junk-7f3a:predict", GOOD)
+        await ask(app, "POST", HALF, b'{"signature_name": "junk-7f3a", "instances": [1.0]}')
+        return (await ask(app, "GET", "/metrics")).body.decode()
+
+    text = run(backend, config, work)
+    assert 'requests_total{code="200",door="rest",model="half",signature="serving_default",version="2"} 1.0' in text
+    assert 'requests_total{code="404",door="rest",model="unknown",signature="unknown",version="unknown"} 1.0' in text
+    assert 'requests_total{code="400",door="rest",model="half",signature="unknown",version="2"} 1.0' in text
+    assert "headrace_gateway_in_flight 0.0" in text and "junk" not in text
+
+
+def test_docs_work_without_a_cdn_and_show_the_predict_path(backend, config):
+    async def work(app: App) -> None:
+        page = (await ask(app, "GET", "/docs")).body.decode()
+        assert "cdn" not in page
+        assert (await ask(app, "GET", "/docs/swagger-ui-bundle.js")).status == 200
+        document = (await ask(app, "GET", "/openapi.json")).json()
+        operation = document["paths"]["/v1/models/{model}:predict"]["post"]
+        assert operation["requestBody"]["content"]["application/json"]["schema"]
+        assert set(operation["responses"]) >= {"200", "400", "404", "413", "503", "504"}
+
+    run(backend, config, work)
+
+
+def test_the_access_log_is_one_json_line_a_request(backend, config, capsys):
+    post(backend, config, HALF, headers={"X-Request-Id": "abc"}, access_log=True)
+    line = json.loads(capsys.readouterr().err.strip())
+    assert (line["event"], line["id"], line["path"], line["status"]) == ("request", "abc", HALF, 200)
+    assert line["version"] == "2" and line["ms"] >= 0

@@ -1,0 +1,235 @@
+"""The REST upstream against sockets that misbehave in every way a backend can."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc.aio
+import pytest
+
+from gateway.errors import BackendDown
+from gateway.upstream import AiohttpUpstream, GrpcChannel
+from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(talk: Talk) -> AsyncIterator[int]:
+    talks: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talks.add(task)
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the gateway's side is closed: that ends every talk
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*talks)
+
+
+@contextlib.asynccontextmanager
+async def backend(talk: Talk) -> AsyncIterator[AiohttpUpstream]:
+    async with listening(talk) as port:
+        upstream = AiohttpUpstream(f"http://127.0.0.1:{port}/", connections=4, connect_timeout_s=1)
+        try:
+            yield upstream
+        finally:
+            await upstream.close()
+
+
+async def head_of(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            head += await reader.readexactly(int(line.split(b":")[1]))
+    return head
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def test_the_body_travels_untouched_under_our_own_head():
+    seen: list[bytes] = []
+
+    async def talk(reader, writer):
+        while True:
+            seen.append(await head_of(reader))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nok")
+
+    async def main():
+        async with backend(talk) as upstream:
+            for _ in range(2):
+                reply = await upstream.send("POST", "/v1/models/a%2Fb/versions/1:predict", b"\x00{ }", timeout_s=5)
+                assert reply == (200, "application/json", b"ok")
+
+    asyncio.run(main())
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    names = {line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:]}
+    assert head.startswith(b"POST /v1/models/a%2Fb/versions/1:predict HTTP/1.1\r\n")
+    assert body == b"\x00{ }"
+    assert names == {b"host", b"content-type", b"content-length"}
+    assert len(seen) == 2
+
+
+def test_a_body_of_megabytes_arrives_whole():
+    body = bytes(range(256)) * 2**13 + b"end"
+    seen: list[bytes] = []
+
+    async def talk(reader, writer):
+        seen.append(await head_of(reader))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async def main():
+        async with backend(talk) as upstream:
+            await upstream.send("POST", "/x", body, timeout_s=5)
+
+    asyncio.run(main())
+    assert seen[0].partition(b"\r\n\r\n")[2] == body
+
+
+def test_connections_are_kept():
+    connections = 0
+
+    async def talk(reader, writer):
+        nonlocal connections
+        connections += 1
+        while True:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async def main():
+        async with backend(talk) as upstream:
+            for _ in range(5):
+                await upstream.send("POST", "/x", b"{}", timeout_s=5)
+
+    asyncio.run(main())
+    assert connections == 1
+
+
+async def _silent(reader, writer):
+    while await reader.read(1024):
+        pass
+
+
+async def _hangs_up(reader, writer):
+    await head_of(reader)
+
+
+async def _half_an_answer(reader, writer):
+    await head_of(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+
+async def _garbage(reader, writer):
+    await head_of(reader)
+    writer.write(b"\x16\x03\x01garbage\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("talk", "error", "said"),
+    [
+        (_silent, DeadlineExceeded, "did not answer within 0.2 s"),
+        (_hangs_up, Unavailable, "closed the connection before its answer was complete"),
+        (_half_an_answer, Unavailable, "closed the connection before its answer was complete"),
+        (_garbage, Unavailable, "not valid HTTP"),
+    ],
+    ids=lambda v: getattr(v, "__name__", None),
+)
+def test_what_goes_wrong_has_a_name(talk, error, said):
+    async def main():
+        async with backend(talk) as upstream:
+            with pytest.raises(error, match=said) as told:
+                await upstream.send("POST", "/x", b"{}", timeout_s=0.2 if talk is _silent else 5)
+            assert not isinstance(told.value, BackendDown)
+
+    asyncio.run(main())
+
+
+def test_nobody_there_is_known_at_once():
+    async def main():
+        upstream = AiohttpUpstream(f"http://127.0.0.1:{free_port()}", connections=1, connect_timeout_s=1)
+        try:
+            with pytest.raises(BackendDown, match="cannot be reached: connect"):
+                await upstream.send("POST", "/x", b"{}", timeout_s=5)
+        finally:
+            await upstream.close()
+
+    asyncio.run(main())
+
+
+def test_cancelling_closes_the_connection():
+    closed = asyncio.Event()
+
+    async def talk(reader, writer):
+        await head_of(reader)
+        assert await reader.read() == b""
+        closed.set()
+
+    async def main():
+        async with backend(talk) as upstream:
+            call = asyncio.create_task(upstream.send("POST", "/x", b"{}", timeout_s=5))
+            await asyncio.sleep(0.05)
+            call.cancel()
+            await asyncio.wait([call])
+            async with asyncio.timeout(5):
+                await closed.wait()
+
+    asyncio.run(main())
+
+
+def test_grpc_nobody_there_is_known_and_so_is_the_return():
+    async def main():
+        port = free_port()
+        channel = GrpcChannel(f"127.0.0.1:{port}")
+        try:
+            with pytest.raises(BackendDown, match="cannot be reached"):
+                await channel.call("/a.B/C", b"", timeout_s=5)
+            server = grpc.aio.server()
+            server.add_insecure_port(f"127.0.0.1:{port}")
+            await server.start()
+            async with asyncio.timeout(2):
+                while True:
+                    try:
+                        await channel.call("/a.B/C", b"", timeout_s=1)
+                    except BackendDown:
+                        await asyncio.sleep(0.02)
+                    except HeadraceError as e:
+                        assert e.status_name == "UNIMPLEMENTED"
+                        break
+            await server.stop(0)
+        finally:
+            await channel.close()
+
+    asyncio.run(main())
+
+
+def test_grpc_deadline():
+    async def main():
+        async with listening(_silent) as port:
+            channel = GrpcChannel(f"127.0.0.1:{port}")
+            try:
+                with pytest.raises((DeadlineExceeded, Unavailable)):
+                    await channel.call("/a.B/C", b"", timeout_s=0.2)
+            finally:
+                await channel.close()
+
+    asyncio.run(main())
