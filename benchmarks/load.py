@@ -1,0 +1,95 @@
+"""The load: one prepared request over N keep-alive connections, sent by wrk where it is installed, else by ourselves.
+
+What is measured is the CPU time of the server's process, so the driver's own cost falls outside; requests a second
+do depend on the driver, which is why each table names it.
+"""
+
+from __future__ import annotations
+
+import selectors
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    requests: int
+    seconds: float
+    failed: int
+    driver: str
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def drive(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
+    if shutil.which("wrk"):
+        return _wrk(port, path, body, connections=connections, seconds=seconds)
+    return _sockets(port, path, body, connections=connections, seconds=seconds)
+
+
+def _wrk(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
+    with tempfile.TemporaryDirectory() as folder:
+        payload = Path(folder, "body")
+        payload.write_bytes(body)
+        script = Path(folder, "post.lua")
+        script.write_text(
+            f'local f = io.open("{payload}", "rb")\n'
+            'wrk.method = "POST"\nwrk.body = f:read("*a")\nwrk.headers["Content-Type"] = "application/json"\n'
+            "done = function(s, l, r)\n"
+            '  io.write(string.format("RESULT %d %d %d\\n", s.requests, s.duration,\n'
+            "    s.errors.status + s.errors.read + s.errors.write + s.errors.timeout + s.errors.connect))\nend\n"
+        )
+        output = subprocess.run(
+            ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script),
+             f"http://127.0.0.1:{port}{path}"],
+            check=True, capture_output=True, text=True, timeout=seconds * 3 + 30,
+        ).stdout  # fmt: skip
+    requests, micros, failed = (int(v) for v in output.split("RESULT ")[1].split()[:3])
+    return Load(requests, micros / 1e6, failed, "wrk")
+
+
+def _sockets(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
+    """Closed loop: every connection has one request under way; an answer is counted once its body is whole."""
+    head = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}")
+    request = "\r\n".join((*head, "", "")).encode() + body
+    done = failed = 0
+    with selectors.DefaultSelector() as selector:
+        for _ in range(connections):
+            s = socket.create_connection(("127.0.0.1", port))
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            selector.register(s, selectors.EVENT_READ, bytearray())
+            s.sendall(request)
+        started = time.perf_counter()
+        deadline = started + seconds
+        while (now := time.perf_counter()) < deadline:
+            for key, _ in selector.select(timeout=deadline - now):
+                s = key.fileobj
+                assert isinstance(s, socket.socket)
+                buffer: bytearray = key.data
+                buffer += s.recv(1 << 16)
+                if (length := _answer_length(buffer)) and len(buffer) >= length:
+                    failed += not buffer.startswith(b"HTTP/1.1 200")
+                    done += 1
+                    del buffer[:length]
+                    s.sendall(request)
+        elapsed = time.perf_counter() - started
+        for key in list(selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+    return Load(done, elapsed, failed, "sockets")
+
+
+def _answer_length(buffer: bytearray) -> int:
+    end = buffer.find(b"\r\n\r\n")
+    if end < 0:
+        return 0
+    for line in bytes(buffer[:end]).lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return end + 4 + int(line.split(b":")[1])
+    raise RuntimeError("an answer without Content-Length")
