@@ -1,0 +1,79 @@
+# The verbs of Headrace. Needs GNU make, a POSIX shell and Python 3.11 to 3.13; `make help` lists what can be done.
+#
+# Variables: RUNTIME (local, compose), SERVING (gpu, cpu, embedded), TF_SERVING_VERSION, PYTHON, HEADRACE_HTTP_PORT,
+# HEADRACE_GRPC_PORT, HEADRACE_SERVING_GRPC_PORT, HEADRACE_SERVING_REST_PORT, HEADRACE_BIND_ADDRESS, HEADRACE_STORE,
+# HEADRACE_CONFIG, HEADRACE_RUN ...; every HEADRACE_ variable reaches the programs, from the environment or as
+# `make up HEADRACE_HTTP_PORT=9000`.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+# With the Python found on this machine; and in .venv, once it is filled.
+DEPLOY := @deploy/local/python.sh -m deploy
+VENV := .venv/bin/python
+MODELS ?= half_plus_two linear_model mnist_cnn
+ARGS ?=
+
+.PHONY: help up down restart status logs reload smoke train setup test test-system test-long lint format bench images lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## Bring the stack up: install, train what is missing, serve, wait until ready
+	$(DEPLOY) up
+
+down: ## Stop the stack
+	$(DEPLOY) down
+
+restart: ## Stop the stack and bring it up again, say after a change of code
+	$(DEPLOY) down
+	$(DEPLOY) up
+
+status: ## What runs, and whether it is ready (exit code 0 = ready)
+	$(DEPLOY) status
+
+logs: ## The last lines of every log, and what follows (FOLLOW=0: the last lines alone)
+	$(DEPLOY) logs
+
+reload: ## Make a change of multimodel.config live
+	$(DEPLOY) reload
+
+smoke: ## One real predict a model, with its answer
+	$(DEPLOY) smoke
+
+train: ## Train and publish new versions (MODELS="mnist_cnn ...", ARGS="--quick ...")
+	$(DEPLOY) setup local
+	@$(VENV) -m trainer train $(MODELS) $(ARGS)
+
+setup: ## Fill .venv with what tests and development need; test, lint and bench do it themselves
+	$(DEPLOY) setup dev
+
+test: setup ## The quick suite: unit, contract and integration tests (ARGS="-k ..." narrows it)
+	@$(VENV) -m pytest --ignore=tests/system -m "not long" $(ARGS)
+
+test-system: setup ## The stack in containers, on a running Docker engine: start, publish, faults, images
+	@$(VENV) -m pytest tests/system $(ARGS)
+
+test-long: setup ## The tests that take long
+	@$(VENV) -m pytest --ignore=tests/system -m long $(ARGS)
+
+lint: setup ## ruff and mypy
+	@$(VENV) -m ruff format --check .
+	@$(VENV) -m ruff check .
+	@$(VENV) -m mypy
+
+format: setup ## Let ruff write the code as lint wants it
+	@$(VENV) -m ruff check --fix .
+	@$(VENV) -m ruff format .
+
+bench: setup ## Measure speed on this machine, side by side (ARGS="--help" lists what)
+	@$(VENV) -m benchmarks $(ARGS)
+
+images: setup ## Build the images and write what they are to docs/reference/images.md
+	@$(VENV) -m deploy.compose images
+
+lock: setup ## Write requirements/ anew from pyproject.toml (UPGRADE=1: the newest versions that fit)
+	@$(VENV) -m deploy.lock $(if $(UPGRADE),--upgrade)
+
+clean: down ## Stop the stack and remove .venv, caches and logs; the models stay
+	@rm -rf .venv .cache .run .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

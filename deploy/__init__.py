@@ -1,0 +1,1 @@
+"""How the stack is brought up; run from the tree, never installed."""

@@ -1,0 +1,77 @@
+"""What `make` calls: python -m deploy VERB. Standard library only, on any Python from 3.11."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy import smoke
+from deploy.compose.runtime import AnyStack, stack_for
+from deploy.local import settings, venv
+from deploy.terminal import Stop, say
+
+
+def main(verb: str, *arguments: str) -> int:
+    """0 done, 1 not: the last line says what to do."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped again
+    try:
+        return _run(verb, arguments, os.environ)
+    except Stop as stop:
+        sys.stdout.flush()
+        print(stop, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `make status | head`: whoever read has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'The system'}: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+
+
+def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> int:
+    if verb == "setup":
+        venv.ensure(*arguments)
+        return 0
+    if verb not in ("up", "down", "status", "logs", "reload", "smoke"):
+        raise Stop(f"{verb} is not a verb; `make help` lists them.")
+    store = settings.from_environment(environ).store
+    stack = stack_for(verb, environ)
+    match verb:
+        case "up":
+            stack.up()
+            _introduce(stack, store)
+        case "down":
+            stack.down()
+        case "status":
+            return 0 if stack.status() else 1
+        case "logs":
+            stack.logs(follow=environ.get("FOLLOW") != "0")
+        case "reload":
+            stack.reload()
+        case "smoke":
+            smoke.smoke(stack.gateway, store)
+    return 0
+
+
+def _introduce(stack: AnyStack, store: Path) -> None:
+    call = f"{stack.gateway}/v1/models"
+    if '"half_plus_two"' in (store / "multimodel.config").read_text():
+        call = f"-d '{{\"instances\": [1.0, 2.0, 5.0]}}' {stack.gateway}/v1/models/half_plus_two:predict"
+    say(f"""
+  REST      {stack.gateway}     (/docs, /readyz, /metrics, /v1/models)
+  gRPC      {stack.grpc}
+  logs      {stack.where_logs_are}
+
+Try it:
+  curl {call}
+""")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

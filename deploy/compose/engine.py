@@ -1,0 +1,85 @@
+"""What the machine's Docker can do, asked through its command line. Only questions, and an image pulled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+_ANSWER_S = 20.0  # an engine that is starting or over ssh may be slow; a dead one says so at once
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """``fault`` says in a sentence why containers cannot be run here; empty = they can."""
+
+    fault: str = ""
+    architecture: str = ""
+    gpu: str = ""  # what a GPU reservation would get; empty = none
+
+    def has_image(self, image: str) -> bool:
+        return _run(["docker", "image", "inspect", "--format", "{{.Id}}", image]).returncode == 0
+
+    def pull(self, image: str) -> str:
+        """Ask the registry through the engine, with its mirrors and login. Empty = done, else the engine's words."""
+        done = subprocess.run(["docker", "pull", image], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return "" if done.returncode == 0 else _last_line(done.stderr).rsplit(": ", 1)[-1]
+
+
+def look() -> Engine:
+    if shutil.which("docker") is None:
+        return Engine(fault="there is no docker command")
+    answer = _run(["docker", "info", "--format", "{{json .}}"])
+    info = _json(answer.stdout)
+    errors = info.get("ServerErrors") or []
+    if answer.returncode or errors or not info.get("ServerVersion"):
+        return Engine(fault=f"no Docker engine answers ({errors[0] if errors else _last_line(answer.stderr)})")
+    compose = _run(["docker", "compose", "version", "--short"])
+    if compose.returncode:
+        return Engine(fault="docker has no compose plugin (Compose v2)")
+    if _version(compose.stdout) < (2, 24):
+        # 2.24 brought `!reset`, which the CPU and embedded overrides are written with.
+        return Engine(fault=f"Docker Compose is {compose.stdout.strip()}, 2.24 or newer is needed")
+    return Engine(architecture=str(info.get("Architecture", "")), gpu=_gpu(info))
+
+
+def _gpu(info: dict[str, Any]) -> str:
+    """The engine hands out GPUs when NVIDIA's toolkit is there; that says nothing of a card, which nvidia-smi does."""
+    toolkit = (
+        "nvidia" in (info.get("Runtimes") or {})
+        or shutil.which("nvidia-container-runtime-hook") is not None
+        or any("nvidia.com/gpu" in str(d.get("ID", "")) for d in info.get("DiscoveredDevices") or [])
+    )
+    if not toolkit or shutil.which("nvidia-smi") is None:
+        return ""
+    listed = _run(["nvidia-smi", "-L"])
+    if listed.returncode or not listed.stdout.startswith("GPU "):
+        return ""
+    return listed.stdout.splitlines()[0].split("(UUID")[0].strip()
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_S)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no answer within {_ANSWER_S:g} s")
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "no reason given"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    numbers = text.strip().removeprefix("v").split("-")[0].split("+")[0].split(".")
+    return tuple(int(n) for n in numbers[:2] if n.isdigit())

@@ -1,0 +1,302 @@
+"""The stack in containers: what each verb of `make` does over `docker compose`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deploy.compose.settings import Settings, compose_command, with_pip
+from deploy.local.stack import readiness
+from deploy.terminal import Step, Stop, say
+
+_TAIL = 20  # lines of a log shown when something failed
+_RELOAD_S = 60.0
+# A container that ended this often within one start is not going to come up by being started again.
+_ENDS = 3
+
+
+class Stack:
+    """One project of `docker compose`, running or not, with ``serving`` as gpu, cpu or embedded."""
+
+    def __init__(self, settings: Settings, serving: str = "") -> None:
+        self.settings = settings
+        self.serving = serving or _remembered(settings)
+        self._command = compose_command(self.serving)
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self._ask("ps", "--quiet", "gateway"))
+
+    @property
+    def gateway(self) -> str:
+        """The REST door's address on this machine, whatever port the engine gave it; empty when there is none."""
+        door = self._door(8000)
+        return f"http://{door}" if door else ""
+
+    @property
+    def grpc(self) -> str:
+        return self._door(8001)
+
+    @property
+    def where_logs_are(self) -> str:
+        return "make logs"
+
+    def up(self) -> None:
+        with self._alone():
+            if not self.is_up:
+                _need_free_ports(self.settings.environment)
+            hand_over(self.settings.store, self.settings.uid, self.settings.gid)
+            environ = with_pip(self.settings)
+            self._build(environ)
+            self._train_what_is_missing(environ)
+            self._start(environ)
+
+    def down(self) -> None:
+        with self._alone():
+            self._run("down", "--remove-orphans")
+            self.settings.chosen.unlink(missing_ok=True)
+
+    def status(self) -> bool:
+        """Print the containers and what the gateway says of the models; True when it is ready."""
+        if not self._ask("ps", "--all", "--quiet"):
+            say("Nothing runs; `make up` starts it.")
+            return False
+        self._run("ps", "--all", "--format", "table {{.Service}}\t{{.Image}}\t{{.Status}}\t{{.Ports}}")
+        ready, body = readiness(self.gateway)
+        for model in body.get("models", []):
+            say(f"  {model['name']:<20} {model['state']}{'  ' + model['reason'] if model.get('reason') else ''}")
+        say(
+            f"ready at {self.gateway}" if ready else f"not ready: {body.get('reason') or 'the gateway does not answer'}"
+        )
+        return ready
+
+    def logs(self, *, follow: bool) -> None:
+        self._run("logs", "--tail", "50", *(["--follow"] if follow else []), check=False)
+
+    def reload(self) -> None:
+        """Render the user's list, then wait until the gateway serves the same names; a broken list changes nothing."""
+        if not self.is_up:
+            raise Stop("Nothing runs; `make up` starts the stack and reads the list of models.")
+        self.trainer("-m", "headrace", "render", entrypoint="python")
+        wanted = set(
+            re.findall(r'^\s*name:\s*"([^"]+)"', (self.settings.store / "multimodel.config").read_text(), re.MULTILINE)
+        )
+        with Step("Waiting until the change is live", "live") as step:
+            deadline = time.monotonic() + _RELOAD_S
+            while (served := served_models(self.gateway)) != wanted:
+                amiss = ", ".join(sorted(wanted ^ served))
+                step.detail(amiss)
+                if time.monotonic() > deadline:
+                    raise Stop(f"Not live after {_RELOAD_S:g} s: {amiss}. `make status` and `make logs` say more.")
+                time.sleep(0.1)
+
+    def trainer(self, *words: str, entrypoint: str = "", edits: bool = False) -> None:
+        """A one-off command in the trainer's container. ``edits``: it may write the user's model list, this once."""
+        environ = with_pip(self.settings) | ({"HEADRACE_CONFIG_READ_ONLY": "false"} if edits else {})
+        entry = ["--entrypoint", entrypoint] if entrypoint else []
+        self._run("run", "--rm", "--no-deps", *entry, "trainer", *words, environ=environ)
+
+    def _build(self, environ: Mapping[str, str]) -> None:
+        log = self.settings.folder / "build.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [*self._command[:2], "--progress", "plain", *self._command[2:], "build"]
+        with Step("Building the images", "the images are built") as step, log.open("w") as file:
+            process = subprocess.Popen(
+                command,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert process.stdout is not None
+            for line in process.stdout:
+                file.write(line)
+                step.detail(line.strip())
+            if process.wait():
+                raise Stop(f"The images could not be built ({log} has all of it):\n{_tail(log.read_text())}")
+
+    def _train_what_is_missing(self, environ: Mapping[str, str]) -> None:
+        say("      Training the models that have no version yet ...")
+        began = time.monotonic()
+        self._run("up", "--no-log-prefix", "--no-build", "trainer", environ=environ)
+        code = self._exit_code("trainer")
+        if code != 0:
+            raise Stop(
+                f"The trainer ended with exit code {code}; what it said stands above. Nothing else was started.\n"
+                "Mend that and run make up again: models that have a version are not trained again."
+            )
+        say(f"   ok the models are there ({time.monotonic() - began:.1f} s)")
+
+    def _start(self, environ: Mapping[str, str]) -> None:
+        was_up = self.is_up
+        with Step("Starting serving and gateway", "ready") as step:
+            try:
+                self._start_containers(environ, step)
+                self._wait_until_ready(step)
+            except BaseException:
+                if not was_up:  # nothing half-started stays behind
+                    self._call("down", "--remove-orphans")
+                raise
+        self.settings.folder.mkdir(parents=True, exist_ok=True)
+        self.settings.chosen.write_text(self.serving + "\n")
+
+    def _start_containers(self, environ: Mapping[str, str], step: Step) -> None:
+        """Waits as the files say: serving's health, then the gateway. An end without end is not waited for."""
+        # The trainer has just ended well: it need not run again, which the conditions would make it do.
+        words = ["up", "--detach", "--no-deps", "--no-build", "--remove-orphans", "serving", "gateway"]
+        with tempfile.TemporaryFile("w+") as told:
+            process = subprocess.Popen(
+                [*self._command, *words], env=dict(environ), stdin=subprocess.DEVNULL, stdout=told, stderr=told
+            )
+            try:
+                while process.poll() is None:
+                    step.detail("waiting for serving to load its models")
+                    self._refuse_endless_restarts()
+                    time.sleep(0.3)
+            finally:
+                process.terminate()
+                process.wait()
+            if process.returncode:
+                told.seek(0)
+                raise Stop(
+                    f"docker compose could not start the containers:\n{_tail(told.read())}\n{self._last_words()}"
+                )
+
+    def _refuse_endless_restarts(self) -> None:
+        for container in self._ask("ps", "--all", "--quiet", "serving", "gateway").split():
+            done = subprocess.run(
+                ["docker", "inspect", "--format", "{{.RestartCount}} {{.Name}}", container],
+                capture_output=True,
+                text=True,
+            )
+            count, _, name = done.stdout.strip().partition(" ")
+            if count.isdigit() and int(count) >= _ENDS:
+                raise Stop(f"{name.lstrip('/')} keeps ending. Its last words:\n{self._last_words()}")
+
+    def _wait_until_ready(self, step: Step) -> None:
+        limit = self.settings.start_timeout_s
+        deadline = time.monotonic() + limit
+        while True:
+            ready, body = readiness(self.gateway)
+            if ready:
+                return
+            reason = str(body.get("reason") or "the gateway does not answer yet")
+            step.detail(reason)
+            self._refuse_endless_restarts()
+            if time.monotonic() > deadline:
+                raise Stop(
+                    f"Not ready after {limit:g} s: {reason}.\n{self._last_words()}\n"
+                    "HEADRACE_START_TIMEOUT_S gives it longer."
+                )
+            time.sleep(0.2)
+
+    def _last_words(self) -> str:
+        return _tail(self._ask("logs", "--no-color", "--tail", str(_TAIL), "serving", "gateway"))
+
+    def _door(self, port: int) -> str:
+        told = self._ask("port", "gateway", str(port)).splitlines()
+        if not told or told[0].endswith(":0"):
+            return ""
+        host, _, number = told[0].rpartition(":")
+        return f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{number}"
+
+    def _exit_code(self, service: str) -> int:
+        told = self._ask("ps", "--all", "--quiet", service).split()
+        if not told:
+            return -1
+        code = subprocess.run(
+            ["docker", "wait", told[0]], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        ).stdout
+        return int(code.strip() or -1)
+
+    def _ask(self, *words: str) -> str:
+        done = self._call(*words)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    def _call(self, *words: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self._command, *words],
+            env=dict(environ or self.settings.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    def _run(self, *words: str, environ: Mapping[str, str] | None = None, check: bool = True) -> None:
+        done = subprocess.run(
+            [*self._command, *words], env=dict(environ or self.settings.environment), stdin=subprocess.DEVNULL
+        )
+        if check and done.returncode:
+            raise Stop(f"docker compose {words[0]} ended with exit code {done.returncode}; what it said stands above.")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One up or down of a run folder at a time; a second one waits for the first."""
+        self.settings.run.mkdir(parents=True, exist_ok=True)
+        with (self.settings.run / "lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+
+
+def hand_over(store: Path, uid: int, gid: int) -> None:
+    """Root's containers run as another user, who must be able to write the store."""
+    store.mkdir(parents=True, exist_ok=True)
+    if os.getuid() != 0:
+        return
+    for path in (store, *store.rglob("*")):
+        found = path.lstat()
+        if (found.st_uid, found.st_gid) != (uid, gid):
+            os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def served_models(gateway: str) -> set[str]:
+    """The names of which the gateway says that a version is AVAILABLE."""
+    try:
+        with urllib.request.urlopen(f"{gateway}/v1/models", timeout=5) as answer:
+            models: list[dict[str, Any]] = json.load(answer)["models"]
+    except (OSError, ValueError):
+        return set()
+    return {model["name"] for model in models if any(v["state"] == "AVAILABLE" for v in model["versions"])}
+
+
+def _remembered(settings: Settings) -> str:
+    try:
+        return settings.chosen.read_text().strip()
+    except OSError:
+        return "embedded"  # any will do to look at or end the project: the services have the same names
+
+
+def _need_free_ports(environ: Mapping[str, str]) -> None:
+    address = environ.get("HEADRACE_BIND_ADDRESS") or "127.0.0.1"
+    for name, preset in (("HEADRACE_HTTP_PORT", "8000"), ("HEADRACE_GRPC_PORT", "8001")):
+        port = environ.get(name, preset)
+        if not port:
+            continue  # the engine chooses
+        if not port.isdigit():
+            raise Stop(f"{name}={port}: expected a port, or nothing to let the engine choose.")
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, int(port)))
+            except PermissionError:
+                continue  # a low port, which the engine may open and we may not
+            except OSError as error:
+                raise Stop(
+                    f"Port {port} on {address} cannot be had ({error.strerror}): free it, or set {name}."
+                ) from error
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-_TAIL:])

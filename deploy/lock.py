@@ -1,0 +1,46 @@
+"""Writes requirements/*.txt from pyproject.toml: every version and hash pinned, for all supported machines at once.
+
+Versions that are pinned already stay, unless --upgrade asks for the newest that fit. No index address is written.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.local.settings import ROOT
+
+# The widest set comes first, and the others are held to its versions.
+WIDEST = "dev"
+SETS = {
+    "dev": ("dev",),  # `make test`, lint, bench
+    "local": ("local",),  # `make up`
+    "gateway": ("gateway",),  # the images
+    "server": ("server",),
+    "trainer": ("server", "train"),  # a version is checked in the server's engine before it is published
+}
+
+
+def main(options: list[str]) -> int:
+    for name, extras in SETS.items():
+        widest = _file(WIDEST)
+        held = [] if name == WIDEST else ["--constraint", str(widest.relative_to(ROOT))]
+        command = [
+            sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *(f"--extra={extra}" for extra in extras),
+            "--universal", "--python-version", "3.11", "--fork-strategy", "fewest", "--generate-hashes",
+            "--no-annotate", "--no-emit-index-url", "--custom-compile-command", "make lock", "--quiet", *held, *options,
+            "--output-file", str(_file(name).relative_to(ROOT)),
+        ]  # fmt: skip
+        if code := subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode:
+            return code
+        print(f"requirements/{name}.txt: {sum('==' in line for line in _file(name).read_text().splitlines())} packages")
+    return 0
+
+
+def _file(name: str) -> Path:
+    return ROOT / "requirements" / f"{name}.txt"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,253 @@
+"""What `make up`, `down`, `status`, `smoke` and their like do to a real stack of local processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from headrace import Client
+from tests.live import until
+from tests.local import ROOT
+
+
+def get(url: str) -> tuple[int, dict]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def predict(stack, model: str, instances: list) -> list:
+    body = json.dumps({"instances": instances}).encode()
+    with urllib.request.urlopen(f"{stack.http}/v1/models/{model}:predict", body, timeout=10) as answer:
+        return json.load(answer)["predictions"]
+
+
+def pids(stack) -> dict[str, int]:
+    told = stack.make("status").stdout
+    return {name: int(pid) for name, pid in re.findall(r"^(\w+) +(?:RUNNING|STARTING) +pid (\d+)", told, re.MULTILINE)}
+
+
+def served(stack) -> set[str]:
+    return {model["name"] for model in get(f"{stack.http}/v1/models")[1]["models"]}
+
+
+def test_a_second_up_changes_nothing_and_is_quick(local_stack):
+    before = pids(local_stack)
+    assert before.keys() == {"serving", "gateway"}
+    began = time.monotonic()
+    up = local_stack.make("up")
+    took = time.monotonic() - began
+    assert (up.returncode, up.stderr) == (0, "")
+    assert "serving and gateway are running" in up.stdout
+    assert pids(local_stack) == before
+    assert took < 6  # 1.5 s on a machine that does nothing else
+
+
+def test_up_prints_addresses_logs_and_a_curl_line(local_stack):
+    told = local_stack.make("up").stdout
+    for wanted in (
+        local_stack.http,
+        local_stack.grpc.removeprefix("grpc://"),
+        str(local_stack.run / "logs"),
+        "curl -d ",
+    ):
+        assert wanted in told
+
+
+def test_status_is_the_truth_about_models(local_stack):
+    status = local_stack.make("status")
+    assert status.returncode == 0
+    for model in ("half_plus_two", "linear_model", "mnist_cnn"):
+        assert re.search(rf"^ +{model} +AVAILABLE", status.stdout, re.MULTILINE)
+    assert f"ready at {local_stack.http}" in status.stdout
+
+
+def test_smoke_shows_an_answer_a_model(local_stack):
+    smoke = local_stack.make("smoke")
+    assert smoke.returncode == 0, smoke.stdout + smoke.stderr
+    assert len(re.findall(r"^ +ok \w+ version 1: .* -> ", smoke.stdout, re.MULTILINE)) == 3
+    assert '{"x": [1.0, 2.0, 5.0]} -> [2.5, 3.0, 4.5]' in smoke.stdout
+
+
+def test_smoke_fails_when_a_model_does_not_answer_as_recorded(local_stack):
+    golden = local_stack.store / "half_plus_two" / "1" / "assets.extra" / "golden.json"
+    right = golden.read_text()
+    golden.write_text(right.replace("2.5", "2.75"))
+    try:
+        smoke = local_stack.make("smoke")
+    finally:
+        golden.write_text(right)
+    assert smoke.returncode != 0
+    assert "FAIL half_plus_two" in smoke.stdout
+    assert "half_plus_two did not answer as wanted" in smoke.stderr
+
+
+def test_logs_name_both_programs(local_stack):
+    logs = local_stack.make("logs", FOLLOW="0")
+    assert logs.returncode == 0
+    for name in ("serving", "gateway"):
+        assert f"{local_stack.run}/logs/{name}.log" in logs.stdout
+
+
+def test_reload_takes_a_model_out_and_back(local_stack):
+    desired = local_stack.config.read_text()
+    without = re.sub(r'  config \{\s+name: "linear_model".*?\n  \}\n', "", desired, flags=re.DOTALL)
+    assert without != desired
+    try:
+        local_stack.config.write_text(without)
+        reload = local_stack.make("reload")
+        assert reload.returncode == 0, reload.stdout + reload.stderr
+        assert served(local_stack) == {"half_plus_two", "mnist_cnn"}
+    finally:
+        local_stack.config.write_text(desired)
+        back = local_stack.make("reload")
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert served(local_stack) == {"half_plus_two", "linear_model", "mnist_cnn"}
+
+
+def test_a_broken_config_is_refused_with_its_place_and_the_old_one_serves_on(local_stack):
+    desired, live = local_stack.config.read_text(), (local_stack.store / "multimodel.config").read_bytes()
+    try:
+        local_stack.config.write_text(desired.replace('name: "mnist_cnn"', "name: mnist_cnn"))
+        reload, up = local_stack.make("reload"), local_stack.make("up")
+    finally:
+        local_stack.config.write_text(desired)
+    for refused in (reload, up):
+        assert refused.returncode != 0
+        assert re.search(r"multimodel\.config:\d+:\d+: ", refused.stderr), refused.stderr
+    assert (local_stack.store / "multimodel.config").read_bytes() == live
+    assert predict(local_stack, "half_plus_two", [1.0]) == [2.5]
+
+
+def test_killed_serving_heals_and_readyz_tells_the_truth_meanwhile(local_stack):
+    before = pids(local_stack)
+    os.kill(before["serving"], signal.SIGKILL)
+    until(lambda: get(f"{local_stack.http}/readyz")[0] == 503, 20)
+    status, body = get(f"{local_stack.http}/v1/models/half_plus_two")
+    assert status == 503 and body["error"]
+    until(lambda: get(f"{local_stack.http}/readyz")[0] == 200, 30, lambda: str(get(f"{local_stack.http}/readyz")))
+    assert predict(local_stack, "half_plus_two", [1.0]) == [2.5]
+    after = pids(local_stack)
+    assert after["gateway"] == before["gateway"] and after["serving"] != before["serving"]
+
+
+@pytest.mark.parametrize("variable", ["HEADRACE_HTTP_PORT", "HEADRACE_GRPC_PORT", "HEADRACE_SERVING_REST_PORT"])
+def test_a_taken_port_is_named_before_anything_is_started(local_stack, spare_stack, variable):
+    up = spare_stack.make("up", **{variable: str(local_stack.ports[variable])})
+    assert up.returncode != 0
+    assert f"Port {local_stack.ports[variable]}" in up.stderr and f"{variable}=" in up.stderr
+    assert not (spare_stack.run / "supervisord.pid").exists()
+    assert not (spare_stack.run / "logs").exists()
+
+
+def test_up_and_down_again_leave_nothing_behind(spare_stack):
+    up = spare_stack.make("up")
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert predict(spare_stack, "half_plus_two", [1.0]) == [2.5]
+    running = pids(spare_stack)
+    down = spare_stack.make("down")
+    assert (down.returncode, down.stderr) == (0, "")
+    for pid in running.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    again = spare_stack.make("down")
+    assert again.returncode == 0 and "Nothing runs" in again.stdout
+    assert spare_stack.make("status").returncode != 0
+
+
+def test_changed_settings_restart_the_programs(spare_stack):
+    assert spare_stack.make("up").returncode == 0
+    before = pids(spare_stack)
+    changed = spare_stack.make("up", HEADRACE_TIMEOUT_S="7")
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    assert "stopping serving and gateway" in changed.stdout
+    assert pids(spare_stack).keys() == before.keys()
+    assert not set(pids(spare_stack).values()) & set(before.values())
+
+
+def test_a_program_that_keeps_ending_fails_the_start_with_its_last_words(spare_stack):
+    up = spare_stack.make("up", HEADRACE_TIMEOUT_S="soon")
+    assert up.returncode != 0
+    assert "gateway keeps ending" in up.stderr and "HEADRACE_TIMEOUT_S" in up.stderr
+    assert "Nothing runs" in spare_stack.make("status").stdout
+
+
+def test_no_version_and_no_way_to_train_one_starts_nothing(spare_stack):
+    spare_stack.config.write_text('model_config_list { config { name: "mine" base_path: "/models/mine" } }\n')
+    up = spare_stack.make("up")
+    assert up.returncode != 0
+    assert "mine" in up.stdout + up.stderr
+    assert not (spare_stack.run / "supervisord.pid").exists()
+
+
+def test_reload_without_a_stack_says_so(spare_stack):
+    reload = spare_stack.make("reload")
+    assert reload.returncode != 0 and "make up" in reload.stderr
+
+
+def test_a_setting_that_is_no_port_is_refused(spare_stack):
+    up = spare_stack.make("up", HEADRACE_HTTP_PORT="http")
+    assert up.returncode != 0
+    assert "HEADRACE_HTTP_PORT=http" in up.stderr
+
+
+def test_a_runtime_that_is_not_there_is_refused(spare_stack):
+    up = spare_stack.make("up", RUNTIME="kubernetes")
+    assert up.returncode != 0 and "RUNTIME=kubernetes: expected" in up.stderr
+
+
+def test_two_hundred_predictions_a_second_while_a_version_is_published_lose_none(spare_stack):
+    assert spare_stack.make("up").returncode == 0
+    published, answers, slots = threading.Event(), [], itertools.count()
+    began = time.monotonic()
+
+    def ask(url: str) -> None:
+        """Every caller takes the next slot of 5 ms, so all of them together keep the pace."""
+        with Client(url) as client:
+            while not published.is_set():
+                time.sleep(max(0.0, began + next(slots) / 200 - time.monotonic()))
+                answers.append(client.predict("half_plus_two", [1.0, 2.0]).tolist())
+
+    with ThreadPoolExecutor(8) as pool:
+        callers = [pool.submit(ask, url) for url in (spare_stack.http, spare_stack.grpc) * 4]
+        try:
+            train = spare_stack.make("train", MODELS="half_plus_two", ARGS="--quick")
+            until(lambda: versions(spare_stack, "half_plus_two") == [2], 30)
+        finally:
+            published.set()
+        for caller in callers:
+            caller.result()  # raises what the call raised
+    assert train.returncode == 0, train.stderr
+    assert set(map(tuple, answers)) == {(2.5, 3.0)}
+    assert len(answers) > 150 * (time.monotonic() - began)
+
+
+def versions(stack, model: str) -> list[int]:
+    """Those that the server itself says are there."""
+    port = stack.ports["HEADRACE_SERVING_REST_PORT"]
+    rows = get(f"http://127.0.0.1:{port}/v1/models/{model}")[1]["model_version_status"]
+    return [int(row["version"]) for row in rows if row["state"] == "AVAILABLE"]
+
+
+def test_an_interrupted_start_stops_what_it_started(spare_stack):
+    command = [sys.executable, "-m", "deploy", "up"]
+    with subprocess.Popen(command, cwd=ROOT, env=spare_stack.environment, stdout=subprocess.DEVNULL) as up:
+        until(lambda: (spare_stack.run / "supervisord.pid").exists(), 60)
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(60) == 143
+    assert not (spare_stack.run / "supervisord.pid").exists()
+    assert "Nothing runs" in spare_stack.make("status").stdout

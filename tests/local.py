@@ -1,0 +1,77 @@
+"""The real stack as users bring it up: the verbs of make, on free ports, over a store and a run folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_PORTS = ("HEADRACE_HTTP_PORT", "HEADRACE_GRPC_PORT", "HEADRACE_SERVING_GRPC_PORT", "HEADRACE_SERVING_REST_PORT")
+# Of the make that runs the tests, and of the user's own stack: neither is for the stack under test.
+_FOREIGN = ("HEADRACE_", "MAKE", "MFLAGS", "RUNTIME", "SERVING", "FOLLOW")
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """Up or not. ``http`` and ``grpc`` are the gateway's addresses."""
+
+    folder: Path
+    ports: Mapping[str, int]
+
+    @classmethod
+    def new(cls, folder: Path) -> LocalStack:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "multimodel.config", folder / "multimodel.config")
+        return cls(folder, dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True)))
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.ports['HEADRACE_HTTP_PORT']}"
+
+    @property
+    def grpc(self) -> str:
+        return f"grpc://127.0.0.1:{self.ports['HEADRACE_GRPC_PORT']}"
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "models"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "multimodel.config"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        return {
+            **kept,
+            **{name: str(port) for name, port in self.ports.items()},
+            "HEADRACE_STORE": str(self.store),
+            "HEADRACE_CONFIG": str(self.config),
+            "HEADRACE_RUN": str(self.run),
+            "RUNTIME": "local",
+        }
+
+    def make(self, *verbs: str, timeout_s: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", "--no-print-directory", *verbs], cwd=ROOT, env=self.environment | variables,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
+        )  # fmt: skip
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody has at this moment; all are held until the last is found, so that they differ."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
