@@ -24,6 +24,22 @@ class Disconnected(Exception):
     """The caller went away; nobody is left to answer."""
 
 
+class Incoming:
+    """A request's messages, and whether the last has come: waiting for more is waiting for the caller to go."""
+
+    __slots__ = ("_receive", "ended")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self.ended = True
+        return message
+
+
 async def read(headers: Mapping[bytes, bytes], receive: Receive, *, limit: int, timeout_s: float) -> bytes:
     """The body as the backend will get it."""
     encoding = headers.get(b"content-encoding", b"").strip().lower()
@@ -49,18 +65,15 @@ async def read(headers: Mapping[bytes, bytes], receive: Receive, *, limit: int, 
     return inflate(body, limit=limit) if encoding.endswith(b"gzip") else body
 
 
-async def drain(headers: Mapping[bytes, bytes], receive: Receive) -> None:
+async def drain(headers: Mapping[bytes, bytes], incoming: Incoming) -> None:
     """Swallow what a caller is still sending, within reason, so that it gets to read why it was refused."""
     if b"expect" in headers:
         return  # it waits for our word before it sends
     left = _DRAIN_BYTES
     try:
         async with asyncio.timeout(_DRAIN_S):
-            while left > 0:
-                message = await receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-                left -= len(message.get("body", b""))
+            while left > 0 and not incoming.ended:
+                left -= len((await incoming()).get("body", b""))
     except TimeoutError:
         return
 

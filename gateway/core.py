@@ -118,6 +118,12 @@ class Core:
         self.health.answered()
         return answer
 
+    async def told(self, model: str, version: int) -> None:
+        """A caller is about to be told of this version: what it sends next is checked against it, so know it first."""
+        known = self.catalog.models.get(model)
+        if known is not None and version not in known.contracts:
+            await self.registry.refresh_model(model)
+
     def readiness(self) -> Readiness:
         return self.health.readiness(self.catalog)
 

@@ -182,9 +182,13 @@ class GrpcDoor:
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)
             call.model = self._core.catalog.model(target.model).name
-            return await self._core.watched(
+            reply = await self._core.watched(
                 self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.request_id)
             )
+            if method is messages.GET_MODEL_METADATA:
+                spec = messages.parse(method.response, reply).model_spec
+                await self._core.told(call.model, int(spec.version.value))
+            return reply
 
         return answer
 

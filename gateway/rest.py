@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway import body as bodies
 from gateway import errors
 from gateway import log as logs
-from gateway.body import Disconnected, Message, Receive
+from gateway.body import Disconnected, Incoming, Message, Receive
 from gateway.contracts import Contract, Target
 from gateway.core import Core
 from gateway.metrics import UNKNOWN
@@ -35,6 +35,7 @@ Send = Callable[[Message], Awaitable[None]]
 _WHICH = rb"(?:(?i:/versions/)(\d+)|(?i:/labels/)([^/:]+))?"
 _INFERENCE = re.compile(rb"(?i:/v1/models/)([^/:]+)" + _WHICH + rb":(predict|classify|regress)")
 _ABOUT = re.compile(rb"(?i:/v1/models/)([^/:]+)" + _WHICH + rb"(/metadata)?")
+_TOLD_VERSION = re.compile(rb'"version": *"(\d+)"')  # of model_spec, which comes first in metadata
 _JSON = "application/json"
 _MAX_INT64 = 2**63 - 1
 _CLOSE = (b"connection", b"close")
@@ -47,7 +48,7 @@ class Call:
     method: str
     path: bytes
     headers: Mapping[bytes, bytes]
-    receive: Receive
+    receive: Incoming
     request_id: str
     model: str = UNKNOWN
     version: str = UNKNOWN
@@ -64,7 +65,7 @@ class RestDoor:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         path: bytes = scope.get("raw_path") or scope["path"].encode()
-        call = Call(scope["method"], path, headers, receive, logs.request_id(headers.get(b"x-request-id")))
+        call = Call(scope["method"], path, headers, Incoming(receive), logs.request_id(headers.get(b"x-request-id")))
         extra: list[tuple[bytes, bytes]] = []
         self._core.metrics.in_flight += 1
         try:
@@ -161,6 +162,8 @@ class RestDoor:
         reply = await self._core.watched(
             self._core.rest.send("GET", path, None, timeout_s=self._settings.timeout_s, request_id=call.request_id)
         )
+        if match[4] and (told := _TOLD_VERSION.search(reply.body)):
+            await self._core.told(model.name, int(told[1]))
         return reply if reply.status < 400 else _explained(reply)
 
     async def _send(self, call: Call, reply: Reply, send: Send, *, extra: list[tuple[bytes, bytes]]) -> None:

@@ -45,7 +45,8 @@ class FakeBackend:
         await self._reach(timeout_s)
         self.asked.append(f"{method} {path}")
         if method == "GET":
-            return Reply(200, "application/json", b"{}")
+            told = {"model_spec": {"version": str(self._latest(path.split("/")[3]))}} if "/metadata" in path else {}
+            return Reply(200, "application/json", json.dumps(told).encode())
         model, version = path.removeprefix("/v1/models/").removesuffix(":predict").split("/versions/")
         if self._state(model, int(version)) != "AVAILABLE":
             text = json.dumps({"error": f"Servable not found for request: Specific({model}, {version})"})
@@ -86,6 +87,9 @@ class FakeBackend:
         found = self.models.get(model, {}).get(version)
         return found.state if found else ""
 
+    def _latest(self, model: str) -> int:
+        return max((n for n, v in self.models.get(model, {}).items() if v.state == "AVAILABLE"), default=0)
+
     def _status(self, request: Any) -> bytes:
         versions = self.models.get(request.model_spec.name)
         if not versions:
@@ -98,6 +102,8 @@ class FakeBackend:
 
     def _metadata(self, request: Any) -> bytes:
         reply = messages.GetModelMetadataResponse()
+        asked = request.model_spec.version.value
+        reply.model_spec.version.value = asked or self._latest(request.model_spec.name)
         table = messages.SignatureDefMap()
         for name, definition in self.signatures[request.model_spec.name].items():
             table.signature_def[name].CopyFrom(definition)

@@ -359,6 +359,19 @@ def test_backend_errors_keep_their_status_and_lose_the_graphs_names(backend, con
     assert answer.json() == {"error": "x must be positive", "details": []}
 
 
+def test_metadata_never_runs_ahead_of_what_calls_are_checked_against(backend, config):
+    async def work(app: App) -> tuple[Answer, Answer]:
+        backend.signatures["half"]["serving_default"] = signature({"z": (1, [-1])})
+        backend.models["half"] = {3: Version()}
+        metadata = await ask(app, "GET", "/v1/models/half/metadata")
+        return metadata, await ask(app, "POST", HALF, b'{"inputs": {"z": [1.0]}}')
+
+    metadata, answer = run(backend, config, work, refresh_s=60.0)
+    assert metadata.json()["model_spec"]["version"] == "3"
+    assert answer.status == 200, answer.body
+    assert [(m, v) for m, v, _ in backend.predicts] == [("half", 3)]
+
+
 def test_status_and_metadata_pass_through_for_configured_models_only(backend, config):
     async def work(app: App) -> list[int]:
         paths = ["/v1/models/half", "/v1/models/half/versions/1", "/v1/models/half/metadata", "/v1/models/nobody"]

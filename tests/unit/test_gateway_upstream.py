@@ -40,6 +40,8 @@ async def listening(talk: Talk) -> AsyncIterator[int]:
     finally:
         server.close()
         async with asyncio.timeout(5):
+            for _ in range(10):  # the turns of the loop from an accepted connection to its talk
+                await asyncio.sleep(0)
             await asyncio.gather(*talks)
 
 

@@ -187,7 +187,10 @@ def test_a_tensor_that_lies_is_refused_without_allocating(proto: Any, text: str)
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("name", set(REFUSED) - {"no dtype", "unknown dtype", "reference dtype"})
+# Not the trillion strings: TensorFlow makes room for them all (10 s) before it sees that they are not there.
+@pytest.mark.parametrize(
+    "name", set(REFUSED) - {"no dtype", "unknown dtype", "reference dtype", "lengths for a huge shape"}
+)
 def test_tensorflow_refuses_them_too(witness: Witness, name: str) -> None:
     proto = REFUSED[name][0]
     assert isinstance(witness.read(proto.SerializeToString(), proto.dtype), str)
