@@ -53,13 +53,18 @@ def test_nothing_can_be_written(stack: Compose, service: str, place: str) -> Non
 
 
 def test_a_store_the_trainer_cannot_write_is_said_in_a_sentence(stack: Compose) -> None:
-    stack.store.chmod(0o555)
+    model = stack.store / "half_plus_two"
+    before = sorted(model.iterdir())
+    model.chmod(0o555)
     try:
         done = stack.run("run", "--rm", "--no-deps", "--no-TTY", "trainer", "train", "half_plus_two", check=False)
     finally:
-        stack.store.chmod(0o755)
-    # The folder of the model itself can be written: only what is new at the top cannot. Either way the store is sound.
-    assert "Traceback" not in done.stderr
+        model.chmod(0o755)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "error: /models/half_plus_two" in said and "Permission denied" in said
+    assert "Traceback" not in said
+    assert sorted(model.iterdir()) == before
     assert stack.predicts()
 
 
