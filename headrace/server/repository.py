@@ -41,6 +41,7 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     labels: Mapping[str, int]
     default_version: int | None
+    trouble: str = ""  # what stands in the way of a version that is not there, or not whole
 
 
 @dataclass(slots=True, eq=False)
@@ -107,8 +108,9 @@ class Repository:
         with self._changed:
             model = self._models.get(name)
             rows = model.statuses() if model else ()
+            trouble = f": {model.trouble}" if model and model.config and model.trouble else ""
         if not rows:
-            raise NotFound(f"Could not find any versions of model {name}")
+            raise NotFound(f"Could not find any versions of model {name}{trouble}")
         if version is not None:
             rows = tuple(row for row in rows if row.version == version)
         if not rows:
@@ -121,7 +123,9 @@ class Repository:
             known = [model for _, model in sorted(self._models.items()) if model.config]
             latest = {model.name: model.latest() for model in known}
             return [
-                ModelStatus(m.name, m.statuses(), dict(m.labels), v.number if (v := latest[m.name]) else None)
+                ModelStatus(
+                    m.name, m.statuses(), dict(m.labels), v.number if (v := latest[m.name]) else None, m.trouble
+                )
                 for m in known
             ]
 
@@ -208,7 +212,8 @@ class Repository:
 
     def _take(self, model: _Model, found: Found) -> None:
         if found.trouble and found.trouble != model.trouble:  # once, not at every look
-            log.warning("model cannot be served", extra={"model": model.name, "reason": found.trouble})
+            event = "version is waited for" if found.paths else "model cannot be served"
+            log.warning(event, extra={"model": model.name, "reason": found.trouble})
         model.trouble = found.trouble
         model.scanned = True
         if found.paths is not None:
