@@ -15,13 +15,16 @@ from headrace.server.config import AUTO, ServerConfig
 from headrace.server.core import Core
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.server.grpc import GrpcDoor, GrpcServer
+from headrace.server.grpc import GrpcServer
 from headrace.server.http import HttpServer
+from headrace.server.metrics import PATH, Metrics
+from headrace.server.reload import Reloader
 from headrace.server.repository import Repository
 from headrace.server.rest import RestDoor
 from headrace.server.runner import Runner
+from headrace.server.services import ModelService, PredictionService, ProfilerService
 from headrace.server.watch import Watch
-from headrace.wire import store
+from headrace.wire import messages, store
 from headrace.wire.config import ModelConfig, ServingConfig
 from headrace.wire.errors import InvalidArgument, Unavailable
 
@@ -75,7 +78,10 @@ class Server:
         opened.callback(self._close_repository)
         runner = Runner(threads=config.rest_api_num_threads)
         opened.callback(runner.close)
-        doors = self._doors(Core(repository, runner), runner)
+        metrics = Metrics()
+        check = config.enable_signature_method_name_check
+        core = Core(repository, runner, metrics=metrics, check_methods=check)
+        doors = self._doors(core, runner, Reloader(repository), metrics)
         opened.callback(_close_doors, doors)
         watch = _watch(config, repository)
         opened.callback(watch.stop)
@@ -84,18 +90,18 @@ class Server:
             door.start()
         self._announce()
 
-    def _doors(self, core: Core, runner: Runner) -> list[GrpcServer | HttpServer]:
+    def _doors(self, core: Core, runner: Runner, reloader: Reloader, metrics: Metrics) -> list[GrpcServer | HttpServer]:
         """Both bound to their ports, so that one that is taken is known before anything starts."""
         config = self.config
         doors: list[GrpcServer | HttpServer] = []
         try:
             if config.port:
-                doors.append(_grpc(config, core))
+                doors.append(_grpc(config, core, reloader, metrics))
                 self.grpc_port = doors[-1].port
             if config.rest_api_port == config.port != AUTO:
                 log.error("rest_api_port is the gRPC port: no REST", extra={"port": config.port})
             elif config.rest_api_port:
-                doors.append(_rest(config, core, runner))
+                doors.append(_rest(config, core, runner, metrics))
                 self.rest_port = doors[-1].port
         except BaseException:
             _close_doors(doors)
@@ -117,25 +123,46 @@ class Server:
             store.replace_file(Path(self.config.port_file), json.dumps(ports))
 
 
-def _grpc(config: ServerConfig, core: Core) -> GrpcServer:
+def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics) -> GrpcServer:
+    as_content = config.enable_serialization_as_tensor_content
+    models = ModelService(core, reloader, metrics=metrics)
+    answers = {**PredictionService(core, metrics=metrics, as_content=as_content).answers(), **models.answers()}
+    if config.enable_profiler:
+        answers |= ProfilerService().answers()
     return GrpcServer(
-        GrpcDoor(core, as_content=config.enable_serialization_as_tensor_content),
+        answers,
         f"{_bracketed(config.bind_address)}:{max(config.port, 0)}",
+        slow=models.slow_answers(),
+        health=config.enable_grpc_healthcheck_service,
         threads=config.grpc_max_threads,
         max_message_bytes=config.grpc_max_message_bytes,
         drain_s=config.drain_seconds,
     )
 
 
-def _rest(config: ServerConfig, core: Core, runner: Runner) -> HttpServer:
+def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics) -> HttpServer:
     app = RestDoor(
         core,
         runner,
         timeout_s=config.rest_api_timeout_in_ms / 1000,
         max_body_bytes=config.rest_api_max_body_bytes,
         cors=config.rest_api_enable_cors_support,
+        metrics=metrics,
+        metrics_path=_metrics_path(config.monitoring_config_file),
     )
     return HttpServer(app, _listen(config.bind_address, max(config.rest_api_port, 0)), drain_s=config.drain_seconds)
+
+
+def _metrics_path(file: str) -> str:
+    """Where the monitoring config wants the metrics shown; "" where it does not."""
+    if not file:
+        return ""
+    try:
+        text = Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"monitoring_config_file {file} cannot be read: {error}") from error
+    wanted = messages.parse_text(messages.MonitoringConfig, text, file).prometheus_config
+    return (wanted.path or PATH) if wanted.enable else ""
 
 
 def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:

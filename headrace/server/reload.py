@@ -1,0 +1,107 @@
+"""A new config by gRPC, in one step: what is new loads first, and only then does what is no longer wanted go.
+
+A reload that fails leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from headrace.server.repository import Repository
+from headrace.wire import config
+from headrace.wire.config import ServingConfig
+from headrace.wire.errors import Aborted, DeadlineExceeded, InvalidArgument, Unknown
+
+log = logging.getLogger(__name__)
+
+
+class Reloader:
+    """One reload at a time."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._lock = threading.Lock()
+
+    def reload(self, message: Any, deadline: float | None) -> None:
+        """``message`` is a ModelServerConfig. Returns once every model that is new is available."""
+        if not message.HasField("model_config_list"):
+            raise InvalidArgument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        _check(message.model_config_list)
+        wanted = config.from_message(message)
+        left = _left(deadline)
+        if not self._lock.acquire(timeout=-1 if left is None else max(0.0, left)):
+            raise DeadlineExceeded("another reload is under way")
+        try:
+            self._step(wanted, deadline)
+        finally:
+            self._lock.release()
+        log.info("config taken", extra={"models": len(wanted.models), "by": "HandleReloadConfigRequest"})
+
+    def _step(self, wanted: ServingConfig, deadline: float | None) -> None:
+        repository = self._repository
+        repository.check(wanted)
+        before = repository.configured()
+        new = [model for model in wanted.models if before.model(model.name) is None]
+        if new:
+            with self._undone(before, taken=self._apply(ServingConfig((*before.models, *new)))):
+                self._wait({model.name for model in new}, deadline)
+                repository.check(wanted, also={model.name for model in new})
+        repository.apply(wanted)
+
+    def _apply(self, wanted: ServingConfig) -> ServingConfig:
+        self._repository.apply(wanted)
+        return self._repository.configured()
+
+    @contextmanager
+    def _undone(self, before: ServingConfig, *, taken: ServingConfig) -> Iterator[None]:
+        """Where what follows fails, all is as before; unless the config file has brought another config meanwhile."""
+        try:
+            yield
+            if self._repository.configured() != taken:
+                raise Aborted("The config file has changed meanwhile, and is what holds")
+        except BaseException:
+            if self._repository.configured() == taken:
+                self._repository.apply(before)
+            raise
+
+    def _wait(self, names: set[str], deadline: float | None) -> None:
+        if not self._repository.wait_until_settled(_left(deadline), names=names):
+            raise DeadlineExceeded("The new models did not load in time; the old config stays")
+        failed = self._repository.failures(names)
+        if failed:
+            told = "".join(f"{{{who} due to error: {why}}}, " for who, why in failed)
+            raise Unknown(f"{len(failed)} model(s) did not become available: {{{told}}}")
+
+
+def _check(models: Any) -> None:
+    """What TensorFlow Serving says no to, in its words and its order."""
+    seen: set[str] = set()
+    for model in models.config:
+        if model.HasField("logging_config"):
+            raise InvalidArgument("No request-logger-creator provided.")
+        if not model.model_platform and not model.model_type:
+            raise InvalidArgument(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                f"ModelServerConfig::model_platform, model name is {model.name}"
+            )
+        if model.model_platform not in ("", config.PLATFORM):
+            raise InvalidArgument(f"Model {model.name} requests unsupported platform {model.model_platform}")
+        if model.name in seen:
+            raise InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
+        if not config.is_absolute(model.base_path):
+            raise InvalidArgument(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+            )
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()
