@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,16 +29,19 @@ _FOREVER_S = 10_000_000.0  # gRPC says "no deadline" with a very long one
 class GrpcServer:
     """Listens from when it is made; stopping lets the calls under way end.
 
+    ``addresses`` are host:port, whose port is then ``port``, or unix:path; one ``credentials`` for all.
     ``slow`` answers may take minutes, and work in threads of their own. ``health`` adds gRPC's health service.
     """
 
     def __init__(
         self,
         answers: Answers,
-        address: str,
+        addresses: Sequence[str],
         *,
         slow: Answers | None = None,
         health: bool = False,
+        credentials: grpc.ServerCredentials | None = None,
+        arguments: Sequence[tuple[str, int | str]] = (),
         threads: int,
         max_message_bytes: int,
         drain_s: float,
@@ -53,15 +56,14 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", _UNBOUNDED),
                 ("grpc.so_reuseport", 0),  # a port that is taken must be an error, not shared
+                *arguments,
             ),
         )
         self._server.add_generic_rpc_handlers(self._handlers(answers, slow or {}))
-        try:
-            self.port: int = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise Unavailable(f"gRPC cannot listen on {address}: {error}") from error
-        if not self.port:
-            raise Unavailable(f"gRPC cannot listen on {address}: is the port taken?")
+        self.port = 0
+        for address in addresses:
+            port = self._listen(address, credentials)
+            self.port = self.port if address.startswith("unix:") else port
 
     def start(self) -> None:
         self._server.start()
@@ -75,6 +77,18 @@ class GrpcServer:
         self._stopped.wait()
         for pool in (self._pool, self._slow_pool):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                port: int = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise Unavailable(f"gRPC cannot listen on {address}: {error}") from error
+        if not port:
+            raise Unavailable(f"gRPC cannot listen on {address}: is the port taken?")
+        return port
 
     def _handlers(self, answers: Answers, slow: Answers) -> list[grpc.GenericRpcHandler]:
         by_service: dict[str, dict[str, Any]] = {}

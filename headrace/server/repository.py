@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.server import folders, versions
+from headrace.server.config import CPUS
 from headrace.server.engines import Engine, LoadedModel
 from headrace.server.folders import Found
 from headrace.server.loading import Loader
+from headrace.server.metrics import Metrics
 from headrace.server.versions import State, Version, VersionStatus
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound
@@ -75,14 +77,17 @@ class Repository:
         models_root: str | None = None,
         load_retries: int = 5,
         retry_interval_s: float = 60.0,
+        loads_at_once: int = 0,
         allow_labels_for_unavailable: bool = False,
+        metrics: Metrics | None = None,
     ) -> None:
         self._models_root = models_root
         self._allow_labels = allow_labels_for_unavailable
         self._models: dict[str, _Model] = {}
         self._changed = threading.Condition()
         self._scanning = threading.Lock()
-        self._loader = Loader(engine, self._changed, load_retries, retry_interval_s)
+        places = threading.BoundedSemaphore(loads_at_once if loads_at_once > 0 else max(2, CPUS))
+        self._loader = Loader(engine, self._changed, places, load_retries, retry_interval_s, metrics or Metrics())
         self._closed = False
 
     # Calls
