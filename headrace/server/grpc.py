@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from headrace.server.access import AccessLog
 from headrace.server.health import Health
 from headrace.server.reflection import Reflection
 from headrace.server.services import Answer, Answers
@@ -45,8 +46,10 @@ class GrpcServer:
         threads: int,
         max_message_bytes: int,
         drain_s: float,
+        access: AccessLog | None = None,
     ) -> None:
         self._drain_s = drain_s
+        self._access = access or AccessLog("off")
         self._pool = ThreadPoolExecutor(threads, "grpc")
         self._slow_pool = ThreadPoolExecutor(_SLOW_THREADS, "grpc-slow")
         self._health = Health() if health else None
@@ -93,9 +96,11 @@ class GrpcServer:
     def _handlers(self, answers: Answers, slow: Answers) -> list[grpc.GenericRpcHandler]:
         by_service: dict[str, dict[str, Any]] = {}
         for method, answer in answers.items():
-            by_service.setdefault(method.service, {})[method.name] = _handler(method, answer)
+            by_service.setdefault(method.service, {})[method.name] = _handler(method, answer, self._access)
         for method, answer in slow.items():
-            by_service.setdefault(method.service, {})[method.name] = _handler(method, answer, pool=self._slow_pool)
+            by_service.setdefault(method.service, {})[method.name] = _handler(
+                method, answer, self._access, pool=self._slow_pool
+            )
         handlers = [grpc.method_handlers_generic_handler(service, rpcs) for service, rpcs in by_service.items()]
         services = list(by_service)
         if self._health:
@@ -104,21 +109,32 @@ class GrpcServer:
         return [*handlers, *Reflection(services, self._slow_pool).handlers()]
 
 
-def _handler(method: Method, answer: Answer, *, pool: ThreadPoolExecutor | None = None) -> Any:
+def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadPoolExecutor | None = None) -> Any:
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        started, status = time.perf_counter(), "OK"
         try:
             return answer(request, _deadline(context))
         except HeadraceError as error:
+            status = error.status_name
             context.abort(_CODES[error.grpc_code], _cut(error.message))
         except Exception:
+            status = "INTERNAL"
             log.exception("call failed", extra={"rpc": method.path})
             context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
+        finally:
+            if access.enabled:
+                access.grpc(method.path, status, started, request_id=_request_id(context))
 
     if pool is not None:
         handle.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return grpc.unary_unary_rpc_method_handler(
         handle, request_deserializer=method.request.FromString, response_serializer=method.response.SerializeToString
     )
+
+
+def _request_id(context: grpc.ServicerContext) -> bytes:
+    given = next((value for key, value in context.invocation_metadata() or () if key == "x-request-id"), b"")
+    return given.encode() if isinstance(given, str) else given
 
 
 def _deadline(context: grpc.ServicerContext) -> float | None:

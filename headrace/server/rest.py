@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from headrace.server import inference, routes
+from headrace.server.access import AccessLog
 from headrace.server.core import Core, SignatureNotFound
 from headrace.server.inference import Classes
 from headrace.server.metrics import Metrics
@@ -72,6 +73,7 @@ class RestDoor:
         cors: bool = False,
         metrics: Metrics | None = None,
         metrics_path: str = "",
+        access: AccessLog | None = None,
     ) -> None:
         self._core = core
         self._runner = runner
@@ -80,9 +82,11 @@ class RestDoor:
         self._cors = cors
         self._metrics = metrics or Metrics()
         self._metrics_path = metrics_path.encode()
+        self._access = access or AccessLog("off")
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         target: bytes = scope.get(TARGET) or _target(scope)
+        started = time.perf_counter()
         try:
             response = await self._answer(scope, target, receive)
         except _CallerGone:
@@ -97,6 +101,12 @@ class RestDoor:
             headers.extend(_CORS)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
+        if self._access.enabled:
+            self._access.rest(
+                *(scope["method"], target, response.status, started),
+                bytes_out=len(response.body),
+                request_id=_header(scope, b"x-request-id"),
+            )
 
     async def _answer(self, scope: Mapping[str, Any], target: bytes, receive: Receive) -> Response:
         if scope["http_version"] not in _VERSIONS:
@@ -238,6 +248,10 @@ def page(status: HTTPStatus) -> Response:
         f"<H1>{status.phrase}</H1>\n</BODY></HTML>\n"
     )
     return Response(status.value, text.encode(), "text/html", closes=True)
+
+
+def _header(scope: Mapping[str, Any], name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
 
 
 def _options(scope: Mapping[str, Any]) -> Response:

@@ -14,6 +14,7 @@ from types import TracebackType
 import grpc
 
 from headrace.server import textfiles, tls
+from headrace.server.access import AccessLog
 from headrace.server.batching import BatchingEngine, Parameters, Scheduler
 from headrace.server.config import AUTO, ServerConfig
 from headrace.server.core import Core
@@ -87,7 +88,9 @@ class Server:
         opened.callback(runner.close)
         check = config.enable_signature_method_name_check
         core = Core(repository, runner, metrics=metrics, check_methods=check)
-        doors = self._doors(core, runner, Reloader(repository), metrics)
+        access = AccessLog(config.access_log)
+        opened.callback(access.close)
+        doors = self._doors(core, runner, Reloader(repository), metrics, access)
         opened.callback(_close_doors, doors)
         watch = _watch(config, repository)
         opened.callback(watch.stop)
@@ -96,18 +99,20 @@ class Server:
             door.start()
         self._announce()
 
-    def _doors(self, core: Core, runner: Runner, reloader: Reloader, metrics: Metrics) -> list[GrpcServer | HttpServer]:
+    def _doors(
+        self, core: Core, runner: Runner, reloader: Reloader, metrics: Metrics, access: AccessLog
+    ) -> list[GrpcServer | HttpServer]:
         """Both bound to their ports, so that one that is taken is known before anything starts."""
         config = self.config
         doors: list[GrpcServer | HttpServer] = []
         try:
             if config.port or config.grpc_socket_path:
-                doors.append(_grpc(config, core, reloader, metrics))
+                doors.append(_grpc(config, core, reloader, metrics, access))
                 self.grpc_port = doors[-1].port
             if config.rest_api_port == config.port != AUTO:
                 log.error("rest_api_port is the gRPC port: no REST", extra={"port": config.port})
             elif config.rest_api_port:
-                doors.append(_rest(config, core, runner, metrics))
+                doors.append(_rest(config, core, runner, metrics, access))
                 self.rest_port = doors[-1].port
         except BaseException:
             _close_doors(doors)
@@ -131,7 +136,7 @@ class Server:
             store.replace_file(Path(self.config.port_file), json.dumps(ports))
 
 
-def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics) -> GrpcServer:
+def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics, access: AccessLog) -> GrpcServer:
     as_content = config.enable_serialization_as_tensor_content
     models = ModelService(core, reloader, metrics=metrics)
     answers = {**PredictionService(core, metrics=metrics, as_content=as_content).answers(), **models.answers()}
@@ -147,6 +152,7 @@ def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics
         threads=config.grpc_max_threads,
         max_message_bytes=config.grpc_max_message_bytes,
         drain_s=config.drain_seconds,
+        access=access,
     )
 
 
@@ -171,7 +177,7 @@ def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
     return found
 
 
-def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics) -> HttpServer:
+def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics, access: AccessLog) -> HttpServer:
     app = RestDoor(
         core,
         runner,
@@ -180,6 +186,7 @@ def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics) ->
         cors=config.rest_api_enable_cors_support,
         metrics=metrics,
         metrics_path=_metrics_path(config.monitoring_config_file),
+        access=access,
     )
     return HttpServer(app, _listen(config.bind_address, max(config.rest_api_port, 0)), drain_s=config.drain_seconds)
 
