@@ -48,7 +48,7 @@ class Reflection:
             case "file_by_filename":
                 _tell_file(answer, messages.POOL.FindFileByName, asked.file_by_filename)
             case "file_containing_symbol":
-                _tell_file(answer, messages.POOL.FindFileContainingSymbol, asked.file_containing_symbol)
+                _tell_file(answer, _file_of, asked.file_containing_symbol)
             case "file_containing_extension":
                 _refuse(answer, _NOT_FOUND, "there are no extensions")
             case "all_extension_numbers_of_type":
@@ -75,6 +75,15 @@ def _tell_file(answer: Any, find: Callable[[str], Any], name: str) -> None:
         file.CopyToProto(proto)
         answer.file_descriptor_response.file_descriptor_proto.append(proto.SerializeToString())
         waiting += file.dependencies
+
+
+def _file_of(symbol: str) -> Any:
+    """Also of a service's method, which the pool does not look for."""
+    try:
+        return messages.POOL.FindFileContainingSymbol(symbol)
+    except KeyError:
+        service, _, method = symbol.rpartition(".")
+        return messages.POOL.FindServiceByName(service).methods_by_name[method].containing_service.file
 
 
 def _tell_no_extensions(answer: Any, name: str) -> None:

@@ -74,4 +74,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         told = ", ".join(f"{found[how]} {how}" for how in _LEVELS if found[how])
         terminalreporter.line(f"{kind}: {found.total()} cases agree: {told}")
     if counts:
-        terminalreporter.line("(bytes: the same; parsed: the same once read; class: the same kind; ours: docs/compatibility.md)")
+        terminalreporter.line(
+            "(bytes: the same; parsed: the same once read; class: the same kind; ours: docs/compatibility.md)"
+        )

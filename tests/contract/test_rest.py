@@ -20,9 +20,7 @@ STRENGTH = {"bytes": 3, "parsed": 2, "class": 1, "none": 0}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_exchange(
-    case: Case, server: Callable[[str], Caller], is_ours: bool, level: Callable[[str], None]
-) -> None:
+def test_exchange(case: Case, server: Callable[[str], Caller], is_ours: bool, level: Callable[[str], None]) -> None:
     live = server(case.server)
     if case.died and not is_ours:
         pytest.skip("it would end the process")
