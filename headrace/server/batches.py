@@ -12,7 +12,7 @@ import numpy as np
 
 from headrace.server.engines import LoadedModel
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, ResourceExhausted
-from headrace.wire.signatures import Signature
+from headrace.wire.signatures import Shape, Signature
 
 _MOST_DIMENSIONS = 6  # that TensorFlow Serving pads
 
@@ -41,18 +41,21 @@ def rows(inputs: Mapping[str, np.ndarray]) -> int:
     return sizes.pop()
 
 
-def conform(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
-    """Whether the inputs are of the signature's types and shapes: others would spoil the batch of their neighbours."""
-    for alias, array in inputs.items():
-        spec = signature.inputs[alias]
-        if spec.dtype is None or np.dtype(spec.dtype.numpy) != array.dtype:
-            return False
-        if spec.shape and (
-            len(spec.shape) != array.ndim
-            or any(w not in (-1, d) for w, d in zip(spec.shape[1:], array.shape[1:], strict=True))
-        ):
-            return False
-    return True
+def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
+    """Whether the inputs are of the signature's types: what is not cannot be put together with what is."""
+    specs = ((signature.inputs[alias].dtype, array.dtype) for alias, array in inputs.items())
+    return all(wanted is not None and wanted.numpy == found for wanted, found in specs)
+
+
+def has_shapes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
+    """Whether each row of the inputs has the shape that the signature promises to take."""
+    return all(_fits(signature.inputs[alias].shape, array.shape) for alias, array in inputs.items())
+
+
+def _fits(wanted: Shape | None, shape: Shape) -> bool:
+    if not wanted:
+        return True
+    return len(wanted) == len(shape) and all(w in (-1, d) for w, d in zip(wanted[1:], shape[1:], strict=True))
 
 
 def run(

@@ -94,8 +94,12 @@ class BatchedModel:
         self._parameters = parameters
         self.signatures: Mapping[str, Signature] = model.signatures
         self.signature_defs: Mapping[str, Any] = model.signature_defs
-        self._queues = {name: Queue(model, signature, parameters) for name, signature in model.signatures.items()}
-        scheduler.add(self._queues.values())
+        # In pairs: for requests of the signature's shapes, and for others, whose faults are nobody else's.
+        self._queues = {
+            name: (Queue(model, signature, parameters), Queue(model, signature, parameters))
+            for name, signature in model.signatures.items()
+        }
+        scheduler.add(queue for pair in self._queues.values() for queue in pair)
 
     def run(
         self,
@@ -105,13 +109,13 @@ class BatchedModel:
         *,
         timeout_s: float | None = None,
     ) -> dict[str, np.ndarray]:
-        """As part of a batch; alone where it asks for other outputs than the signature's, or brings other tensors."""
-        queue = self._queues.get(signature.name)
-        if queue is None or queue.signature is not signature or set(outputs) != set(signature.outputs):
+        """As part of a batch; alone where it asks for other outputs than the signature's, or brings another type."""
+        if self.signatures.get(signature.name) is not signature or set(outputs) != set(signature.outputs):
             return self._model.run(signature, inputs, outputs, timeout_s=timeout_s)
         rows = batches.rows(inputs)
-        if rows == 0 or not batches.conform(signature, inputs):
-            return self._model.run(signature, inputs, outputs, timeout_s=timeout_s)  # whose faults are nobody else's
+        if rows == 0 or not batches.has_dtypes(signature, inputs):
+            return self._model.run(signature, inputs, outputs, timeout_s=timeout_s)
+        queue = self._queues[signature.name][0 if batches.has_shapes(signature, inputs) else 1]
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         tasks = self._scheduler.submit(queue, inputs, rows, deadline)
         for task in tasks:
@@ -125,7 +129,7 @@ class BatchedModel:
         return {alias: np.concatenate([part[alias] for part in found]) for alias in outputs}
 
     def close(self) -> None:
-        self._scheduler.remove(self._queues.values())
+        self._scheduler.remove(queue for pair in self._queues.values() for queue in pair)
         self._model.close()
 
 
