@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 _DETAILS_BYTES = 1024
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
-_UNBOUNDED = (1 << 31) - 1
+_ARGUMENTS: Mapping[str, int | str] = {
+    "grpc.max_send_message_length": (1 << 31) - 1,
+    "grpc.so_reuseport": 0,  # a port that is taken must be an error, not shared
+}
 _SLOW_THREADS = 4
 _FOREVER_S = 10_000_000.0  # gRPC says "no deadline" with a very long one
 
@@ -55,11 +58,8 @@ class GrpcServer:
         self._health = Health() if health else None
         self._server = grpc.server(
             self._pool,
-            options=(
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", _UNBOUNDED),
-                ("grpc.so_reuseport", 0),  # a port that is taken must be an error, not shared
-                *arguments,
+            options=tuple(
+                {**_ARGUMENTS, "grpc.max_receive_message_length": max_message_bytes, **dict(arguments)}.items()
             ),
         )
         self._server.add_generic_rpc_handlers(self._handlers(answers, slow or {}))
