@@ -15,7 +15,7 @@ from typing import Any
 from headrace.server.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
-from headrace.wire.errors import Aborted, DeadlineExceeded, InvalidArgument, Unknown
+from headrace.wire.errors import Aborted, ConfigError, DeadlineExceeded, InvalidArgument, Unknown
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,7 @@ class Reloader:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
-        _check(message.model_config_list)
-        wanted = config.from_message(message)
+        wanted = _read(message)
         left = _left(deadline)
         if not self._lock.acquire(timeout=-1 if left is None else max(0.0, left)):
             raise DeadlineExceeded("another reload is under way")
@@ -81,26 +80,15 @@ class Reloader:
             raise Unknown(f"{len(failed)} model(s) did not become available: {{{told}}}")
 
 
-def _check(models: Any) -> None:
-    """What TensorFlow Serving says no to, in its words and its order."""
-    seen: set[str] = set()
-    for model in models.config:
-        if model.HasField("logging_config"):
-            raise InvalidArgument("No request-logger-creator provided.")
-        if not model.model_platform and not model.model_type:
-            raise InvalidArgument(
-                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                f"ModelServerConfig::model_platform, model name is {model.name}"
-            )
-        if model.model_platform not in ("", config.PLATFORM):
-            raise InvalidArgument(f"Model {model.name} requests unsupported platform {model.model_platform}")
-        if model.name in seen:
-            raise InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
-        seen.add(model.name)
-        if not config.is_absolute(model.base_path):
-            raise InvalidArgument(
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
-            )
+def _read(message: Any) -> ServingConfig:
+    """The config; or what is wrong with it, in TensorFlow Serving's words."""
+    try:
+        wanted = config.from_message(message)
+    except ConfigError as error:
+        raise InvalidArgument(error.serving_text) from error
+    if any(model.logging for model in wanted.models):
+        raise InvalidArgument("No request-logger-creator provided.")
+    return wanted
 
 
 def _left(deadline: float | None) -> float | None:

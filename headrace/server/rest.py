@@ -193,6 +193,7 @@ class RestDoor:
                     {"version": v.version, "state": v.state.name, "reason": v.error_message} for v in model.versions
                 ],
                 "labels": dict(model.labels),
+                "reason": model.trouble,
             }
             for model in self._core.models()
         ]

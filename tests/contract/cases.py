@@ -16,6 +16,7 @@ Parts = str | list[Any]  # a text, or texts and [text, times]
 _FOLDER = Path(__file__).with_name("cases")
 REST, REST_WRITTEN = _FOLDER / "rest.jsonl", _FOLDER / "rest_written.jsonl"
 GRPC, GRPC_WRITTEN = _FOLDER / "grpc.jsonl", _FOLDER / "grpc_written.jsonl"
+LIFECYCLE = _FOLDER / "lifecycle.jsonl"
 
 
 @dataclass(frozen=True)

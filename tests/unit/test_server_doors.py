@@ -111,6 +111,7 @@ def test_the_models_are_listed(live: LiveServer) -> None:
         "default_version": 123,
         "versions": [{"version": 123, "state": "AVAILABLE", "reason": ""}],
         "labels": {},
+        "reason": "",
     }
     assert set(models) == {"half_plus_two", "two_in_two_out", "slow", "mnist_cnn", "ident_string"}
 
