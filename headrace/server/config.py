@@ -11,13 +11,14 @@ CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.
 _MIB = 1 << 20
 
 
-def _flag(default: Any, text: str, *, honoured: bool = True, kind: str = "") -> Any:
-    return field(default=default, metadata={"help": text, "honoured": honoured, "kind": kind})
+def _flag(default: Any, text: str, *, honoured: bool = True, kind: str = "", shown: str = "") -> Any:
+    """``shown`` is how the reference words a default that depends on the machine."""
+    return field(default=default, metadata={"help": text, "honoured": honoured, "kind": kind, "shown": shown})
 
 
-def _taken(default: Any, text: str) -> Any:
+def _taken(default: Any, text: str, *, shown: str = "") -> Any:
     """A flag of TensorFlow Serving's that is accepted, has no effect here, and says so when it is given."""
-    return _flag(default, text, honoured=False)
+    return _flag(default, text, honoured=False, shown=shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class ServerConfig:
     port: int = _flag(8500, "gRPC port; 0 = none, auto = any free one")
     grpc_socket_path: str = _flag("", "also listen for gRPC on this Unix socket; the path may be relative")
     rest_api_port: int = _flag(0, "REST port; 0 = none, auto = any free one")
-    rest_api_num_threads: int = _flag(4 * CPUS, "threads that work on REST calls")
+    rest_api_num_threads: int = _flag(4 * CPUS, "threads that work on REST calls", shown="4 a core")
     rest_api_timeout_in_ms: int = _flag(30000, "longest time for a REST call, milliseconds")
     rest_api_enable_cors_support: bool = _flag(False, "send CORS headers")
     enable_batching: bool = _flag(False, "gather requests into batches, as batching_parameters_file says")
@@ -62,7 +63,7 @@ class ServerConfig:
     per_process_gpu_memory_fraction: float = _flag(0.0, "share of a GPU's memory; 0 = TensorFlow decides")
     saved_model_tags: str = _flag("serve", "tags of the meta graph to load, with commas")
     grpc_channel_arguments: str = _flag("", "k=v,k=v for the gRPC server; whole numbers are found out")
-    grpc_max_threads: int = _flag(4 * CPUS, "threads that work on gRPC calls")
+    grpc_max_threads: int = _flag(4 * CPUS, "threads that work on gRPC calls", shown="4 a core")
     enable_model_warmup: bool = _flag(True, "run a version's warm-up requests before it serves")
     num_request_iterations_for_warmup: int = _flag(0, "times each warm-up request is run; 0 = once")
     version: bool = _flag(False, "print versions and exit")
@@ -71,7 +72,7 @@ class ServerConfig:
     prefer_tflite_model: bool = _taken(
         False, "use model.tflite where there is one; no TF Lite engine is installed with this server"
     )
-    num_tflite_pools: int = _taken(CPUS, "pools of TF Lite interpreters")
+    num_tflite_pools: int = _taken(CPUS, "pools of TF Lite interpreters", shown="one a core")
     num_tflite_interpreters_per_pool: int = _taken(1, "TF Lite interpreters of a pool")
     enable_signature_method_name_check: bool = _flag(False, "check a signature's method name")
     xla_cpu_compilation_enabled: bool = _flag(False, "compile graphs with XLA, on the CPU")
@@ -86,7 +87,7 @@ class ServerConfig:
     # Ours.
     models_root: str = _flag("", "folder that stands for /models/ in base paths, so that one config serves images too")
     bind_address: str = _flag("127.0.0.1", "address both ports listen on")
-    access_log: str = _flag("text", "a line for each request on stderr: text, json or off")
+    access_log: str = _flag("text", "a line for each request, on stderr: text, json or off")
     port_file: str = _flag("", 'write {"grpc": n, "rest": n} here once the ports are open')
     rest_api_max_body_bytes: int = _flag(256 * _MIB, "largest REST body, bytes; more is answered 413")
     grpc_max_message_bytes: int = _flag(256 * _MIB, "largest gRPC request, bytes")

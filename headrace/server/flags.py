@@ -76,6 +76,39 @@ def table() -> list[Flag]:
     ]
 
 
+def reference() -> str:
+    """The table as docs/reference/serve-flags.md has it."""
+    theirs, ours = ([f for f in table() if f.ours is which] for which in (False, True))
+    parts = [_REFERENCE_HEAD, _rows(theirs), "\n## Ours\n\nTensorFlow Serving has none of these.\n\n", _rows(ours)]
+    return "".join(parts)
+
+
+_REFERENCE_HEAD = """\
+# Flags of `headrace serve`
+
+<!-- Made from headrace/server/config.py: python -m headrace.server.flags > docs/reference/serve-flags.md -->
+
+As with TensorFlow Serving a flag is `--name=value`, and `--name` alone turns one on that is true or false. An argument
+that is no flag is named, with the usage, and passed over; a value that does not fit its flag ends the start with exit
+code 255. A flag marked *taken* is TensorFlow Serving's, has no meaning here, and says so once when it is given.
+
+Files that flags name are read once, at the start, except `model_config_file`, which is read again every
+`model_config_file_poll_wait_seconds`.
+
+## TensorFlow Serving's
+
+"""
+
+
+def _rows(flags: Sequence[Flag]) -> str:
+    lines = ["| flag | type | default | what it does |", "|---|---|---|---|"]
+    for flag in flags:
+        default = _FIELDS[flag.name].metadata["shown"] or f"`{flag.default}`"
+        note = "" if flag.honoured else "*Taken:* "
+        lines.append(f"| `{flag.name}` | {flag.kind} | {default} | {note}{flag.help} |")
+    return "\n".join(lines) + "\n"
+
+
 def _kind(field: dataclasses.Field[Any]) -> str:
     named: str = field.metadata["kind"]
     return named or {"int": "int32", "str": "string"}.get(str(field.type), str(field.type))
@@ -122,3 +155,7 @@ def _complain(unknown: Sequence[str], out: TextIO) -> None:
     for argument in unknown:
         print(f"unknown argument: {argument}", file=out)
     print(usage(), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
