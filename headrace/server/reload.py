@@ -8,14 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from headrace.server.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
-from headrace.wire.errors import Aborted, ConfigError, DeadlineExceeded, InvalidArgument, Unknown
+from headrace.wire.errors import Aborted, ConfigError, DeadlineExceeded, HeadraceError, InvalidArgument, Unknown
 
 log = logging.getLogger(__name__)
 
@@ -50,34 +48,30 @@ class Reloader:
         before = repository.configured()
         new = [model for model in wanted.models if before.model(model.name) is None]
         if new:
-            with self._undone(before, taken=self._apply(ServingConfig((*before.models, *new)))):
-                self._wait({model.name for model in new}, deadline)
-                repository.check(wanted, also={model.name for model in new})
+            self._load({model.name for model in new}, ServingConfig((*before.models, *new)), wanted, deadline)
         repository.apply(wanted)
 
-    def _apply(self, wanted: ServingConfig) -> ServingConfig:
-        self._repository.apply(wanted)
-        return self._repository.configured()
-
-    @contextmanager
-    def _undone(self, before: ServingConfig, *, taken: ServingConfig) -> Iterator[None]:
-        """Where what follows fails, all is as before; unless the config file has brought another config meanwhile."""
+    def _load(self, new: set[str], both: ServingConfig, wanted: ServingConfig, deadline: float | None) -> None:
+        """Takes old and new side by side until the new is available; where it does not become so, takes it back."""
+        repository = self._repository
+        before = repository.configured()
+        repository.apply(both)
+        taken = repository.configured()
         try:
-            yield
-            if self._repository.configured() != taken:
+            settled = repository.wait_until_settled(_left(deadline), names=new)
+            if repository.configured() != taken:
                 raise Aborted("The config file has changed meanwhile, and is what holds")
-        except BaseException:
-            if self._repository.configured() == taken:
-                self._repository.apply(before)
+            if not settled:
+                raise DeadlineExceeded("The new models did not load in time; the old config stays")
+            failed = repository.failures(new)
+            if failed:
+                told = "".join(f"{{{who} due to error: {why}}}, " for who, why in failed)
+                raise Unknown(f"{len(failed)} model(s) did not become available: {{{told}}}")
+            repository.check(wanted, also=new)
+        except HeadraceError:
+            if repository.configured() == taken:
+                repository.apply(before)
             raise
-
-    def _wait(self, names: set[str], deadline: float | None) -> None:
-        if not self._repository.wait_until_settled(_left(deadline), names=names):
-            raise DeadlineExceeded("The new models did not load in time; the old config stays")
-        failed = self._repository.failures(names)
-        if failed:
-            told = "".join(f"{{{who} due to error: {why}}}, " for who, why in failed)
-            raise Unknown(f"{len(failed)} model(s) did not become available: {{{told}}}")
 
 
 def _read(message: Any) -> ServingConfig:

@@ -303,7 +303,7 @@ class Repository:
 
     def _is_settled(self, names: Collection[str] | None = None) -> bool:
         return all(
-            model.scanned and not any(v.state in (State.START, State.LOADING) for v in model.versions.values())
+            model.scanned and not any(v.is_coming for v in model.versions.values())
             for model in self._models.values()
             if model.config and (names is None or model.name in names)
         )
