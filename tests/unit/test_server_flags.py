@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,10 @@ def test_the_reference_is_the_table() -> None:
 def test_a_value_out_of_its_range_is_refused(argument: str) -> None:
     with pytest.raises(flags.FlagError, match=f"^{argument}: expected "):
         flags.parse([argument])
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def test_flags_that_the_docs_name_exist(page: Path) -> None:
+    named = set(re.findall(r"--([a-z]+(?:_[a-z]+)+)\b", page.read_text()))
+
+    assert named <= {flag.name for flag in flags.table()}
