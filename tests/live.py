@@ -152,7 +152,7 @@ def until(condition: Callable[[], bool], timeout_s: float, describe: Callable[[]
     """Waits for a condition; fails, with what ``describe`` says, when it does not come true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s\n{describe()}"
+        assert time.monotonic() < deadline, f"not within {timeout_s} s\n{describe()[-8000:]}"
         time.sleep(0.02)
 
 
