@@ -70,7 +70,7 @@ class ServerConfig:
     monitoring_config_file: str = _flag("", "MonitoringConfig as text: whether and where REST shows metrics")
     remove_unused_fields_from_bundle_metagraph: bool = _taken(True, "keep only what serving needs in memory")
     prefer_tflite_model: bool = _taken(
-        False, "use model.tflite where there is one; no TF Lite engine is installed with this server"
+        False, "use model.tflite where there is one; the engine for it comes with an extra, not with this server"
     )
     num_tflite_pools: int = _taken(CPUS, "pools of TF Lite interpreters", shown="one a core")
     num_tflite_interpreters_per_pool: int = _taken(1, "TF Lite interpreters of a pool")
