@@ -1,4 +1,4 @@
-"""The :predict answers of the case lists without a server: body -> tensors -> a function known by head -> body, every byte."""
+"""The :predict cases without a server: body -> tensors -> a function known by head -> body, every byte."""
 
 from __future__ import annotations
 
