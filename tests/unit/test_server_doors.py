@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -112,6 +112,7 @@ def test_the_models_are_listed(live: LiveServer) -> None:
         "default_version": 123,
         "versions": [{"version": 123, "state": "AVAILABLE", "reason": ""}],
         "labels": {},
+        "reason": "",
     }
     assert set(models) == {"half_plus_two", "two_in_two_out", "slow", "mnist_cnn", "ident_string"}
 
@@ -163,7 +164,7 @@ PARSING = "tensor parsing error: x"
         (
             {"z": floats(1)},
             "Signature input alias: x(feed name: x:0) not found in request and no default value provided. "
-            "Inputs expected to be in the request {x}, or default input alias set: {}",
+            "Inputs expected to be in the request {z}, or default input alias set: ",
         ),
         ({"x": np.array([1], np.int32)}, "Expects arg[0] to be float but int32 is provided"),
         ({"x": said([1 << 40], float_val=[1])}, PARSING),
@@ -207,8 +208,90 @@ def test_a_message_over_the_limit_is_refused(live: LiveServer) -> None:
     assert code == "RESOURCE_EXHAUSTED"
 
 
-def test_apis_not_served_say_so(live: LiveServer) -> None:
-    answer = live.request("POST", "/v1/models/half_plus_two:classify", body=b"{}")
+@pytest.fixture
+def with_default(launch: LiveServer.Launcher, contract_models: Path, tmp_path: Path) -> LiveServer:
+    """two_in_two_out whose signature has a default for int_t, and says it is for another method than predict."""
+    folder = tmp_path / "store" / "1"
+    shutil.copytree(contract_models / "two_in_two_out" / "1", folder)
+    saved = messages.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    signature.defaults["int_t"].CopyFrom(tensors.to_proto(np.array([7], np.int32)))
+    signature.method_name = "tensorflow/serving/other"
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    server = launch(model_name="m", model_base_path=folder.parent)
+    server.wait_until_available("m")
+    return server
 
-    assert answer.status == 501
-    assert json.loads(answer.body)["error"].startswith("The classify API is not served here")
+
+def test_inputs_with_a_default_may_be_left_out_over_grpc_alone(with_default: LiveServer) -> None:
+    text = np.array([b"a"], object)
+
+    answer = predict(with_default, "m", inputs={"str_t": text})
+    assert list(answer.outputs["int_o"].int_val) == [7]
+    answer = predict(with_default, "m", inputs={"str_t": text, "int_t": np.array([8], np.int32)})
+    assert list(answer.outputs["int_o"].int_val) == [8]
+    assert refused(lambda: predict(with_default, "m", inputs={"str_t": text, "z": text})) == (
+        "INVALID_ARGUMENT",
+        "Inputs contains invalid name. Used request inputs: str_t, request input: str_t,z",
+    )
+    assert refused(lambda: predict(with_default, "m", inputs={"int_t": np.array([8], np.int32)})) == (
+        "INVALID_ARGUMENT",
+        "Signature input alias: str_t(feed name: serving_default_str_t:0) not found in request and no default value "
+        "provided. Inputs expected to be in the request {int_t}, or default input alias set: int_t",
+    )
+    over_rest = with_default.predict("m", {"inputs": {"str_t": ["a"]}})
+    assert over_rest.json == {"error": "Missing named input: int_t in 'inputs' object."}
+
+
+def test_method_names_are_checked_where_the_flag_says_so(
+    launch: LiveServer.Launcher, contract_models: Path, with_default: LiveServer, tmp_path: Path
+) -> None:
+    config = tmp_path / "models.config"
+    half = contract_models / "half_plus_two"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "{tmp_path}/store" model_platform: "tensorflow" }}'
+        f'  config {{ name: "half_plus_two" base_path: "{half}" model_platform: "tensorflow" }} }}'
+    )
+    server = launch(model_config_file=config, enable_signature_method_name_check=True)
+    server.wait_until_available("m", "half_plus_two")
+
+    answer = server.predict("m", {"inputs": {"str_t": ["a"], "int_t": [1]}})
+    assert (answer.status, answer.json["error"]) == (
+        500,
+        "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
+        "tensorflow/serving/classify, tensorflow/serving/regress}. Was: tensorflow/serving/other",
+    )
+    body = b'{"signature_name": "regress_x_to_y", "examples": [{"x": 2.0}]}'
+    answer = server.request("POST", "/v1/models/half_plus_two:classify", body=body)
+    assert (answer.status, answer.json["error"]) == (
+        400,
+        "Expected classification signature method_name to be tensorflow/serving/classify. "
+        "Was: tensorflow/serving/regress",
+    )
+    assert server.request("POST", "/v1/models/half_plus_two:regress", body=body).json == {"results": [3.0]}
+    assert server.predict("half_plus_two", {"instances": [1.0]}).json == {"predictions": [2.5]}
+
+
+def test_a_timeout_of_zero_is_none(launch: LiveServer.Launcher, contract_models: Path) -> None:
+    server = launch(model_name="slow", model_base_path=contract_models / "slow", rest_api_timeout_in_ms=0)
+    server.wait_until_available("slow")
+
+    assert server.predict("slow", {"instances": [5.0]}).json == {"predictions": [10.0]}
+
+
+def test_classify_past_its_deadline_is_told_so(live: LiveServer) -> None:
+    request = messages.RegressionRequest(model_spec={"name": "half_plus_two", "signature_name": "regress_x_to_y"})
+    request.input.example_list.examples.add().features.feature["x"].float_list.value.append(2.0)
+    send = live.channel.unary_unary(messages.REGRESS.path)
+
+    code, _ = refused(lambda: send(request.SerializeToString(), timeout=0))
+
+    assert code == "DEADLINE_EXCEEDED"
+
+
+def test_a_server_without_a_profiler(launch: LiveServer.Launcher, contract_models: Path) -> None:
+    server = launch(model_name="m", model_base_path=contract_models / "half_plus_two", enable_profiler=False)
+
+    code, _ = refused(lambda: server.channel.unary_unary(messages.PROFILE.path)(b"", timeout=10))
+
+    assert code == "UNIMPLEMENTED"

@@ -408,3 +408,32 @@ def test_close_says_when_a_call_outlives_it(world: World) -> None:
     with world.repository.use(ModelSpec("m")):
         assert not world.repository.close(timeout_s=0.05)
         assert not world.engine.models["m/1"].closed
+
+
+def test_no_more_versions_load_side_by_side_than_told(tmp_path: Path) -> None:
+    world = World(tmp_path, loads_at_once=1)
+    for name in ("a", "b", "c"):
+        world.publish(name, 1)
+    world.engine.hold.clear()
+    world.configure("a", "b", "c")
+    until(lambda: bool(world.engine.attempts), 10)
+    assert len(world.engine.attempts) == 1
+
+    world.engine.hold.set()
+
+    for name in ("a", "b", "c"):
+        world.become(name, {1: "AVAILABLE"})
+    assert world.repository.close()
+
+
+def test_the_status_of_a_model_without_a_version_says_what_stands_in_its_way(world: World) -> None:
+    (world.root / "half" / "3").mkdir(parents=True)
+    (world.root / "empty").mkdir()
+    world.configure("half", "empty", "missing")
+
+    reasons = {model.name: model.trouble for model in world.repository.models()}
+    assert reasons["half"] == "version 3 is not whole: no saved_model.pb yet"
+    assert reasons["empty"].startswith(f"no version under base path {world.root / 'empty'}")
+    assert reasons["missing"] == f"base path {world.root / 'missing'} does not exist"
+    with pytest.raises(NotFound, match=r"^Could not find any versions of model half: version 3 is not whole"):
+        world.repository.status("half")

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.wire import store
+from headrace.server.engines.tensorflow import TensorFlowEngine
+from headrace.server.metrics import Metrics
+from headrace.server.warmup import FILE, WarmingEngine
+from headrace.wire import messages, records, store
 from trainer import card, golden
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,3 +161,17 @@ def test_no_picture_is_on_both_sides(pictures: Any) -> None:
     sides = [{image.tobytes() for image in rows["image"]} for rows in (pictures.train, pictures.held_out)]
     assert not sides[0] & sides[1]
     assert len(sides[0]) + len(sides[1]) <= 5000
+
+
+def test_every_signature_is_warmed_up_by_the_server(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    version = trained[0] / "linear_model" / "1"
+    with (version / FILE).open("rb") as file:
+        logs = [messages.PredictionLog.FromString(record) for record in records.read(file)]
+
+    requests = [log.predict_log.request for log in logs]
+    assert [r.model_spec.signature_name for r in requests] == [g["signature_name"] for g in golden.read(version)]
+    assert {r.model_spec.name for r in requests} == {"linear_model"}
+
+    metrics = Metrics()
+    WarmingEngine(TensorFlowEngine(), metrics=metrics).load(version).close()
+    assert metrics.warmup_records.value(str(version), "OK") == len(logs) >= 2
