@@ -13,7 +13,7 @@ VENV := .venv/bin/python
 MODELS ?= half_plus_two linear_model mnist_cnn
 ARGS ?=
 
-.PHONY: help up down restart status logs reload smoke train setup test test-system test-long lint format bench images lock clean
+.PHONY: help up down restart status logs reload smoke train setup test contract test-system test-long lint format bench images lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ setup: ## Fill .venv with what tests and development need; test, lint and bench 
 
 test: setup ## The quick suite: unit, contract and integration tests (ARGS="-k ..." narrows it)
 	@$(VENV) -m pytest --ignore=tests/system -m "not long" $(ARGS)
+
+contract: setup ## The exchanges of TensorFlow Serving (TARGET=host:rest:grpc: against any server of that protocol)
+	@HEADRACE_CONTRACT_TARGET="$(TARGET)" $(VENV) -m pytest $(if $(TARGET),tests/contract/test_rest.py tests/contract/test_grpc.py,tests/contract) $(ARGS)
 
 test-system: setup ## The stack in containers, on a running Docker engine: start, publish, faults, images
 	@$(VENV) -m pytest tests/system $(ARGS)

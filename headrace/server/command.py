@@ -59,18 +59,21 @@ def _serve(config: ServerConfig) -> int:
     threading.Thread(target=_preload, daemon=True).start()
     from headrace.server.server import Server
 
-    stopping = threading.Event()
+    # A pipe, not an Event: a signal may come while this thread holds the Event's lock, and its handler would wait for it.
+    told, tell = os.pipe()
+    asked: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        if stopping.is_set():
+        if asked:
             sys.exit(128 + number)  # asked twice: at once
-        stopping.set()
+        asked.append(number)
+        os.write(tell, b"!")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with Server(config) as server:
         threading.Thread(target=_announce_ready, args=(server, started), daemon=True).start()
-        stopping.wait()
+        os.read(told, 1)
         log.info("stopping; calls under way may end", extra={"drain_seconds": config.drain_seconds})
     log.info("stopped")
     if not server.is_quiet:

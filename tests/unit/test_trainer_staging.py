@@ -15,7 +15,7 @@ from headrace.wire import store
 from trainer import staging
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001", "assets.extra/card")
+FILES = ("saved_model.pb", "assets/words.txt", "assets.extra/card")
 
 
 def fill(folder: Path) -> None:
