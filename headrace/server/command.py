@@ -59,7 +59,7 @@ def _serve(config: ServerConfig) -> int:
     threading.Thread(target=_preload, daemon=True).start()
     from headrace.server.server import Server
 
-    # A pipe, not an Event: a signal may come while this thread holds the Event's lock, and its handler would wait for it.
+    # A pipe, not an Event: a signal may come while this thread holds the Event's lock, which its handler would need.
     told, tell = os.pipe()
     asked: list[int] = []
 
