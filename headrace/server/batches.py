@@ -24,6 +24,7 @@ class Task:
     inputs: Mapping[str, np.ndarray]
     rows: int
     deadline: float | None
+    queued: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     error: HeadraceError | None = None
@@ -64,7 +65,7 @@ def run(
     """Leaves in each task its rows of the outputs. Raises what concerns them all."""
     timeout_s = _timeout_s(tasks)
     total = sum(task.rows for task in tasks)
-    wanted = next((size for size in sizes if size >= total), total)
+    wanted = padded_size(total, sizes)
     merged = {alias: _merged(alias, signature, tasks, wanted - total, pads) for alias in tasks[0].inputs}
     answers = model.run(signature, merged, tuple(signature.outputs), timeout_s=timeout_s)
     for array in answers.values():
@@ -79,6 +80,11 @@ def run(
     for task in tasks:
         task.outputs = {alias: array[at : at + task.rows] for alias, array in answers.items()}
         at += task.rows
+
+
+def padded_size(rows: int, sizes: Sequence[int]) -> int:
+    """The least of the allowed sizes that holds so many rows."""
+    return next((size for size in sizes if size >= rows), rows)
 
 
 def _timeout_s(tasks: Sequence[Task]) -> float | None:

@@ -20,6 +20,7 @@ from headrace.server import batches, textfiles
 from headrace.server.batches import Task
 from headrace.server.config import CPUS
 from headrace.server.engines import Engine, LoadedModel
+from headrace.server.metrics import Metrics
 from headrace.wire import messages
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, Internal, InvalidArgument, Unavailable
 from headrace.wire.signatures import Signature
@@ -27,6 +28,7 @@ from headrace.wire.signatures import Signature
 PARAMETERS_FILE = "batching_params.pbtxt"
 _MAX_BATCH_SIZE = 1000
 _MAX_ENQUEUED = 10
+_THREAD_POOL = "model_server_batch_threads"
 _TIMED_OUT = "Timed out waiting for notification"
 
 
@@ -42,6 +44,7 @@ class Parameters:
     pads: bool = False
     splits: bool = False
     max_execution_size: int = _MAX_BATCH_SIZE
+    thread_pool: str = _THREAD_POOL  # a name for the metrics
 
     @classmethod
     def load(cls, path: str) -> Parameters:
@@ -67,6 +70,7 @@ class Parameters:
             pads=message.pad_variable_length_inputs,
             splits=splits,
             max_execution_size=execution,
+            thread_pool=message.thread_pool_name.value or _THREAD_POOL,
         )
 
 
@@ -200,7 +204,8 @@ class Queue:
 class Scheduler:
     """The threads that run batches, and whose turn it is: the queues are served in turn."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
         self._changed = threading.Condition()
         self._queues: deque[Queue] = deque()
         self._closed = False
@@ -238,6 +243,8 @@ class Scheduler:
                         return
                     self._changed.wait(self._until_due())
             queue, batch = next_
+            if self._metrics:
+                _count(self._metrics, queue.parameters, batch)
             _run(queue, batch.tasks)
 
     def _next(self) -> tuple[Queue, _Batch] | None:
@@ -252,6 +259,13 @@ class Scheduler:
     def _until_due(self) -> float | None:
         due = min((queue.waiting[0].due for queue in self._queues if queue.waiting), default=None)
         return None if due is None else max(0.0, due - time.monotonic())
+
+
+def _count(metrics: Metrics, parameters: Parameters, batch: _Batch) -> None:
+    now = time.monotonic()
+    for task in batch.tasks:
+        metrics.waited(parameters.thread_pool, now - task.queued, rows=task.rows)
+    metrics.batched(batch.rows, batches.padded_size(batch.rows, parameters.allowed_sizes))
 
 
 def _run(queue: Queue, tasks: Sequence[Task]) -> None:

@@ -110,6 +110,12 @@ class Metrics:
         self.example_counts = Histogram(f"{_SERVING}request_example_counts", ("model",), _COUNTS)
         self.latency = Histogram(f"{_SERVING}request_latency", ("model_name", "API", "entrypoint"))
         self.runtime = Histogram(f"{_SERVING}runtime_latency", ("model_name", "API", "runtime"))
+        batching = f"{_SERVING}batching_session:"
+        self.queuing = Histogram(f"{batching}queuing_latency", ("thread_pool_name",))
+        self.wrapped_runs = Counter(f"{batching}wrapped_run_count", ())
+        self.padding = Histogram(f"{batching}padding_size", ("execution_batch_size",), _COUNTS)
+        self.input_sizes = Histogram(f"{batching}input_batch_size", (), _COUNTS)
+        self.processed_sizes = Histogram(f"{batching}processed_batch_size", (), _COUNTS)
         self._seen: set[str] = set()
 
     def request(self, model: str, status: str) -> None:
@@ -137,6 +143,17 @@ class Metrics:
         self.warmup_latency.add(seconds * 1e6, path, status)
         self.warmup_records.add(path, status, by=records)
 
+    def waited(self, thread_pool: str, seconds: float, *, rows: int) -> None:
+        """A request that left its queue to be run with others."""
+        self.queuing.add(seconds * 1e6, thread_pool)
+        self.input_sizes.add(rows)
+
+    def batched(self, rows: int, padded: int) -> None:
+        """A batch of so many rows, padded to so many, that is run."""
+        self.wrapped_runs.add()
+        self.padding.add(padded - rows, str(padded))
+        self.processed_sizes.add(padded)
+
     def page(self) -> str:
         """Prometheus' text format, as TensorFlow Serving writes it."""
         return "\n".join(line for metric in self._all() for line in metric.lines()) + "\n"
@@ -150,6 +167,7 @@ class Metrics:
         return (
             *(self.load_attempts, self.load_latency, self.warmup_latency, self.warmup_records),
             *(self.requests, self.examples, self.example_counts, self.latency, self.runtime),
+            *(self.queuing, self.wrapped_runs, self.padding, self.input_sizes, self.processed_sizes),
         )
 
     def _known(self, model: str, is_served: bool) -> str:

@@ -244,7 +244,7 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
     if config.enable_batching:
         file = config.batching_parameters_file
         parameters = Parameters.load(file) if file else Parameters()
-        scheduler = Scheduler(parameters.threads)
+        scheduler = Scheduler(parameters.threads, metrics)
         opened.callback(scheduler.close)
         own = config.enable_per_model_batching_parameters
         engine = BatchingEngine(engine, scheduler, None if own else parameters)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from headrace.server.batching import BatchedModel, BatchingEngine, Parameters, Scheduler
+from headrace.server.metrics import Metrics
 from headrace.wire import dtypes
 from headrace.wire.errors import (
     ConfigError,
@@ -63,7 +64,8 @@ class World:
     def __init__(self, threads: int = 1, **parameters: Any) -> None:
         self.model = FakeModel()
         self.model.hold.set()
-        self.scheduler = Scheduler(threads)
+        self.metrics = Metrics()
+        self.scheduler = Scheduler(threads, self.metrics)
         self.batched = BatchedModel(self.model, self.scheduler, Parameters(**parameters))
 
     def call(self, x: Any, *, timeout_s: float | None = 10) -> np.ndarray:
@@ -164,6 +166,18 @@ def test_sizes_are_padded_to_the_allowed_ones_with_the_last_calls_first_row(worl
     assert one.model.seen[1]["x"].tolist() == [1.0, 2.0, 3.0, 2.0]
 
 
+def test_batches_are_counted_under_tensorflow_servings_names(world: Callable[..., World]) -> None:
+    one = world(max_batch_size=8, max_execution_size=8, allowed_sizes=(4, 8), thread_pool="mine")
+    one.together([1.0], [2.0, 3.0])  # after one of one row, which keeps the thread busy
+    page = one.metrics.page().splitlines()
+    batching = ":tensorflow:serving:batching_session:"
+    assert f"{batching}wrapped_run_count{{}} 2" in page
+    assert f'{batching}queuing_latency_count{{thread_pool_name="mine"}} 3' in page
+    assert f"{batching}input_batch_size_sum{{}} 4" in page
+    assert f"{batching}processed_batch_size_sum{{}} 8" in page
+    assert f'{batching}padding_size_sum{{execution_batch_size="4"}} 4' in page
+
+
 def test_a_full_queue_is_unavailable(world: Callable[..., World]) -> None:
     one = world(max_batch_size=1, max_execution_size=1, max_enqueued=2)
     *good, refused = one.together([1.0], [2.0], [3.0])
@@ -257,7 +271,7 @@ PARAMETERS = {
         "max_batch_size { value: 8 } batch_timeout_micros { value: 2500 } max_enqueued_batches { value: 3 } "
         "num_batch_threads { value: 2 } thread_pool_name { value: 'x' } allowed_batch_sizes: 4 allowed_batch_sizes: 8 "
         "pad_variable_length_inputs: true",
-        Parameters(8, 0.0025, 3, 2, (4, 8), True, False, 8),
+        Parameters(8, 0.0025, 3, 2, (4, 8), True, False, 8, "x"),
     ),
     "splitting": (
         "max_batch_size { value: 8 } enable_large_batch_splitting { value: true } "
