@@ -54,7 +54,7 @@ def test_a_second_up_changes_nothing_and_is_quick(local_stack):
     assert (up.returncode, up.stderr) == (0, "")
     assert "serving and gateway are running" in up.stdout
     assert pids(local_stack) == before
-    assert took < 6  # 1.5 s on a machine that does nothing else
+    assert took < 30  # 0.5 s on a machine that does nothing else
 
 
 def test_up_prints_addresses_logs_and_a_curl_line(local_stack):
