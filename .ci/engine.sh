@@ -58,6 +58,7 @@ install_packages() {
 
 start_engine() {
   if docker info >/dev/null 2>&1; then return; fi
+  forget_dead_engine
   nohup dockerd >"$LOG" 2>&1 &
   echo $! >"$PID_FILE"
   for _ in $(seq 240); do
@@ -67,6 +68,19 @@ start_engine() {
   done
   tail -20 "$LOG" >&2
   return 1
+}
+
+forget_dead_engine() {  # an engine that was killed leaves files that name a process which is gone, dead or another by now
+  local file pid
+  for file in /var/run/docker.pid /var/run/docker/containerd/containerd.pid; do
+    [ -f "$file" ] || continue
+    pid=$(cat "$file")
+    case $(ps -o stat=,comm= -p "$pid" 2>/dev/null) in
+      Z*) ;;
+      *dockerd | *containerd) echo "process $pid of $file is alive, but no engine answers" >&2; continue ;;
+    esac
+    rm -f "$file"
+  done
 }
 
 make_base() {
