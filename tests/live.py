@@ -1,4 +1,4 @@
-"""A ``headrace serve`` in a process of its own, on free ports, and the few ways tests speak to it."""
+"""The few ways tests speak to a server, and a ``headrace serve`` in a process of its own, on free ports."""
 
 from __future__ import annotations
 
@@ -34,12 +34,61 @@ class Answer:
         return json.loads(self.body)
 
 
-class LiveServer:
+class Caller:
+    """Speaks to a server that is there, whosever it is."""
+
+    def __init__(self, host: str = "127.0.0.1", rest_port: int = 0, grpc_port: int = 0) -> None:
+        self.host, self.rest_port, self.grpc_port = host, rest_port, grpc_port
+        self._channel: grpc.Channel | None = None
+
+    def states(self, model: str) -> dict[int, str]:
+        """The state of every version ever seen."""
+        answer = self.get(f"/v1/models/{model}")
+        rows = answer.json["model_version_status"] if answer.status == 200 else ()
+        return {int(row["version"]): row["state"] for row in rows}
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def predict(self, model: str, body: object) -> Answer:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.request("POST", f"/v1/models/{model}:predict", body=data)
+
+    def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        return self.send("\r\n".join([*lines, "", ""]).encode() + body, method=method)
+
+    def send(self, raw: bytes, *, method: str = "GET") -> Answer:
+        """One exchange over a connection of its own, byte for byte as given."""
+        with socket.create_connection((self.host, self.rest_port), timeout=30) as connection:
+            connection.sendall(raw)
+            response = http.client.HTTPResponse(connection, method=method)
+            response.begin()
+            body = response.read()
+            return Answer(response.status, dict(response.getheaders()), body, response.will_close)
+
+    @property
+    def channel(self) -> grpc.Channel:
+        if self._channel is None:
+            self._channel = grpc.insecure_channel(
+                f"{self.host}:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
+            )
+        return self._channel
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+
+
+class LiveServer(Caller):
     """Stopped with the block, and killed if it does not stop."""
 
     Launcher = Callable[..., "LiveServer"]
 
     def __init__(self, folder: Path, flags: Mapping[str, object]) -> None:
+        super().__init__()
         self.log = folder / "serve.log"
         self.port_file = folder / "ports.json"
         given = {"port": "auto", "rest_api_port": "auto", "port_file": self.port_file, "drain_seconds": 2, **flags}
@@ -48,8 +97,6 @@ class LiveServer:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)}
             )
-        self.rest_port = self.grpc_port = 0
-        self._channel: grpc.Channel | None = None
 
     @classmethod
     @contextmanager
@@ -74,42 +121,6 @@ class LiveServer:
     def wait_until_available(self, *models: str, timeout_s: float = START_S) -> None:
         until(lambda: all(set(self.states(m).values()) == {"AVAILABLE"} for m in models), timeout_s, self.said)
 
-    def states(self, model: str) -> dict[int, str]:
-        """The state of every version ever seen."""
-        answer = self.get(f"/v1/models/{model}")
-        rows = answer.json["model_version_status"] if answer.status == 200 else ()
-        return {int(row["version"]): row["state"] for row in rows}
-
-    def get(self, path: str) -> Answer:
-        return self.request("GET", path)
-
-    def predict(self, model: str, body: object) -> Answer:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.request("POST", f"/v1/models/{model}:predict", body=data)
-
-    def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in (headers or {}).items())]
-        if body:
-            lines.append(f"Content-Length: {len(body)}")
-        return self.send("\r\n".join([*lines, "", ""]).encode() + body, method=method)
-
-    def send(self, raw: bytes, *, method: str = "GET") -> Answer:
-        """One exchange over a connection of its own, byte for byte as given."""
-        with socket.create_connection(("127.0.0.1", self.rest_port), timeout=30) as connection:
-            connection.sendall(raw)
-            response = http.client.HTTPResponse(connection, method=method)
-            response.begin()
-            body = response.read()
-            return Answer(response.status, dict(response.getheaders()), body, response.will_close)
-
-    @property
-    def channel(self) -> grpc.Channel:
-        if self._channel is None:
-            self._channel = grpc.insecure_channel(
-                f"127.0.0.1:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
-            )
-        return self._channel
-
     def rss_kib(self) -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
@@ -124,8 +135,7 @@ class LiveServer:
         return self.process.wait(timeout_s)
 
     def close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
+        super().close()
         if self.process.poll() is None:
             try:
                 self.terminate(15)

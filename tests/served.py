@@ -12,17 +12,24 @@ import pytest
 
 from tests.live import LiveServer
 
-EXPORTER = Path(__file__).parent / "models" / "export.py"
+EXPORTERS = Path(__file__).parent / "models"
 
 
 @pytest.fixture(scope="session")
 def contract_models(pytestconfig: pytest.Config) -> Path:
-    """A folder with every model of tests/models/export.py, kept between runs while the exporter is the same."""
+    """A folder with every model of tests/models/export.py."""
+    return exported(pytestconfig, "export.py")
+
+
+def exported(pytestconfig: pytest.Config, exporter: str, *names: str) -> Path:
+    """A folder with what the exporter writes, kept between runs while the exporter is the same."""
     assert pytestconfig.cache is not None
-    key = hashlib.sha256(EXPORTER.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = pytestconfig.cache.mkdir(f"contract-models-{key}")
+    script = EXPORTERS / exporter
+    key = hashlib.sha256(script.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    what = {"export.py": "contract-models"}.get(exporter, "-".join([script.stem, *names]))
+    folder = pytestconfig.cache.mkdir(f"{what}-{key}")
     if not (folder / "complete").exists():
-        subprocess.run([sys.executable, str(EXPORTER), str(folder)], check=True, timeout=300, capture_output=True)
+        subprocess.run([sys.executable, str(script), str(folder), *names], check=True, timeout=300, capture_output=True)
         (folder / "complete").touch()
     return folder
 

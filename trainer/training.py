@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer import card, export, golden, runtime
+from trainer import card, export, golden, runtime, warmup
 from trainer.card import Card
 from trainer.entry import Entry, Hyper, Run
 from trainer.errors import Refused
@@ -58,7 +58,9 @@ def train(entry: Entry, settings: Settings, wish: Wish, *, tell: Tell) -> Publis
 
     def fill(folder: Path) -> Card:
         export.save(served, entry, folder)
-        golden.write(golden.record(served, entry.examples(data)), folder)
+        examples = entry.examples(data)
+        golden.write(golden.record(served, examples), folder)
+        warmup.write(entry.name, examples, folder)
         return card.of_training(
             entry,
             data,

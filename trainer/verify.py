@@ -17,6 +17,7 @@ import numpy as np
 
 from headrace.server.engines import LoadedModel
 from headrace.server.engines.tensorflow import TensorFlowEngine
+from headrace.server.warmup import WarmingEngine
 from headrace.wire import store
 from headrace.wire.errors import HeadraceError, InvalidArgument
 from headrace.wire.signatures import TensorSpec
@@ -30,7 +31,7 @@ def verify(folder: Path) -> list[Check]:
     if checks[0].refuses:
         return checks
     try:
-        model = TensorFlowEngine().load(folder)
+        model = WarmingEngine(TensorFlowEngine()).load(folder)  # as the server does
     except HeadraceError as error:
         return [*checks, Check("loads in the server's engine", False, error.message)]
     try:

@@ -17,7 +17,7 @@ from headrace.server import flags
 from headrace.server import log as logs
 from headrace.server.config import ServerConfig
 from headrace.server.engines import capi
-from headrace.wire.errors import HeadraceError
+from headrace.wire.errors import ConfigError, HeadraceError
 
 if TYPE_CHECKING:
     from headrace.server.server import Server
@@ -30,18 +30,23 @@ _FAILED = 255  # TF Serving's exit code for every start that fails
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(flags.usage(), end="")
-        return 0
+        return _FAILED  # TF Serving's too
     try:
         config = flags.parse(argv)
         if config.version:
             print(f"TensorFlow ModelServer: headrace {headrace.__version__}\nTensorFlow Library: {capi.version()}")
             return 0
         logs.install()
-        for name in flags.without_effect(argv):
-            log.warning("flag has no effect here", extra={"flag": name})
+        for flag in flags.without_effect(argv):
+            log.warning("flag has no effect here", extra={"flag": flag.name, "meaning": flag.help})
         return _serve(config)
     except flags.FlagError as error:
-        print(f"{error}\n{flags.usage()}", end="")
+        print(error, file=sys.stderr)
+        print(flags.usage(), end="")
+        return _FAILED
+    except ConfigError as error:
+        log.error("config is wrong", extra={"reason": error.message})  # TF Serving's words, below, know no place
+        print(f"Failed to start server. Error: {error.status_name}: {error.serving_text}", flush=True)
         return _FAILED
     except HeadraceError as error:
         print(f"Failed to start server. Error: {error.status_name}: {error.message}", flush=True)

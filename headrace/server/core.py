@@ -1,21 +1,27 @@
-"""The answers of the server, free of protocol: predict, status, metadata, the list of models. Both doors call it."""
+"""The answers of the server, free of protocol: predict, classify, regress, status, metadata. Both doors call it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from headrace.server import inference
 from headrace.server.engines import LoadedModel
+from headrace.server.inference import CLASSIFY, REGRESS, Result, Run, Task
+from headrace.server.metrics import Metrics
 from headrace.server.repository import ModelSpec, ModelStatus, Repository
 from headrace.server.runner import Runner
 from headrace.server.versions import VersionStatus
-from headrace.wire.errors import FailedPrecondition, InvalidArgument
+from headrace.wire.errors import FailedPrecondition, Internal, InvalidArgument
 from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 
 Inputs = Mapping[str, np.ndarray]
+
+_PREDICT = "tensorflow/serving/predict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,14 @@ class Prediction:
     version: int
     signature: Signature
     outputs: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """``results`` are those of the tasks, in their order."""
+
+    version: int
+    results: Sequence[Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +54,20 @@ class SignatureNotFound(FailedPrecondition):
 
 
 class Core:
-    def __init__(self, repository: Repository, runner: Runner) -> None:
+    """``check_methods``: a signature must say that it is for the API that is asked for."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        runner: Runner,
+        *,
+        metrics: Metrics | None = None,
+        check_methods: bool = False,
+    ) -> None:
         self._repository = repository
         self._runner = runner
+        self._metrics = metrics or Metrics()
+        self._check_methods = check_methods
 
     def predict(
         self,
@@ -55,10 +80,40 @@ class Core:
         """``inputs`` reads the request once the signature is known; an empty ``output_filter`` means all outputs."""
         with self._repository.use(spec) as (version, model):
             signature = _signature(model, spec.signature_name or DEFAULT_SIGNATURE)
+            if self._check_methods:
+                _check_method(signature)
             arrays = inputs(signature)
             names = _outputs(signature, output_filter)
+            started = time.perf_counter()
             outputs = self._runner.run(model, signature, arrays, names, deadline=deadline)
+            self._metrics.ran(spec.name, "Predict", time.perf_counter() - started)
         return Prediction(version, signature, outputs)
+
+    def infer(
+        self, spec: ModelSpec, method: str, examples: Sequence[bytes], *, deadline: float | None = None
+    ) -> Inference:
+        """CLASSIFY or REGRESS over serialized tf.Examples."""
+        with self._repository.use(spec) as (version, model):
+            task = Task(method, spec.signature_name)
+            run = self._run(spec.name, model, _API[method], deadline)
+            result = inference.infer(model, task, examples, run, check_method=self._check_methods)
+            self._metrics.examples_read(spec.name, len(examples))
+        return Inference(version, (result,))
+
+    def infer_all(
+        self,
+        spec: ModelSpec,
+        tasks: Iterable[Task],
+        examples: Sequence[bytes],
+        *,
+        deadline: float | None = None,
+    ) -> Inference:
+        """``tasks`` are asked for once the model is found: what is wrong with them comes second."""
+        with self._repository.use(spec) as (version, model):
+            run = self._run(spec.name, model, "MultiInference", deadline)
+            results = inference.infer_all(model, tasks, examples, run, check_method=self._check_methods)
+            self._metrics.examples_read(spec.name, len(examples))
+        return Inference(version, results)
 
     def status(self, name: str, version: int | None = None) -> Sequence[VersionStatus]:
         return self._repository.status(name, version)
@@ -69,6 +124,27 @@ class Core:
 
     def models(self) -> Sequence[ModelStatus]:
         return self._repository.models()
+
+    def _run(self, name: str, model: LoadedModel, api: str, deadline: float | None) -> Run:
+        def run(signature: Signature, inputs: Inputs, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+            started = time.perf_counter()
+            answer = self._runner.run(model, signature, inputs, outputs, deadline=deadline)
+            self._metrics.ran(name, api, time.perf_counter() - started)
+            return answer
+
+        return run
+
+
+_API = {CLASSIFY: "Classify", REGRESS: "Regress"}
+
+
+def _check_method(signature: Signature) -> None:
+    known = (_PREDICT, CLASSIFY, REGRESS)
+    if signature.method_name not in known:
+        raise Internal(
+            f"Expected prediction signature method_name to be one of {{{', '.join(known)}}}. "
+            f"Was: {signature.method_name}"
+        )
 
 
 def _signature(model: LoadedModel, name: str) -> Signature:

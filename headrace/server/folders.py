@@ -30,7 +30,9 @@ def look(config: ModelConfig | None, models_root: str | None, known: Collection[
         return Found(None, error.message)
     if not paths and not base.is_dir():
         return Found(None, f"base path {base} does not exist")
-    complete = {n: path for n, path in paths.items() if n in known or store.is_complete(path)}
-    if not complete:
-        return Found({}, f"no complete version under base path {base}; versions are folders named by a number")
-    return Found(complete)
+    lacking = {n: store.missing(path) for n, path in paths.items() if n not in known}
+    complete = {n: path for n, path in paths.items() if not lacking.get(n)}
+    waiting = "; ".join(f"version {n} is not whole: {lack}" for n, lack in lacking.items() if lack)
+    if not complete and not waiting:
+        waiting = f"no version under base path {base}; versions are folders named by a number"
+    return Found(complete, waiting)

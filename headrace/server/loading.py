@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, field
 
-from headrace.server.config import CPUS
 from headrace.server.engines import Engine, LoadedModel
+from headrace.server.metrics import Metrics
 from headrace.server.versions import Version
 from headrace.wire.errors import Cancelled, HeadraceError, Internal
 
@@ -16,14 +17,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """``changed`` is the repository's condition: it is told when a version is no longer aspired to."""
+    """``changed`` is the repository's condition: it is told when a version is no longer aspired to. ``places`` are as
+    many as loads go on side by side; one that waits to be retried holds none."""
 
     engine: Engine
     changed: threading.Condition
+    places: threading.BoundedSemaphore
     retries: int = 5
     interval_s: float = 60.0
-    # Side by side, but no more than there are cores for: a waiting retry holds no place.
-    places: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(max(2, CPUS)))
+    metrics: Metrics = field(default_factory=Metrics)
 
     def load(self, version: Version) -> LoadedModel:
         for attempt in range(1, self.retries + 2):
@@ -31,7 +33,7 @@ class Loader:
                 raise Cancelled("Loading of servable cancelled")
             try:
                 with self.places:
-                    return self.engine.load(version.path)
+                    return self._attempt(version)
             except HeadraceError as error:
                 failure = error
             except Exception as error:
@@ -43,6 +45,15 @@ class Loader:
                 with self.changed:
                     self.changed.wait_for(lambda: not version.aspired, max(0.0, self.interval_s))
         raise failure
+
+    def _attempt(self, version: Version) -> LoadedModel:
+        started, status = time.perf_counter(), "fail"
+        try:
+            loaded = self.engine.load(version.path)
+            status = "success"
+            return loaded
+        finally:
+            self.metrics.loaded(str(version.path), status, time.perf_counter() - started)
 
 
 def _fields(version: Version) -> dict[str, object]:

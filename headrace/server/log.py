@@ -26,11 +26,12 @@ class _Fields(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z"
-        fields = [f"{k}={_text(v)}" for k, v in record.__dict__.items() if k not in _STANDARD]
+        fields = [f"{k}={text(v)}" for k, v in record.__dict__.items() if k not in _STANDARD]
         line = " ".join([at, record.levelname, record.getMessage(), *fields])
         return line + "\n" + self.formatException(record.exc_info) if record.exc_info else line
 
 
-def _text(value: object) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if text.isprintable() and text and " " not in text and '"' not in text else json.dumps(text)
+def text(value: object) -> str:
+    """A field's value, quoted where it would not be read as one."""
+    plain = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return plain if plain.isprintable() and plain and " " not in plain and '"' not in plain else json.dumps(plain)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.server import folders, versions
+from headrace.server.config import CPUS
 from headrace.server.engines import Engine, LoadedModel
 from headrace.server.folders import Found
 from headrace.server.loading import Loader
+from headrace.server.metrics import Metrics
 from headrace.server.versions import State, Version, VersionStatus
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound
@@ -41,6 +43,7 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     labels: Mapping[str, int]
     default_version: int | None
+    trouble: str = ""  # what stands in the way of a version that is not there, or not whole
 
 
 @dataclass(slots=True, eq=False)
@@ -74,14 +77,17 @@ class Repository:
         models_root: str | None = None,
         load_retries: int = 5,
         retry_interval_s: float = 60.0,
+        loads_at_once: int = 0,
         allow_labels_for_unavailable: bool = False,
+        metrics: Metrics | None = None,
     ) -> None:
         self._models_root = models_root
         self._allow_labels = allow_labels_for_unavailable
         self._models: dict[str, _Model] = {}
         self._changed = threading.Condition()
         self._scanning = threading.Lock()
-        self._loader = Loader(engine, self._changed, load_retries, retry_interval_s)
+        places = threading.BoundedSemaphore(loads_at_once if loads_at_once > 0 else max(2, CPUS))
+        self._loader = Loader(engine, self._changed, places, load_retries, retry_interval_s, metrics or Metrics())
         self._closed = False
 
     # Calls
@@ -107,8 +113,9 @@ class Repository:
         with self._changed:
             model = self._models.get(name)
             rows = model.statuses() if model else ()
+            trouble = f": {model.trouble}" if model and model.config and model.trouble else ""
         if not rows:
-            raise NotFound(f"Could not find any versions of model {name}")
+            raise NotFound(f"Could not find any versions of model {name}{trouble}")
         if version is not None:
             rows = tuple(row for row in rows if row.version == version)
         if not rows:
@@ -121,7 +128,9 @@ class Repository:
             known = [model for _, model in sorted(self._models.items()) if model.config]
             latest = {model.name: model.latest() for model in known}
             return [
-                ModelStatus(m.name, m.statuses(), dict(m.labels), v.number if (v := latest[m.name]) else None)
+                ModelStatus(
+                    m.name, m.statuses(), dict(m.labels), v.number if (v := latest[m.name]) else None, m.trouble
+                )
                 for m in known
             ]
 
@@ -149,8 +158,7 @@ class Repository:
     def apply(self, config: ServingConfig) -> None:
         """Takes the config, or raises and changes nothing. What it asks for is loaded in the background."""
         with self._changed:
-            for wanted in config.models:
-                self._check_labels(wanted)
+            self._check(config, ())
             for wanted in config.models:
                 self._models.setdefault(wanted.name, _Model(wanted.name)).scanned = False
             for model in self._models.values():
@@ -160,6 +168,29 @@ class Repository:
                     for version in model.versions.values():
                         version.retry = version.retry or version.has_failed
         self.scan()
+
+    def check(self, config: ServingConfig, *, also: Collection[str] = ()) -> None:
+        """Raises what apply() would, and changes nothing. Labels of models ``also`` named must lead somewhere now."""
+        with self._changed:
+            self._check(config, also)
+
+    def configured(self) -> ServingConfig:
+        """What was last applied, in order of name."""
+        with self._changed:
+            known = (model.config for _, model in sorted(self._models.items()))
+            return ServingConfig(tuple(config for config in known if config))
+
+    def failures(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        """Of these models, those with no version available: the version or the model, and what went wrong."""
+        found = []
+        with self._changed:
+            for name in sorted(names):
+                model = self._models.get(name, _Model(name))
+                if model.latest() is not None:
+                    continue
+                failed = [(f"{{name: {name} version: {v.version}}}", v.error_message) for v in model.statuses()]
+                found += failed or [(f"{{name: {name}}}", model.trouble or "nothing of it is there")]
+        return found
 
     def scan(self) -> None:
         """Looks for versions that have come or gone, and starts what follows from it."""
@@ -174,11 +205,11 @@ class Repository:
                         self._take(model, here)
                 self._changed.notify_all()
 
-    def wait_until_settled(self, timeout_s: float | None = None) -> bool:
-        """Whether, within the time, every configured model got its first decision: nothing loads any more."""
+    def wait_until_settled(self, timeout_s: float | None = None, *, names: Collection[str] | None = None) -> bool:
+        """Whether, within the time, every configured model, or those named, got its first decision: nothing loads."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._is_settled(), timeout_s)
-            return not self._closed and self._is_settled()
+            self._changed.wait_for(lambda: self._closed or self._is_settled(names), timeout_s)
+            return not self._closed and self._is_settled(names)
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Unloads everything, calls under way first; whether that was all done in time."""
@@ -192,14 +223,18 @@ class Repository:
 
     # From here on the lock is held, but for what the threads of _load and _unload do outside of it.
 
-    def _check_labels(self, wanted: ModelConfig) -> None:
+    def _check(self, config: ServingConfig, also: Collection[str]) -> None:
+        for wanted in config.models:
+            self._check_labels(wanted, must_lead=wanted.name in also)
+
+    def _check_labels(self, wanted: ModelConfig, *, must_lead: bool) -> None:
         model = self._models.get(wanted.name)
         if model is None or model.config is None:
             return  # a new model: nothing of it can be available yet, and its labels lead nowhere until it is
         available = {v.number for v in model.versions.values() if v.state is State.AVAILABLE}
         for label, number in wanted.labels.items():
-            is_same = model.labels.get(label) == number
-            is_allowed = self._allow_labels and label not in model.labels
+            is_same = model.labels.get(label) == number and not must_lead
+            is_allowed = self._allow_labels and (must_lead or label not in model.labels)
             if number not in available and not is_same and not is_allowed:
                 raise FailedPrecondition(
                     f"Request to assign label to version {number} of model {wanted.name}, "
@@ -208,7 +243,8 @@ class Repository:
 
     def _take(self, model: _Model, found: Found) -> None:
         if found.trouble and found.trouble != model.trouble:  # once, not at every look
-            log.warning("model cannot be served", extra={"model": model.name, "reason": found.trouble})
+            event = "version is waited for" if found.paths else "model cannot be served"
+            log.warning(event, extra={"model": model.name, "reason": found.trouble})
         model.trouble = found.trouble
         model.scanned = True
         if found.paths is not None:
@@ -265,11 +301,11 @@ class Repository:
             self._proceed(model)
             self._changed.notify_all()
 
-    def _is_settled(self) -> bool:
+    def _is_settled(self, names: Collection[str] | None = None) -> bool:
         return all(
-            model.scanned and not any(v.state in (State.START, State.LOADING) for v in model.versions.values())
+            model.scanned and not any(v.is_coming for v in model.versions.values())
             for model in self._models.values()
-            if model.config
+            if model.config and (names is None or model.name in names)
         )
 
     def _is_empty(self) -> bool:

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from headrace.server import routes
+from headrace.server import inference, routes
+from headrace.server.access import AccessLog
 from headrace.server.core import Core, SignatureNotFound
+from headrace.server.inference import Classes
+from headrace.server.metrics import Metrics
 from headrace.server.repository import ModelSpec
-from headrace.server.routes import Kind
+from headrace.server.routes import Kind, Route
 from headrace.server.runner import Runner
-from headrace.wire import answers, faults, rest
-from headrace.wire.errors import BodyTooLarge, HeadraceError, InvalidArgument, Unimplemented
+from headrace.wire import answers, examples, faults, rest
+from headrace.wire.errors import BodyTooLarge, HeadraceError, InvalidArgument
 from headrace.wire.signatures import Signature
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ _MAX_INFLATED_BYTES = 100 << 20
 _DISCARD_S = 10.0
 _VERSIONS = ("1.1", "1.0")
 _JSON = "application/json"
+_EMPTY = "text/html; charset=ISO-8859-1"  # libevent's, where TF Serving says nothing
 _CONTINUE = b"100-continue"
 _CORS = (
     (b"access-control-allow-origin", b"*"),
@@ -46,23 +50,43 @@ class Response:
     content_type: str = _JSON
     closes: bool = False
 
+    @property
+    def is_api(self) -> bool:
+        """Neither one of libevent's pages nor the metrics."""
+        return self.content_type in (_JSON, _EMPTY)
+
 
 class _CallerGone(Exception):
     """The connection ended before the request did: nobody is there to answer."""
 
 
 class RestDoor:
+    """``timeout_s`` 0 = none. ``metrics_path`` is where the metrics are shown, "" = nowhere."""
+
     def __init__(
-        self, core: Core, runner: Runner, *, timeout_s: float, max_body_bytes: int, cors: bool = False
+        self,
+        core: Core,
+        runner: Runner,
+        *,
+        timeout_s: float,
+        max_body_bytes: int,
+        cors: bool = False,
+        metrics: Metrics | None = None,
+        metrics_path: str = "",
+        access: AccessLog | None = None,
     ) -> None:
         self._core = core
         self._runner = runner
         self._timeout_s = timeout_s
         self._max_body_bytes = max_body_bytes
         self._cors = cors
+        self._metrics = metrics or Metrics()
+        self._metrics_path = metrics_path.encode()
+        self._access = access or AccessLog("off")
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         target: bytes = scope.get(TARGET) or _target(scope)
+        started = time.perf_counter()
         try:
             response = await self._answer(scope, target, receive)
         except _CallerGone:
@@ -73,58 +97,85 @@ class RestDoor:
         ]
         if response.closes:
             headers.append((b"connection", b"close"))
-        if self._cors and response.content_type != "text/html":
+        if self._cors and response.is_api:
             headers.extend(_CORS)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
+        if self._access.enabled:
+            self._access.rest(
+                *(scope["method"], target, response.status, started),
+                bytes_out=len(response.body),
+                request_id=_header(scope, b"x-request-id"),
+            )
 
     async def _answer(self, scope: Mapping[str, Any], target: bytes, receive: Receive) -> Response:
         if scope["http_version"] not in _VERSIONS:
             return page(HTTPStatus.BAD_REQUEST)
+        if self._metrics_path and target.partition(b"?")[0] == self._metrics_path:
+            return self._metrics_page(target)
         route = routes.find(scope["method"], target)
+        match route.kind:
+            case Kind.OPTIONS:
+                return _options(scope)
+            case Kind.NOT_FOUND:
+                return page(HTTPStatus.NOT_FOUND)
+            case Kind.BAD_TARGET:
+                return page(HTTPStatus.BAD_REQUEST)
+        started = time.perf_counter()
+        outcome = "UNKNOWN"
         try:
-            match route.kind:
-                case Kind.PREDICT:
-                    return await self._predict(scope, route.spec, receive)
-                case Kind.STATUS:
-                    return self._status(route.spec)
-                case Kind.METADATA:
-                    return self._metadata(route.spec)
-                case Kind.LIST:
-                    return self._list()
-                case Kind.OPTIONS:
-                    return _options(scope)
-                case Kind.NOT_FOUND:
-                    return page(HTTPStatus.NOT_FOUND)
-                case Kind.BAD_TARGET:
-                    return page(HTTPStatus.BAD_REQUEST)
-                case Kind.NAMELESS:
-                    raise InvalidArgument("Missing model name in request.")
-                case Kind.VERSION_TOO_LONG:
-                    raise InvalidArgument("Failed to convert version: the number does not fit 64 bits")
-                case Kind.CLASSIFY | Kind.REGRESS:
-                    raise Unimplemented(f"The {route.kind.value} API is not served here; use predict")
-                case Kind.MALFORMED:
-                    raise InvalidArgument(f"Malformed request: {scope['method']} {target.decode('latin-1')}")
+            response = await self._called(scope, target, route, receive)
+            outcome = "OK"
+            api = route.kind.value if route.kind in _INFERENCES else ""
+            self._metrics.answered(route.spec.name, api, "REST", time.perf_counter() - started)
         except _CallerGone:
+            outcome = "CANCELLED"
             raise
-        except BodyTooLarge as error:
-            return replace(_refusal(error), closes=True)
         except HeadraceError as error:
-            return _refusal(error)
+            outcome = error.status_name
+            response = replace(_refusal(error), closes=isinstance(error, BodyTooLarge))
+            if route.kind is Kind.VERSION_TOO_LONG:
+                response = replace(response, body=b"")  # TensorFlow Serving leaves before it words its errors
         except Exception:
+            outcome = "INTERNAL"
             log.exception("call failed", extra={"method": scope["method"], "target": target.decode("latin-1")})
-            return Response(500, answers.error_body("internal error; the server's log has more"))
+            response = Response(500, answers.error_body("internal error; the server's log has more"))
+        finally:
+            self._metrics.request(route.spec.name, outcome)
+        return response
 
-    async def _predict(self, scope: Mapping[str, Any], spec: ModelSpec, receive: Receive) -> Response:
-        deadline = time.monotonic() + self._timeout_s
+    async def _called(self, scope: Mapping[str, Any], target: bytes, route: Route, receive: Receive) -> Response:
+        match route.kind:
+            case Kind.PREDICT | Kind.CLASSIFY | Kind.REGRESS:
+                return await self._infer(scope, route, receive)
+            case Kind.STATUS:
+                return self._status(route.spec)
+            case Kind.METADATA:
+                return self._metadata(route.spec)
+            case Kind.LIST:
+                return self._list()
+            case Kind.NAMELESS:
+                raise InvalidArgument("Missing model name in request.")
+            case Kind.VERSION_TOO_LONG:
+                raise InvalidArgument("Failed to convert version: the number does not fit 64 bits")
+        raise InvalidArgument(f"Malformed request: {scope['method']} {target.decode('latin-1')}")
+
+    async def _infer(self, scope: Mapping[str, Any], route: Route, receive: Receive) -> Response:
+        deadline = time.monotonic() + self._timeout_s if self._timeout_s > 0 else None
         headers = dict(scope["headers"])
         if headers.get(b"expect", _CONTINUE).lower() != _CONTINUE:
             return page(HTTPStatus.EXPECTATION_FAILED)
         body = await _body(receive, headers, self._max_body_bytes)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
-        work = lambda: _predict(self._core, spec, _inflate(body) if is_gzip else body, deadline)  # noqa: E731
+        answer = _INFERENCES[route.kind]
+        work = lambda: answer(self._core, route.spec, _inflate(body) if is_gzip else body, deadline)  # noqa: E731
         return Response(200, await self._runner.call(work, deadline=deadline))
+
+    def _metrics_page(self, target: bytes) -> Response:
+        if target != self._metrics_path:
+            text = b"Unexpected path: %b. Should be %b" % (target, self._metrics_path)
+            return Response(400, text, "text/plain")
+        return Response(200, self._metrics.page().encode(), "text/plain")
 
     def _status(self, spec: ModelSpec) -> Response:
         return Response(200, answers.status(self._core.status(spec.name, spec.version)))
@@ -142,13 +193,14 @@ class RestDoor:
                     {"version": v.version, "state": v.state.name, "reason": v.error_message} for v in model.versions
                 ],
                 "labels": dict(model.labels),
+                "reason": model.trouble,
             }
             for model in self._core.models()
         ]
         return Response(200, json.dumps({"models": models}, indent=4).encode())
 
 
-def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
+def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -> bytes:
     parsed = rest.parse_predict(body)
     row_format = False
 
@@ -165,6 +217,26 @@ def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float) -> bytes
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
 
 
+def _classify(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -> bytes:
+    return _inferred(core, spec, inference.CLASSIFY, body, deadline)
+
+
+def _regress(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -> bytes:
+    return _inferred(core, spec, inference.REGRESS, body, deadline)
+
+
+def _inferred(core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None) -> bytes:
+    parsed = examples.parse(body)
+    spec = replace(spec, signature_name=parsed.signature_name)
+    (result,) = core.infer(spec, method, examples.serialized(parsed.input), deadline=deadline).results
+    if isinstance(result, Classes):
+        return answers.classifications(result.labels, result.scores)
+    return answers.regressions(result.values)
+
+
+_INFERENCES = {Kind.PREDICT: _predict, Kind.CLASSIFY: _classify, Kind.REGRESS: _regress}
+
+
 def _refusal(error: HeadraceError) -> Response:
     text = faults.serving_text(error.fault) if error.fault else error.message
     return Response(error.http_status, answers.error_body(text))
@@ -179,10 +251,14 @@ def page(status: HTTPStatus) -> Response:
     return Response(status.value, text.encode(), "text/html", closes=True)
 
 
+def _header(scope: Mapping[str, Any], name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
 def _options(scope: Mapping[str, Any]) -> Response:
     origin = dict(scope["headers"]).get(b"origin", b"")
     status = 200 if b"http://" in origin or b"https://" in origin else 400
-    return Response(status, content_type="text/html; charset=ISO-8859-1")
+    return Response(status, content_type=_EMPTY)
 
 
 async def _body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:

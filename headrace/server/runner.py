@@ -37,7 +37,7 @@ class Runner:
         """One run, in the calling thread."""
         return model.run(signature, inputs, outputs, timeout_s=_left(deadline))
 
-    async def call(self, work: Callable[[], Answer], *, deadline: float) -> Answer:
+    async def call(self, work: Callable[[], Answer], *, deadline: float | None) -> Answer:
         """Does the work in the pool. The caller hears at its deadline, even where the work cannot be interrupted."""
 
         def timely() -> Answer:
@@ -46,7 +46,7 @@ class Runner:
 
         future = asyncio.get_running_loop().run_in_executor(self._pool, timely)
         try:
-            return await asyncio.wait_for(future, deadline - time.monotonic())
+            return await asyncio.wait_for(future, None if deadline is None else deadline - time.monotonic())
         except TimeoutError:
             raise DeadlineExceeded(_TIMED_OUT) from None
         except asyncio.CancelledError:

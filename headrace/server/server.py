@@ -11,17 +11,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+import grpc
+
+from headrace.server import textfiles, tls
+from headrace.server.access import AccessLog
+from headrace.server.batching import BatchingEngine, Parameters, Scheduler
 from headrace.server.config import AUTO, ServerConfig
 from headrace.server.core import Core
+from headrace.server.engines import Engine
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.server.grpc import GrpcDoor, GrpcServer
+from headrace.server.grpc import GrpcServer
 from headrace.server.http import HttpServer
+from headrace.server.metrics import PATH, Metrics
+from headrace.server.reload import Reloader
 from headrace.server.repository import Repository
 from headrace.server.rest import RestDoor
 from headrace.server.runner import Runner
+from headrace.server.services import ModelService, PredictionService, ProfilerService
+from headrace.server.warmup import WarmingEngine
 from headrace.server.watch import Watch
-from headrace.wire import store
+from headrace.wire import messages, store
 from headrace.wire.config import ModelConfig, ServingConfig
 from headrace.wire.errors import InvalidArgument, Unavailable
 
@@ -71,11 +81,16 @@ class Server:
 
     def _open(self, opened: ExitStack) -> None:
         config = self.config
-        repository = self._repository = _repository(config)
+        metrics = Metrics()
+        repository = self._repository = _repository(config, _engine(config, opened, metrics), metrics)
         opened.callback(self._close_repository)
         runner = Runner(threads=config.rest_api_num_threads)
         opened.callback(runner.close)
-        doors = self._doors(Core(repository, runner), runner)
+        check = config.enable_signature_method_name_check
+        core = Core(repository, runner, metrics=metrics, check_methods=check)
+        access = AccessLog(config.access_log)
+        opened.callback(access.close)
+        doors = self._doors(core, runner, Reloader(repository), metrics, access)
         opened.callback(_close_doors, doors)
         watch = _watch(config, repository)
         opened.callback(watch.stop)
@@ -84,18 +99,20 @@ class Server:
             door.start()
         self._announce()
 
-    def _doors(self, core: Core, runner: Runner) -> list[GrpcServer | HttpServer]:
+    def _doors(
+        self, core: Core, runner: Runner, reloader: Reloader, metrics: Metrics, access: AccessLog
+    ) -> list[GrpcServer | HttpServer]:
         """Both bound to their ports, so that one that is taken is known before anything starts."""
         config = self.config
         doors: list[GrpcServer | HttpServer] = []
         try:
-            if config.port:
-                doors.append(_grpc(config, core))
+            if config.port or config.grpc_socket_path:
+                doors.append(_grpc(config, core, reloader, metrics, access))
                 self.grpc_port = doors[-1].port
             if config.rest_api_port == config.port != AUTO:
                 log.error("rest_api_port is the gRPC port: no REST", extra={"port": config.port})
             elif config.rest_api_port:
-                doors.append(_rest(config, core, runner))
+                doors.append(_rest(config, core, runner, metrics, access))
                 self.rest_port = doors[-1].port
         except BaseException:
             _close_doors(doors)
@@ -110,6 +127,8 @@ class Server:
         where = _bracketed(self.config.bind_address)
         if self.grpc_port:
             log.info(f"Running gRPC ModelServer at {where}:{self.grpc_port} ...")
+        if self.config.grpc_socket_path:
+            log.info(f"Running gRPC ModelServer at UNIX socket {self.config.grpc_socket_path} ...")
         if self.rest_port:
             log.info(f"Exporting HTTP/REST API at:{where}:{self.rest_port} ...")
         if self.config.port_file:
@@ -117,25 +136,67 @@ class Server:
             store.replace_file(Path(self.config.port_file), json.dumps(ports))
 
 
-def _grpc(config: ServerConfig, core: Core) -> GrpcServer:
+def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics, access: AccessLog) -> GrpcServer:
+    as_content = config.enable_serialization_as_tensor_content
+    models = ModelService(core, reloader, metrics=metrics)
+    answers = {**PredictionService(core, metrics=metrics, as_content=as_content).answers(), **models.answers()}
+    if config.enable_profiler:
+        answers |= ProfilerService().answers()
     return GrpcServer(
-        GrpcDoor(core, as_content=config.enable_serialization_as_tensor_content),
-        f"{_bracketed(config.bind_address)}:{max(config.port, 0)}",
+        answers,
+        _grpc_addresses(config),
+        credentials=_credentials(config),
+        arguments=_channel_arguments(config.grpc_channel_arguments),
+        slow=models.slow_answers(),
+        health=config.enable_grpc_healthcheck_service,
         threads=config.grpc_max_threads,
         max_message_bytes=config.grpc_max_message_bytes,
         drain_s=config.drain_seconds,
+        access=access,
     )
 
 
-def _rest(config: ServerConfig, core: Core, runner: Runner) -> HttpServer:
+def _grpc_addresses(config: ServerConfig) -> list[str]:
+    addresses = [f"{_bracketed(config.bind_address)}:{max(config.port, 0)}"] if config.port else []
+    return [*addresses, f"unix:{config.grpc_socket_path}"] if config.grpc_socket_path else addresses
+
+
+def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
+    if config.use_alts_credentials:
+        return grpc.alts_server_credentials()
+    return tls.credentials(config.ssl_config_file) if config.ssl_config_file else None
+
+
+def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
+    found: list[tuple[str, int | str]] = []
+    for argument in filter(None, text.split(",")):
+        name, equals, value = argument.partition("=")
+        if not name or not equals:
+            raise InvalidArgument(f"grpc_channel_arguments: {argument!r} is not of the form name=value")
+        found.append((name, int(value) if value.removeprefix("-").isdecimal() and value.isascii() else value))
+    return found
+
+
+def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics, access: AccessLog) -> HttpServer:
     app = RestDoor(
         core,
         runner,
         timeout_s=config.rest_api_timeout_in_ms / 1000,
         max_body_bytes=config.rest_api_max_body_bytes,
         cors=config.rest_api_enable_cors_support,
+        metrics=metrics,
+        metrics_path=_metrics_path(config.monitoring_config_file),
+        access=access,
     )
     return HttpServer(app, _listen(config.bind_address, max(config.rest_api_port, 0)), drain_s=config.drain_seconds)
+
+
+def _metrics_path(file: str) -> str:
+    """Where the monitoring config wants the metrics shown; "" where it does not."""
+    if not file:
+        return ""
+    wanted = textfiles.load(messages.MonitoringConfig, file).prometheus_config
+    return (wanted.path or PATH) if wanted.enable else ""
 
 
 def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:
@@ -157,22 +218,50 @@ def _check(config: ServerConfig) -> None:
     threads = (config.tensorflow_session_parallelism, config.tensorflow_intra_op_parallelism)
     if all(n > 0 for n in (*threads, config.tensorflow_inter_op_parallelism)):
         raise InvalidArgument("Give tensorflow_session_parallelism, or the two it stands for, not all three")
-    if not config.port and not config.rest_api_port:
-        raise InvalidArgument("Both port and rest_api_port are 0: there would be no way in")
+    if not config.port and not config.grpc_socket_path and not config.rest_api_port:
+        raise InvalidArgument("port and rest_api_port are 0 and there is no grpc_socket_path: there is no way in")
+    if config.batching_parameters_file and not config.enable_batching:
+        raise InvalidArgument("server_options.batching_parameters_file is set without setting enable_batching to true.")
+    if config.use_alts_credentials and config.ssl_config_file:
+        raise InvalidArgument("Only one of use_alts_credentials and ssl_config_file can be given")
 
 
-def _repository(config: ServerConfig) -> Repository:
-    both = config.tensorflow_session_parallelism
-    options = SessionOptions(
-        intra_op_threads=config.tensorflow_intra_op_parallelism or both or SessionOptions().intra_op_threads,
-        inter_op_threads=config.tensorflow_inter_op_parallelism or both,
-    )
+def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repository:
     return Repository(
-        TensorFlowEngine(tuple(config.saved_model_tags.split(",")), options),
+        engine,
         models_root=config.models_root or None,
         load_retries=config.max_num_load_retries,
         retry_interval_s=config.load_retry_interval_micros / 1e6,
+        loads_at_once=config.num_load_threads,
         allow_labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
+        metrics=metrics,
+    )
+
+
+def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine:
+    """TensorFlow, with what the flags put around it: batching, then the warm-up that goes through it."""
+    engine: Engine = TensorFlowEngine(tuple(config.saved_model_tags.split(",")), _session_options(config))
+    if config.enable_batching:
+        file = config.batching_parameters_file
+        parameters = Parameters.load(file) if file else Parameters()
+        scheduler = Scheduler(parameters.threads)
+        opened.callback(scheduler.close)
+        own = config.enable_per_model_batching_parameters
+        engine = BatchingEngine(engine, scheduler, None if own else parameters)
+    if config.enable_model_warmup:
+        engine = WarmingEngine(engine, max(1, config.num_request_iterations_for_warmup), metrics)
+    return engine
+
+
+def _session_options(config: ServerConfig) -> SessionOptions:
+    file, both = config.tensorflow_session_config_file, config.tensorflow_session_parallelism
+    return SessionOptions(
+        intra_op_threads=config.tensorflow_intra_op_parallelism or both,
+        inter_op_threads=config.tensorflow_inter_op_parallelism or both,
+        base=textfiles.load(messages.ConfigProto, file).SerializeToString() if file else b"",
+        gpu_memory_fraction=config.per_process_gpu_memory_fraction,
+        bfloat16=config.mixed_precision == "bfloat16",
+        xla=config.xla_cpu_compilation_enabled or config.xla_gpu_compilation_enabled,
     )
 
 

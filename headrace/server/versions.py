@@ -53,6 +53,11 @@ class Version:
         return self.state is State.END and self.error is not None and not self.retry
 
     @property
+    def is_coming(self) -> bool:
+        """It loads, or will: also one that is wanted again while it still unloads."""
+        return self.state in (State.START, State.LOADING) or (self.aspired and self.state is State.UNLOADING)
+
+    @property
     def status(self) -> VersionStatus:
         if self.error is None:
             return VersionStatus(self.number, self.state)

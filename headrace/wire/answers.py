@@ -17,7 +17,7 @@ from headrace.wire.modelinfo import metadata, status
 from headrace.wire.predictions import parse_predictions
 from headrace.wire.signatures import Shape, Signature
 
-__all__ = ["error_body", "metadata", "parse_predictions", "predictions", "status"]
+__all__ = ["classifications", "error_body", "metadata", "parse_predictions", "predictions", "regressions", "status"]
 
 _INTEGERS = (
     dtypes.INT8,
@@ -36,6 +36,18 @@ def predictions(arrays: Mapping[str, np.ndarray], signature: Signature | None = 
         raise InvalidArgument("Cannot convert empty tensor map to JSON")
     named = sorted(arrays.items())
     return _row_answer(named) if row_format else _column_answer(named)
+
+
+def classifications(labels: Sequence[Sequence[bytes]], scores: np.ndarray) -> bytes:
+    """The answer to a :classify call: a row of labels and scores for each example."""
+    texts = iter(decimals(scores.ravel()))
+    rows = [b"[%b]" % b", ".join([b"[%b, %b]" % (quoted(label), next(texts)) for label in row]) for row in labels]
+    return b'{\n    "results": [%b\n    ]\n}' % b", ".join(rows)
+
+
+def regressions(values: np.ndarray) -> bytes:
+    """The answer to a :regress call: a number for each example."""
+    return b'{\n    "results": [%b]\n}' % b", ".join(decimals(values.ravel()))
 
 
 def error_body(text: str) -> bytes:

@@ -19,6 +19,7 @@ from headrace.wire.errors import ConfigError
 PLATFORM = "tensorflow"
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LIST = "model_config_list"
+_TYPE, _PLATFORM = "ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,12 @@ class _Reader:
             if model.name in first:
                 earlier = self.places.get((_LIST, 0, "config", first[model.name], "name", 0))
                 where = f", first at line {earlier.line}" if earlier else ""
-                raise self._error(f"model {model.name!r} is listed twice{where}", "name", index=index)
+                raise self._error(
+                    f"model {model.name!r} is listed twice{where}",
+                    "name",
+                    index=index,
+                    serving=f"Illegal to list model {model.name} multiple times in config list",
+                )
             first[model.name] = index
             models.append(model)
         return ServingConfig(tuple(models))
@@ -159,26 +165,36 @@ class _Reader:
 
     def _check_base_path(self, entry: Any, index: int) -> None:
         path = entry.base_path
+        serving = f"Expected model {entry.name} to have an absolute path or URI; got base_path()={path}"
         if not path:
-            raise self._error(f"model {entry.name!r} has no base_path", "base_path", index=index)
-        if not path.startswith("/") and not _URI.match(path):
+            raise self._error(f"model {entry.name!r} has no base_path", "base_path", index=index, serving=serving)
+        if not is_absolute(path):
             raise self._error(
                 f"base_path of model {entry.name!r} is {path!r}, expected an absolute path or a URI",
                 "base_path",
                 index=index,
+                serving=serving,
             )
 
     def _check_platform(self, entry: Any, index: int) -> None:
         if entry.model_platform and entry.model_type:
             raise self._error(
-                f"model {entry.name!r} has both model_platform and the deprecated model_type", "model_type", index=index
+                f"model {entry.name!r} has both model_platform and the deprecated model_type",
+                "model_type",
+                index=index,
+                serving=f"Illegal setting both {_TYPE} and {_PLATFORM}, model name is {entry.name}",
             )
         # model_type: TENSORFLOW is how configs said it before there was model_platform.
         platform = entry.model_platform or {0: "", 1: PLATFORM}.get(entry.model_type, "OTHER")
         if platform != PLATFORM:
             named = "model_platform" if entry.model_platform or not entry.model_type else "model_type"
             said = f"has the platform {platform!r}" if platform else "has no model_platform"
-            raise self._error(f"model {entry.name!r} {said}, expected {PLATFORM!r}", named, index=index)
+            serving = f"Model {entry.name} requests unsupported platform {platform}"
+            if not platform:
+                serving = f"Illegal setting neither {_TYPE} nor {_PLATFORM}, model name is {entry.name}"
+            raise self._error(
+                f"model {entry.name!r} {said}, expected {PLATFORM!r}", named, index=index, serving=serving
+            )
 
     def _check_labels(self, entry: Any, index: int, policy: Policy) -> None:
         seen: set[str] = set()
@@ -207,13 +223,20 @@ class _Reader:
             # Escapes and adjacent strings are protobuf's to read.
             yield messages.parse_text(messages.ModelSpec, f"name: {key.value}").name if key else ""
 
-    def _error(self, reason: str, name: str, *, index: int | None = None, at: int = 0) -> ConfigError:
+    def _error(
+        self, reason: str, name: str, *, index: int | None = None, at: int = 0, serving: str = ""
+    ) -> ConfigError:
         """Placed at the field, or where it is missing at what should hold it."""
         path: places.Path = (name, at) if index is None else (_LIST, 0, "config", index, name, at)
         while path and path not in self.places:
             path = path[:-2]
         place = self.places.get(path, places.Place(0, 0))
-        return ConfigError(reason, line=place.line, column=place.column, source=self.source)
+        return ConfigError(reason, line=place.line, column=place.column, source=self.source, serving_text=serving)
+
+
+def is_absolute(path: str) -> bool:
+    """An absolute path, or a URI."""
+    return path.startswith("/") or _URI.match(path) is not None
 
 
 def _policy(message: Any) -> Policy:

@@ -66,15 +66,21 @@ class BodyTooLarge(InvalidArgument):
 
 
 class ConfigError(InvalidArgument):
-    """A model config that cannot be used; ``line`` and ``column`` count from 1, 0 when no place is known."""
+    """A model config that cannot be used; ``line`` and ``column`` count from 1, 0 when no place is known.
 
-    def __init__(self, message: str, *, line: int = 0, column: int = 0, source: str = "") -> None:
+    ``serving_text`` is what TensorFlow Serving says of it, which knows no places.
+    """
+
+    def __init__(
+        self, message: str, *, line: int = 0, column: int = 0, source: str = "", serving_text: str = ""
+    ) -> None:
         place = f"{source or 'config'}:{line}:{column}: " if line else (f"{source}: " if source else "")
         super().__init__(place + message)
         self.reason = message
         self.line = line
         self.column = column
         self.source = source
+        self.serving_text = serving_text or self.message
 
 
 class DeadlineExceeded(HeadraceError):

@@ -19,6 +19,30 @@ ENUMS: dict[str, dict[str, int]] = {
     "tensorflow.SaverDef.CheckpointFormatVersion": {"LEGACY": 0, "V1": 1, "V2": 2},
     "tensorflow.OptimizerOptions.Level": {"L1": 0, "L0": -1},
     "tensorflow.OptimizerOptions.GlobalJitLevel": {"DEFAULT": 0, "OFF": -1, "ON_1": 1, "ON_2": 2},
+    "tensorflow.RewriterConfig.Toggle": {
+        "DEFAULT": 0,
+        "ON": 1,
+        "OFF": 2,
+        "AGGRESSIVE": 3,
+        "EXPERIMENTAL_MLIR": 4,
+        "EXPERIMENTAL_BOTH": 5,
+    },
+    "tensorflow.RewriterConfig.CpuLayout": {"NO_CONVERSION_ON_CPU": 0, "NCHW_TO_NHWC": 1, "NHWC_TO_NCHW": 2},
+    "tensorflow.RewriterConfig.NumIterationsType": {"DEFAULT_NUM_ITERS": 0, "ONE": 1, "TWO": 2},
+    "tensorflow.RewriterConfig.MemOptType": {
+        "DEFAULT_MEM_OPT": 0,
+        "NO_MEM_OPT": 1,
+        "MANUAL": 2,
+        "SWAPPING_HEURISTICS": 4,
+        "RECOMPUTATION_HEURISTICS": 5,
+        "SCHEDULING_HEURISTICS": 6,
+        "HEURISTICS": 3,
+    },
+    "tensorflow.ConfigProto.Experimental.MlirBridgeRollout": {
+        "MLIR_BRIDGE_ROLLOUT_UNSPECIFIED": 0,
+        "MLIR_BRIDGE_ROLLOUT_ENABLED": 1,
+        "MLIR_BRIDGE_ROLLOUT_DISABLED": 2,
+    },
     "tensorflow.BundleHeaderProto.Endianness": {"LITTLE": 0, "BIG": 1},
     "tensorflow.error.Code": {
         "OK": 0,
@@ -300,6 +324,7 @@ ConfigProto
     operation_timeout_in_ms 11 int64
     session_inter_op_thread_pool 12 ThreadPoolOptionProto*
     isolate_session_state 15 bool
+    experimental 16 ConfigProto.Experimental
     share_cluster_devices_in_session 17 bool
 GPUOptions
     per_process_gpu_memory_fraction 1 double
@@ -310,6 +335,7 @@ GPUOptions
     polling_active_delay_usecs 6 int32
     polling_inactive_delay_msecs 7 int32
     force_gpu_compatible 8 bool
+    experimental 9 GPUOptions.Experimental
 ThreadPoolOptionProto
     num_threads 1 int32
     global_name 2 string
@@ -322,6 +348,7 @@ GraphOptions
     enable_bfloat16_sendrecv 7 bool
     timeline_step 8 int32
     build_cost_model_after 9 int64
+    rewrite_options 10 RewriterConfig
 OptimizerOptions
     do_common_subexpression_elimination 1 bool
     do_constant_folding 2 bool
@@ -330,6 +357,85 @@ OptimizerOptions
     global_jit_level 5 OptimizerOptions.GlobalJitLevel
     max_folded_constant_in_bytes 6 int64
     cpu_global_jit 7 bool
+ConfigProto.Experimental
+    collective_group_leader 1 string
+    executor_type 3 string
+    recv_buf_max_chunk 4 int32
+    use_numa_affinity 5 bool
+    collective_deterministic_sequential_execution 6 bool
+    collective_nccl 7 bool
+    share_session_state_in_clusterspec_propagation 8 bool
+    disable_thread_spinning 9 bool
+    share_cluster_devices_in_session 10 bool
+    optimize_for_static_graph 12 bool
+    enable_mlir_bridge 13 bool
+    disable_output_partition_graphs 14 bool
+    xla_fusion_autotuner_thresh 15 int64
+    enable_mlir_graph_optimization 16 bool
+    mlir_bridge_rollout 17 ConfigProto.Experimental.MlirBridgeRollout
+    use_tfrt 18 bool
+    disable_functional_ops_lowering 21 bool
+    xla_prefer_single_graph_cluster 22 bool
+    disable_optimize_for_static_graph 24 bool
+    disable_eager_executor_streaming_enqueue 26 bool
+    enable_multi_host 27 bool
+    backend_server_port 28 int32
+    target_tpu 29 bool
+    target_gpu 30 bool
+    stream_merge_threshold 31 int32
+    tfrt_use_ifrt 32 bool
+    finalize_function_library_runtime 33 bool
+    finalize_resource_manager 34 bool
+GPUOptions.Experimental
+    use_unified_memory 2 bool
+    num_dev_to_dev_copy_streams 3 int32
+    collective_ring_order 4 string
+    timestamped_allocator 5 bool
+    kernel_tracker_max_interval 7 int32
+    kernel_tracker_max_bytes 8 int32
+    kernel_tracker_max_pending 9 int32
+    internal_fragmentation_fraction 10 double
+    use_cuda_malloc_async 11 bool
+    disallow_retry_on_allocation_failure 12 bool
+    gpu_host_mem_limit_in_mb 13 float
+    gpu_host_mem_disallow_growth 14 bool
+    num_virtual_devices_per_gpu 15 int32
+    gpu_system_memory_size_in_mb 16 int32
+    populate_pjrt_gpu_client_creation_info 17 bool
+    node_id 18 int32
+RewriterConfig
+    layout_optimizer 1 RewriterConfig.Toggle
+    disable_model_pruning 2 bool
+    constant_folding 3 RewriterConfig.Toggle
+    memory_optimization 4 RewriterConfig.MemOptType
+    memory_optimizer_target_node_name_scope 6 string
+    arithmetic_optimization 7 RewriterConfig.Toggle
+    dependency_optimization 8 RewriterConfig.Toggle
+    loop_optimization 9 RewriterConfig.Toggle
+    function_optimization 10 RewriterConfig.Toggle
+    debug_stripper 11 RewriterConfig.Toggle
+    meta_optimizer_iterations 12 RewriterConfig.NumIterationsType
+    shape_optimization 13 RewriterConfig.Toggle
+    remapping 14 RewriterConfig.Toggle
+    scoped_allocator_optimization 15 RewriterConfig.Toggle
+    min_graph_nodes 17 int32
+    pin_to_host_optimization 18 RewriterConfig.Toggle
+    disable_meta_optimizer 19 bool
+    meta_optimizer_timeout_ms 20 int64
+    fail_on_optimizer_errors 21 bool
+    implementation_selector 22 RewriterConfig.Toggle
+    auto_mixed_precision 23 RewriterConfig.Toggle
+    common_subgraph_elimination 24 RewriterConfig.Toggle
+    auto_mixed_precision_mkl 25 RewriterConfig.Toggle
+    experimental_disable_compressed_tensor_optimization 26 bool
+    experimental_disable_folding_quantization_emulation 27 bool
+    use_plugin_optimizers 28 RewriterConfig.Toggle
+    auto_mixed_precision_cpu 29 RewriterConfig.Toggle
+    experimental_conditional_code_motion 30 RewriterConfig.Toggle
+    auto_mixed_precision_onednn_bfloat16 31 RewriterConfig.Toggle
+    disable_tfg_optimizer 32 bool
+    cpu_layout_conversion 50 RewriterConfig.CpuLayout
+    optimizers 100 string*
 RunOptions
     timeout_in_ms 2 int64
     inter_op_thread_pool 3 int32

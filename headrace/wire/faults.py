@@ -152,6 +152,17 @@ _KINDS: dict[str, _Kind] = {
     "missing_input": _Kind(
         "Missing named input: {name} in 'inputs' object.", "{where}: missing{hint}, expected {expected}"
     ),
+    # The examples of classify and regress, and the features in them.
+    "no_examples": _Kind(
+        "JSON Value: {dump} When method is classify, key 'examples' is expected and was not found",
+        "body: no 'examples', expected a list of objects",
+    ),
+    "examples_type": _Kind("JSON Value: {dump} Expecting 'examples' value to be an list/array", _GOT),
+    "examples_empty": _Kind("JSON Value: {dump} 'examples' value is an empty array", _GOT),
+    "example_type": _Kind("Example must be JSON object but got JSON {type}", _GOT),
+    "feature_type": _Kind("Feature: {name} has element with unexpected JSON type: {type}", _GOT),
+    "feature_kind": _Kind("Unexpected element type in feature: {name} expecting type: {kind}", _GOT),
+    "feature_size": _Kind("Feature: {name} has uint64_t element. Only int64_t is supported.", _GOT),
     # Values.
     "value_type": _Kind("JSON Value: {dump} Type: {type} is not of expected type: {dtype}", _GOT),
     "base64_object": _Kind("JSON Value: {dump} not formatted correctly for base64 data", _GOT),

@@ -99,6 +99,13 @@ BatchingParameters = _serving("BatchingParameters")
 MonitoringConfig = _serving("MonitoringConfig")
 SSLConfig = _serving("SSLConfig")
 
+HealthCheckRequest = message("grpc.health.v1.HealthCheckRequest")
+HealthCheckResponse = message("grpc.health.v1.HealthCheckResponse")
+ProfileRequest = _tensorflow("ProfileRequest")
+ProfileResponse = _tensorflow("ProfileResponse")
+TerminateRequest = _tensorflow("TerminateRequest")
+TerminateResponse = _tensorflow("TerminateResponse")
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -116,6 +123,9 @@ class Method:
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+PROFILER_SERVICE = "tensorflow.ProfilerService"
+HEALTH_SERVICE = "grpc.health.v1.Health"
+REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 PREDICT = Method(PREDICTION_SERVICE, "Predict", PredictRequest, PredictResponse)
 CLASSIFY = Method(PREDICTION_SERVICE, "Classify", ClassificationRequest, ClassificationResponse)
@@ -135,6 +145,9 @@ METHODS = (
     GET_MODEL_STATUS,
     HANDLE_RELOAD_CONFIG_REQUEST,
 )
+
+PROFILE = Method(PROFILER_SERVICE, "Profile", ProfileRequest, ProfileResponse)
+TERMINATE = Method(PROFILER_SERVICE, "Terminate", TerminateRequest, TerminateResponse)
 
 
 def parse(cls: Any, data: bytes) -> Any:
@@ -182,7 +195,9 @@ def parse_text(cls: Any, text: str, source: str = "") -> Any:
         elif (named := _DOTTED.search(reason)) and (at := text.find(named.group())) >= 0:
             # An Any of a type we do not know: protobuf names the type and no place.
             line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
-        raise ConfigError(reason, line=line, column=column, source=source) from error
+        raise ConfigError(
+            reason, line=line, column=column, source=source, serving_text=f"Invalid protobuf file: '{source}'"
+        ) from error
 
 
 def render_text(inner: Any) -> str:

@@ -10,13 +10,12 @@ import json
 
 from simdjson import Object
 
-from headrace.wire import fastjson, parsers, rapidjson
+from headrace.wire import fastjson, jsonbody, parsers, rapidjson
 from headrace.wire.faults import Fault
-from headrace.wire.jsonprint import dump
 from headrace.wire.jsontensors import Tensors, from_object
-from headrace.wire.jsonvalues import described, refuse
+from headrace.wire.jsonvalues import refuse
 from headrace.wire.jsonwriter import build_predict
-from headrace.wire.rapidjson import Document, JsonObject, JsonSyntaxError
+from headrace.wire.rapidjson import Document, JsonObject
 from headrace.wire.signatures import Signature
 
 __all__ = ["PredictBody", "Tensors", "build_predict", "parse_predict"]
@@ -27,7 +26,7 @@ _LEADING = b"\xef\xbb\xbf"  # a byte order mark, which RapidJSON also skips in p
 def parse_predict(body: bytes) -> PredictBody:
     """Syntax, top level and signature_name are checked here; what the signature says, in tensors()."""
     if not body:
-        refuse(Fault("empty_body", got="nothing", expected="a JSON object"))
+        jsonbody.refuse_empty()
     return PredictBody(body)
 
 
@@ -101,20 +100,7 @@ class PredictBody:
         return Document(value, len(self._body), False, False)
 
     def _read_exactly(self) -> None:
-        try:
-            document = rapidjson.read(self._body)
-        except JsonSyntaxError as error:
-            reason = error.text[0].lower() + error.text[1:].rstrip(".")
-            refuse(Fault("syntax", offset=error.offset, facts={"text": error.text, "reason": reason}))
-        value = document.value
-        if not isinstance(value, JsonObject):
-            refuse(Fault("not_object", (), "an object", described(value), facts={"dump": dump(value)}))
-        name = value["signature_name"] if "signature_name" in value else ""
-        if not isinstance(name, str):
-            place = ("signature_name",)
-            refuse(Fault("signature_name", place, "a string", described(name), facts={"dump": dump(value)}))
-        self._document = document
-        self.signature_name = name
+        self._document, self.signature_name = jsonbody.read(self._body)
 
 
 def _duplicate_key(body: JsonObject) -> Fault | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from google.protobuf import any_pb2, descriptor_pb2, wrappers_pb2
 
-from headrace.wire import facts_serving, facts_tensorflow
+from headrace.wire import facts_grpc, facts_serving, facts_tensorflow
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
@@ -27,6 +27,10 @@ _SCALARS = {
     "uint64": _Field.TYPE_UINT64,
 }
 _MAP = re.compile(r"map<(\w+), ([\w.]+)>")
+_PACKAGES = (
+    *("tensorflow.error", "tensorflow", "tensorflow.serving"),
+    *("grpc.health.v1", "grpc.reflection.v1", "grpc.reflection.v1alpha"),
+)
 _LINE = re.compile(r"(\w+) (\d+) (map<[^>]*>|[\w.]+)([*?]?)(?: @(\w+))?(?: json=(\w+))?")
 
 
@@ -46,12 +50,29 @@ def messages() -> dict[str, tuple[FieldFact, ...]]:
     """Every message of the table by its full name."""
     return {
         **_read("tensorflow", facts_tensorflow.MESSAGES),
+        **_read("tensorflow", facts_grpc.PROFILER),
         **_read("tensorflow.serving", facts_serving.MESSAGES),
+        **_read("grpc.health.v1", facts_grpc.HEALTH),
+        **_read("grpc.reflection.v1", facts_grpc.REFLECTION),
+        **_read("grpc.reflection.v1alpha", facts_grpc.REFLECTION),
     }
 
 
+def services() -> dict[str, list[tuple[str, str, str]]]:
+    """Every service by its full name: name, request and answer of its calls, streams marked with >."""
+    table: dict[str, list[tuple[str, str, str]]] = {}
+    calls: list[tuple[str, str, str]] = []
+    for line in filter(None, facts_grpc.SERVICES.splitlines()):
+        if line.startswith(" "):
+            name, request, response = line.split()
+            calls.append((name, request, response))
+        else:
+            calls = table[line] = []
+    return table
+
+
 def enums() -> dict[str, dict[str, int]]:
-    return {**facts_tensorflow.ENUMS, **facts_serving.ENUMS}
+    return {**facts_tensorflow.ENUMS, **facts_serving.ENUMS, **facts_grpc.ENUMS}
 
 
 def files() -> Iterator[bytes]:
@@ -61,12 +82,16 @@ def files() -> Iterator[bytes]:
     needed = ["google/protobuf/any.proto", "google/protobuf/wrappers.proto"]
     facts, enum_facts = messages(), enums()
     kinds = {name: _Field.TYPE_MESSAGE for name in facts} | {name: _Field.TYPE_ENUM for name in enum_facts}
-    for package in ("tensorflow.error", "tensorflow", "tensorflow.serving"):
+    for package in _PACKAGES:
         file = descriptor_pb2.FileDescriptorProto(
-            name=f"headrace/{package.replace('.', '/')}.proto", package=package, syntax="proto3", dependency=needed
+            name=f"headrace/{package.replace('.', '/')}.proto", package=package, syntax="proto3"
         )
+        if package.startswith("tensorflow"):
+            file.dependency.extend(needed)
         _fill(file, package, facts, enum_facts, kinds)
-        needed.append(file.name)
+        _add_services(file, package)
+        if package.startswith("tensorflow"):
+            needed.append(file.name)
         yield file.SerializeToString()
 
 
@@ -108,6 +133,21 @@ def _fill(
         enum = (file.enum_type if parent == package else placed[parent].enum_type).add(name=short)
         for value, number in values.items():
             enum.value.add(name=value, number=number)
+
+
+def _add_services(file: descriptor_pb2.FileDescriptorProto, package: str) -> None:
+    for full_name, calls in services().items():
+        if _package_of(full_name) != package:
+            continue
+        service = file.service.add(name=full_name.removeprefix(f"{package}."))
+        for name, request, response in calls:
+            service.method.add(
+                name=name,
+                input_type=f".{package}.{request.removeprefix('>')}",
+                output_type=f".{package}.{response.removeprefix('>')}",
+                client_streaming=request.startswith(">"),
+                server_streaming=response.startswith(">"),
+            )
 
 
 def _package_of(name: str) -> str:

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import posixpath
 import re
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.wire import config
+from headrace.wire import bundle, config
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import NotFound, PermissionDenied, Unavailable, Unimplemented
+from headrace.wire.errors import DataLoss, NotFound, PermissionDenied, Unavailable, Unimplemented
 
 CONFIG_NAME = "multimodel.config"
 MODELS_PREFIX = "/models"  # where the serving container sees the store
 _VERSION = re.compile(r"-?[0-9]+", re.ASCII)
-_SHARD = re.compile(r"variables\.data-([0-9]{5})-of-([0-9]{5})", re.ASCII)
+_VARIABLES = (b"VarHandleOp", b"VariableV2")
+# Copied in order of their names, saved_model.pb is there before variables/. A graph may hold variables that it fills
+# itself and that come in no file, so without that folder it is let in once nothing more has come for a while.
+_FRESH_S = 5.0
 _HEADER = "# Rendered by Headrace from the list of models one edits; a change here is lost.\n"
 
 
@@ -40,21 +46,34 @@ def version_path(base_path: str | os.PathLike[str], version: int) -> Path:
 
 
 def is_complete(version_dir: str | os.PathLike[str]) -> bool:
-    """Whether a version can be loaded, not half-copied: the SavedModel is there, and every shard of its variables."""
+    """Whether a version can be loaded, not half-copied."""
+    return not missing(version_dir)
+
+
+def missing(version_dir: str | os.PathLike[str]) -> str:
+    """What a version still lacks, in words; "" when it is whole: the SavedModel, and its variables in their length."""
     folder = Path(version_dir)
-    if not any(_has_bytes(folder / name) for name in ("saved_model.pb", "saved_model.pbtxt")):
-        return False
+    graph = next((folder / n for n in ("saved_model.pb", "saved_model.pbtxt") if _size(folder / n) > 0), None)
+    if graph is None:
+        return "no saved_model.pb yet"
     try:
-        names = set(os.listdir(folder / "variables"))
+        names = os.listdir(folder / "variables")
     except (FileNotFoundError, NotADirectoryError):
-        return True
-    shards: dict[int, set[int]] = {}
-    for match in filter(None, map(_SHARD.fullmatch, names)):
-        shards.setdefault(int(match[2]), set()).add(int(match[1]))
-    if not shards and "variables.index" not in names:
-        return True  # a model without variables
-    whole = any(present == set(range(count)) for count, present in shards.items())
-    return whole and _has_bytes(folder / "variables" / "variables.index")
+        names = []
+    if not any(name.startswith("variables.") for name in names):
+        return "no variables yet" if _wants_variables(graph) and _is_fresh(folder) else ""
+    index = folder / "variables" / "variables.index"
+    try:
+        wanted = bundle.data_files(index)
+    except OSError:
+        return "no variables.index yet"
+    except DataLoss:
+        return "variables.index is not whole yet"
+    for name, least in wanted.items():
+        size = _size(index.with_name(name))
+        if size < least:
+            return f"{name} has {size} of {least} bytes yet" if size >= 0 else f"no {name} yet"
+    return ""
 
 
 def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Path:
@@ -145,11 +164,25 @@ def _can_serve(model: ModelConfig, store: Path) -> bool:
     return any(is_complete(version_path(base_path, version)) for version in present)
 
 
-def _has_bytes(path: Path) -> bool:
+def _size(path: Path) -> int:
+    """Of a file; -1 when there is none."""
     try:
-        return path.is_file() and path.stat().st_size > 0
+        status = path.stat()
     except OSError:
-        return False
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def _wants_variables(graph: Path) -> bool:
+    """Whether it names kinds of operations that hold a variable."""
+    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(kind) >= 0 for kind in _VARIABLES)
+
+
+def _is_fresh(folder: Path) -> bool:
+    """Whether somebody wrote there just now. Of the times of a file only this one cannot be copied along with it."""
+    newest = max(entry.stat().st_ctime for entry in (folder, *folder.iterdir()))
+    return time.time() - newest < _FRESH_S
 
 
 def _text_of(path: Path) -> str | None:

@@ -1,4 +1,5 @@
-"""The recorded exchanges of a real TensorFlow Serving, as values; cases/README.md says where they come from."""
+"""The cases of the contract as values: exchanges recorded from a real TensorFlow Serving, and written ones for what its
+specification says and no recording shows. cases/README.md says more."""
 
 from __future__ import annotations
 
@@ -12,15 +13,18 @@ from typing import Any
 
 Parts = str | list[Any]  # a text, or texts and [text, times]
 
-REST = Path(__file__).with_name("cases") / "rest.jsonl"
+_FOLDER = Path(__file__).with_name("cases")
+REST, REST_WRITTEN = _FOLDER / "rest.jsonl", _FOLDER / "rest_written.jsonl"
+GRPC, GRPC_WRITTEN = _FOLDER / "grpc.jsonl", _FOLDER / "grpc_written.jsonl"
+LIFECYCLE = _FOLDER / "lifecycle.jsonl"
 
 
 @dataclass(frozen=True)
 class Ours:
-    """A deliberate difference; ``status`` is None where any refusal will do."""
+    """A deliberate difference, and the status we answer: a number over REST, a code's name over gRPC."""
 
     why: str
-    status: int | None
+    status: int | str
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Case:
     died: bool
     note: str
     ours: Ours | None
+    is_written: bool
+
+    @property
+    def is_metrics(self) -> bool:
+        return self.status == 200 and self.answer_headers.get("Content-Type") == "text/plain"
 
     @property
     def body(self) -> bytes:
@@ -60,15 +69,52 @@ class Case:
         return json.loads(self.answer.decode("utf-8", "surrogateescape"))["error"]
 
 
-def rest(*servers: str) -> list[Case]:
-    """The REST cases, all of them or those of the named servers."""
-    with REST.open(encoding="utf-8") as lines:
-        cases = [_case(json.loads(line)) for line in lines]
-    return [case for case in cases if not servers or case.server in servers]
+@dataclass(frozen=True)
+class GrpcCase:
+    """One call. ``request`` and ``response`` are protobuf text, or bytes where ``method`` is a path."""
+
+    id: str
+    server: str
+    method: str
+    request: str | bytes
+    status: str
+    response: str | bytes | None
+    details: str | None
+    then: Mapping[str, tuple[int, str]]
+    ours: Ours | None
 
 
-def _case(row: Mapping[str, Any]) -> Case:
-    ours = row.get("ours")
+def rest() -> list[Case]:
+    return [_case(row, is_written=file is REST_WRITTEN) for file in (REST, REST_WRITTEN) for row in _rows(file)]
+
+
+def grpc() -> list[GrpcCase]:
+    return [_grpc_case(row) for file in (GRPC, GRPC_WRITTEN) for row in _rows(file)]
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _grpc_case(row: Mapping[str, Any]) -> GrpcCase:
+    return GrpcCase(
+        id=row["id"],
+        server=row["server"],
+        method=row["method"],
+        request=bytes.fromhex(row["request_bytes"]) if "request_bytes" in row else row.get("request", ""),
+        status=row.get("status", ""),
+        response=bytes.fromhex(row["response_bytes"]) if "response_bytes" in row else row.get("response"),
+        details=row.get("details"),
+        then={model: (status, body) for model, (status, body) in row.get("then", {}).items()},
+        ours=_ours(row),
+    )
+
+
+def _ours(row: Mapping[str, Any]) -> Ours | None:
+    return Ours(row["ours"]["why"], row["ours"]["status"]) if "ours" in row else None
+
+
+def _case(row: Mapping[str, Any], *, is_written: bool) -> Case:
     return Case(
         id=row["id"],
         server=row["server"],
@@ -84,7 +130,8 @@ def _case(row: Mapping[str, Any]) -> Case:
         closed=row.get("closed", False),
         died=row.get("died", False),
         note=row.get("note", ""),
-        ours=Ours(ours["why"], ours.get("status")) if ours else None,
+        ours=_ours(row),
+        is_written=is_written,
     )
 
 

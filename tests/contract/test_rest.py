@@ -1,4 +1,4 @@
-"""Recorded REST exchanges of a real TensorFlow Serving, against ours: predict, status, metadata and bad requests."""
+"""Every REST exchange of the case lists, recorded ones and written ones, against a live server."""
 
 from __future__ import annotations
 
@@ -11,37 +11,35 @@ import pytest
 
 from tests.contract import cases
 from tests.contract.cases import Case
-from tests.live import Answer, LiveServer
+from tests.live import Answer, Caller
 
 FROM_THE_GRAPH = re.compile(r"\{\{(function_)?node|\[\[")  # node names in it are the recorded export's
-NOT_SERVED_YET = re.compile(r":(classify|regress)$|^/monitoring/")
-
-
-def is_served(case: Case) -> bool:
-    malformed = case.error is not None and case.error.startswith("Malformed")
-    return malformed or not NOT_SERVED_YET.search(case.path)
-
-
-CASES = [case for case in cases.rest() if is_served(case)]
+BLANKS_BY_CHANCE = re.compile(r"(goo\.gle/debug\w+) +")  # protobuf draws their number for each process
+CASES = cases.rest()
+STRENGTH = {"bytes": 3, "parsed": 2, "class": 1, "none": 0}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_recorded_exchange(case: Case, server: Callable[[str], LiveServer]) -> None:
+def test_exchange(case: Case, server: Callable[[str], Caller], is_ours: bool, level: Callable[[str], None]) -> None:
     live = server(case.server)
+    if case.died and not is_ours:
+        pytest.skip("it would end the process")
 
     answer = send(live, case)
 
-    if case.ours:
-        assert answer.status == case.ours.status or (case.ours.status is None and 400 <= answer.status < 500)
+    if case.ours and is_ours:
+        assert answer.status == case.ours.status
+        level("ours")
     else:
         assert answer.status == case.status
         assert_same_headers(answer, case)
-        assert_same_body(answer, case)
-    assert live.process.poll() is None
+        agreed = agreement(answer, case)
+        assert STRENGTH[agreed] >= STRENGTH[wanted(case)], f"{agreed}: {answer.body!r}, expected {case.answer!r}"
+        level(agreed)
     assert live.predict("half_plus_two", {"instances": [1.0, 2.0, 5.0]}).json == {"predictions": [2.5, 3.0, 4.5]}
 
 
-def send(live: LiveServer, case: Case) -> Answer:
+def send(live: Caller, case: Case) -> Answer:
     if case.raw is not None:
         return live.send(case.raw, method=case.method)
     return live.request(case.method, case.path, headers=case.headers, body=case.body)
@@ -56,38 +54,49 @@ def assert_same_headers(answer: Answer, case: Case) -> None:
         assert answer.closed
 
 
-def assert_same_body(answer: Answer, case: Case) -> None:
-    if case.error is not None and FROM_THE_GRAPH.search(case.error):
-        assert said_by_the_graph(answer.json["error"]) == said_by_the_graph(case.error)
-    elif case.path.endswith("/metadata") and case.status == 200:
-        assert unordered(answer.body) == unordered(case.answer)
-    elif case.answer:
-        assert answer.body == case.answer
+def wanted(case: Case) -> str:
+    """How closely an answer must agree with the case's."""
+    if case.is_metrics or (case.error is not None and FROM_THE_GRAPH.search(case.error)):
+        return "class"
+    if case.error is not None and BLANKS_BY_CHANCE.search(case.error):
+        return "parsed"
+    # The order of names in what TF Serving keeps in a hash map is nobody's promise.
+    has_map = case.status == 200 and (case.path.endswith("/metadata") or "two_in_two_out" in case.path)
+    return "parsed" if has_map else "bytes"
 
 
-def said_by_the_graph(text: str) -> str:
-    """Its kind: what comes before the names of nodes."""
-    assert FROM_THE_GRAPH.search(text)
-    return text.split("\n\t [[")[0].split(":")[0]
+def agreement(answer: Answer, case: Case) -> str:
+    if answer.body == case.answer:
+        return "bytes"
+    if case.is_metrics:
+        return "class" if b"# TYPE :tensorflow:" in answer.body and b"# TYPE :tensorflow:" in case.answer else "none"
+    mine, theirs = read(answer.body), read(case.answer)
+    if mine == theirs:
+        return "parsed"
+    if case.error is not None and kind(str(mine)) == kind(str(theirs)):
+        return "class"
+    return "none"
 
 
-def unordered(body: bytes) -> Any:
-    return json.loads(body)
+def read(body: bytes) -> Any:
+    """What compares once read; NaN as a word."""
+    try:
+        value = json.loads(body.decode("utf-8", "surrogateescape"), parse_constant=str)
+    except ValueError:
+        return body
+    return BLANKS_BY_CHANCE.sub(r"\1 ", value["error"]) if isinstance(value, dict) and "error" in value else value
 
 
-def test_metadata_is_laid_out_as_recorded(server: Callable[[str], LiveServer]) -> None:
-    """Byte for byte where the recorded order of signatures is the only one possible."""
-    recorded = next(c for c in CASES if c.path == "/v1/models/scalar_out/metadata")
-
-    answer = server("A").get(recorded.path)
-
-    assert sorted(answer.body.splitlines()) == sorted(recorded.answer.splitlines())
+def kind(text: str) -> str:
+    """What a graph says before the names of nodes."""
+    return text.split("\n\t [[")[0].split(":")[0] if FROM_THE_GRAPH.search(text) else text
 
 
 def test_every_kind_of_case_is_there() -> None:
     paths = [case.path for case in CASES]
 
-    assert len(CASES) > 240
+    assert len([case for case in CASES if not case.is_written]) == 292
     assert {case.server for case in CASES} == {"A", "B", "C", "C1", "D"}
     assert sum(path.endswith(":predict") for path in paths) > 150
+    assert sum(path.endswith((":classify", ":regress")) for path in paths) > 60
     assert sum(path.endswith("/metadata") for path in paths) > 5

@@ -66,6 +66,7 @@ def main(folder: Path) -> None:
     )
     _export(folder / "asserts" / "1", _positive, x=row)
     _export(folder / "slow" / "1", _slow, x=row)
+    judges(folder / "judges" / "1")
 
 
 def half_plus_two(folder: Path, *, classify_x2: bool = False) -> None:
@@ -146,6 +147,54 @@ def mnist_cnn(folder: Path) -> None:
         return {"y": tf.nn.softmax(tf.matmul(tf.reshape(hidden, [-1, 14 * 14 * 8]), dense))}
 
     _export(folder, answer, variables=[kernel, dense], x=tf.TensorSpec([None, 28, 28, 1], tf.float32))
+
+
+def judges(folder: Path) -> None:
+    """Classifiers and regressors of every kind, good ones and such as no answer can be made of. A label says the sign
+    of the example's feature v; the score is v, its double the next."""
+    module = tf.Module()
+    signatures = {}
+
+    def judge(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def function(inputs: Any) -> Any:
+            return answer(tf.io.parse_example(inputs, {"v": tf.io.FixedLenFeature([1], tf.float32)})["v"])
+
+        return function
+
+    def add(name: str, answer: Callable[..., Any], **specs: Any) -> None:
+        specs = specs or {"inputs": tf.TensorSpec([None], tf.string)}
+        concrete = tf.function(answer, input_signature=[*specs.values()]).get_concrete_function()
+        signatures[name] = concrete
+        setattr(module, name, concrete)
+
+    def labels(v: Any) -> Any:
+        return tf.concat([tf.where(v < 0, "minus", "plus"), tf.fill(tf.shape(v), "any")], 1)
+
+    def scores(v: Any) -> Any:
+        return tf.concat([v, 2 * v], 1)
+
+    add("serving_default", judge(lambda v: {"classes": labels(v), "scores": scores(v)}))
+    add("classes_only", judge(lambda v: {"classes": labels(v)}))
+    add("scores_only", judge(lambda v: {"scores": scores(v)}))
+    add("no_classes", judge(lambda v: {"scores": scores(v)[:, :0]}))
+    add("scores_flat", judge(lambda v: {"scores": v[:, 0]}))
+    add("scores_double", judge(lambda v: {"scores": tf.cast(scores(v), tf.float64)}))
+    add("scores_one_row", judge(lambda v: {"scores": scores(v)[:1]}))
+    add("classes_float", judge(lambda v: {"classes": scores(v)}))
+    add("classes_flat", judge(lambda v: {"classes": labels(v)[:, 0]}))
+    add("classes_one_row", judge(lambda v: {"classes": labels(v)[:1]}))
+    add("widths_differ", judge(lambda v: {"classes": labels(v)[:, :1], "scores": scores(v)}))
+    add("third", judge(lambda v: {"classes": labels(v), "scores": scores(v), "more": v}))
+    add("misnamed", judge(lambda v: {"label": labels(v)}))
+    add("values", judge(lambda v: {"outputs": v}))
+    add("values_flat", judge(lambda v: {"outputs": v[:, 0]}))
+    add("values_wide", judge(lambda v: {"outputs": scores(v)}))
+    add("values_scalar", judge(lambda v: {"outputs": v[0, 0]}))
+    add("values_double", judge(lambda v: {"outputs": tf.cast(v, tf.float64)}))
+    add("values_one_row", judge(lambda v: {"outputs": v[:1]}))
+    text = tf.TensorSpec([None], tf.string)
+    add("two_inputs", lambda inputs, more: {"scores": tf.ones([1, 1]), "outputs": tf.ones([1])}, inputs=text, more=text)
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _positive(x: Any) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_fa
 
 ROOT = Path(__file__).resolve().parents[2]
 _WANTED = (
+    "grpc_health/v1/health.proto",
+    "grpc_reflection/v1alpha/reflection.proto",
     "tensorflow/core/example/example.proto",
     "tensorflow/core/protobuf/config.proto",
     "tensorflow/core/protobuf/saved_model.proto",

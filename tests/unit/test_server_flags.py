@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from headrace.server import AUTO, ServerConfig, flags
 
+ROOT = Path(__file__).resolve().parents[2]
 TF_SERVING = """
 port grpc_socket_path rest_api_port rest_api_num_threads rest_api_timeout_in_ms rest_api_enable_cors_support
 enable_batching allow_version_labels_for_unavailable_models batching_parameters_file
@@ -83,4 +85,16 @@ def test_usage_names_every_flag_with_its_default_and_what_it_does() -> None:
 
 
 def test_flags_without_effect_are_known_as_such() -> None:
-    assert flags.without_effect(["--enable_model_warmup=true", "--port=1"]) == ["enable_model_warmup"]
+    assert [f.name for f in flags.without_effect(["--platform_config_file=x", "--port=1"])] == ["platform_config_file"]
+
+
+def test_the_reference_is_the_table() -> None:
+    page = ROOT / "docs" / "reference" / "serve-flags.md"
+
+    assert page.read_text() == flags.reference(), "python -m headrace.server.flags > docs/reference/serve-flags.md"
+
+
+@pytest.mark.parametrize("argument", ["--access_log=xml", "--mixed_precision=float16", "--grpc_max_threads=2147483648"])
+def test_a_value_out_of_its_range_is_refused(argument: str) -> None:
+    with pytest.raises(flags.FlagError, match=f"^{argument}: expected "):
+        flags.parse([argument])

@@ -43,12 +43,16 @@ def publish(store: Path, version: int) -> None:
 
 def refuse(*flags: str) -> str:
     """What a start that must fail prints."""
+    return refused(*flags).stdout
+
+
+def refused(*flags: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "headrace", "serve", *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 255, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout
+    return done
 
 
 def test_three_models_are_ready_soon(launch: Launch, contract_models: Path, tmp_path: Path) -> None:
@@ -221,24 +225,35 @@ def test_a_start_without_models_or_with_a_relative_path_is_refused_in_tensorflow
 def test_a_broken_config_at_the_start_is_refused_with_its_place(store: Path) -> None:
     (store / "models.config").write_text("model_config_list {\n  config { nonsense }\n}\n")
 
-    said = refuse("--port=auto", f"--model_config_file={store / 'models.config'}")
+    done = refused("--port=auto", f"--model_config_file={store / 'models.config'}")
 
-    assert f"{store / 'models.config'}:2:" in said
+    assert f"{store / 'models.config'}:2:" in done.stderr
+    assert done.stdout == (
+        "Failed to start server. Error: INVALID_ARGUMENT: "
+        f"Invalid protobuf file: '{store / 'models.config'}'\n"
+    )
 
 
 def test_a_bad_flag_is_refused_with_the_usage() -> None:
-    said = refuse("--port=auto", "--enable_batching=maybe")
+    done = refused("--port=auto", "--enable_batching=maybe")
 
-    assert said.startswith("--enable_batching=maybe: expected true or false\nusage: ")
+    assert done.stderr == "--enable_batching=maybe: expected true or false\n"
+    assert done.stdout.startswith("usage: ")
 
 
-def test_help_and_version() -> None:
-    def run(flag: str) -> str:
-        command = [sys.executable, "-m", "headrace", "serve", flag]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+def test_an_unknown_flag_is_named_and_passed_over() -> None:
+    said = refuse("--model_base_path", "relative/dir", "--port=auto")
 
-    assert run("--help").startswith("usage: ")
-    assert [line.split(":")[0] for line in run("--version").splitlines()] == [
-        "TensorFlow ModelServer",
-        "TensorFlow Library",
-    ]
+    assert said.startswith("unknown argument: --model_base_path\n")
+    assert said.endswith("model_base_path and server_options.model_config_file are empty!\n")
+
+
+def test_help_is_the_usage_and_no_success_as_in_tensorflow_serving() -> None:
+    assert refuse("--help").startswith("usage: headrace serve\nFlags:\n\t--port=8500                      \tint32\t")
+
+
+def test_version_says_both_versions() -> None:
+    command = [sys.executable, "-m", "headrace", "serve", "--version"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert [line.split(":")[0] for line in said.splitlines()] == ["TensorFlow ModelServer", "TensorFlow Library"]

@@ -27,20 +27,29 @@ LEFT_OUT = {
     "tensorflow.MetaGraphDef": {"object_graph_def"},
     "tensorflow.TensorInfo.CompositeTensor": {"type_spec"},
     "tensorflow.BundleEntryProto": {"slices"},
-    "tensorflow.ConfigProto": {"rpc_options", "cluster_def", "experimental", "pluggable_device_options"},
-    "tensorflow.GPUOptions": {"experimental"},
-    "tensorflow.GraphOptions": {"rewrite_options"},
+    "tensorflow.ConfigProto": {"rpc_options", "cluster_def", "pluggable_device_options"},
+    "tensorflow.ConfigProto.Experimental": {"coordination_config", "session_metadata"},
+    "tensorflow.GPUOptions.Experimental": {"stream_merge_options", "virtual_devices"},
+    "tensorflow.RewriterConfig": {"auto_parallel", "custom_optimizers", "inter_optimizer_verifier_config", "post_optimization_verifier_config", "scoped_allocator_opts"},
     "tensorflow.RunOptions": {"trace_level", "debug_options", "experimental"},
     "tensorflow.serving.SessionRunResponse": {"metadata"},
 }
-# Files that the server reads as text and the client package does not ship.
+# Files that the client package does not ship: what the server reads as text, and the profiler's service, of which we
+# know what it answers when there is nothing to tell.
 SERVER_ONLY = {
+    "tensorflow.MonitorRequest",
+    "tensorflow.MonitorResponse",
+    "tensorflow.ProfileRequest",
+    "tensorflow.ProfileResponse",
+    "tensorflow.TerminateRequest",
+    "tensorflow.TerminateResponse",
     "tensorflow.serving.BatchingParameters",
     "tensorflow.serving.MonitoringConfig",
     "tensorflow.serving.PrometheusConfig",
     "tensorflow.serving.SSLConfig",
 }
-OURS = sorted(set(schema.messages()) - SERVER_ONLY)
+# Reflection's v1 is v1alpha under another name, and no package ships it.
+OURS = sorted(name for name in set(schema.messages()) - SERVER_ONLY if not name.startswith("grpc.reflection.v1."))
 
 
 def facts(descriptor: Any) -> dict[str, tuple[Any, ...]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from headrace.wire import config, store
 from headrace.wire.errors import ConfigError, NotFound, PermissionDenied, Unimplemented
 from headrace.wire.store import RenderedLive
+from tests.unit.checkpoints import checkpoint_index
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,47 +100,76 @@ def test_every_version_has_a_path_that_reads_as_its_number(
 
 
 SHARD = "variables.data-{:05d}-of-{:05d}".format
-LAYOUTS: dict[str, tuple[list[str], bool]] = {
-    "nothing": ([], False),
-    "graph alone": (["saved_model.pb"], True),
-    "graph as text": (["saved_model.pbtxt"], True),
-    "variables without a graph": (["variables/variables.index", f"variables/{SHARD(0, 1)}"], False),
-    "one shard": (["saved_model.pb", "variables/variables.index", f"variables/{SHARD(0, 1)}"], True),
-    "two shards": (
-        ["saved_model.pb", "variables/variables.index", f"variables/{SHARD(0, 2)}", f"variables/{SHARD(1, 2)}"],
-        True,
-    ),
-    "first of two shards": (["saved_model.pb", "variables/variables.index", f"variables/{SHARD(0, 2)}"], False),
-    "last of two shards": (["saved_model.pb", "variables/variables.index", f"variables/{SHARD(1, 2)}"], False),
-    "index without data": (["saved_model.pb", "variables/variables.index"], False),
-    "data without index": (["saved_model.pb", f"variables/{SHARD(0, 1)}"], False),
-    "empty variables folder": (["saved_model.pb", "variables/"], True),
-    "a stray shard of another save": (
-        ["saved_model.pb", "variables/variables.index", f"variables/{SHARD(0, 1)}", f"variables/{SHARD(1, 2)}"],
-        True,
-    ),
-    "no shards at all by name": (["saved_model.pb", "variables/variables.index", f"variables/{SHARD(0, 0)}"], False),
+INDEX = "variables/variables.index"
+WHOLE = {"saved_model.pb": 1, INDEX: 2, f"variables/{SHARD(0, 2)}": 12, f"variables/{SHARD(1, 2)}": 30}
+LAYOUTS: dict[str, tuple[dict[str, int], str]] = {  # name -> its bytes, of an index its shards; what is missing
+    "nothing": ({}, "no saved_model.pb yet"),
+    "graph alone": ({"saved_model.pb": 1}, ""),
+    "graph as text": ({"saved_model.pbtxt": 1}, ""),
+    "graph without bytes": (WHOLE | {"saved_model.pb": 0}, "no saved_model.pb yet"),
+    "variables without a graph": ({k: v for k, v in WHOLE.items() if k != "saved_model.pb"}, "no saved_model.pb yet"),
+    "whole": (WHOLE, ""),
+    "longer than it must be": (WHOLE | {f"variables/{SHARD(1, 2)}": 31}, ""),
+    "first of two shards": ({k: v for k, v in WHOLE.items() if SHARD(1, 2) not in k}, f"no {SHARD(1, 2)} yet"),
+    "last of two shards": ({k: v for k, v in WHOLE.items() if SHARD(0, 2) not in k}, f"no {SHARD(0, 2)} yet"),
+    "a short shard": (WHOLE | {f"variables/{SHARD(1, 2)}": 29}, f"{SHARD(1, 2)} has 29 of 30 bytes yet"),
+    "an empty shard": (WHOLE | {f"variables/{SHARD(0, 2)}": 0}, f"{SHARD(0, 2)} has 0 of 12 bytes yet"),
+    "data without index": ({k: v for k, v in WHOLE.items() if k != INDEX}, "no variables.index yet"),
+    "empty variables folder": ({"saved_model.pb": 1, "variables/": 0}, ""),
+    "a stray shard of another save": (WHOLE | {f"variables/{SHARD(2, 3)}": 1}, ""),
 }
 
 
-@pytest.mark.parametrize(("files", "complete"), LAYOUTS.values(), ids=LAYOUTS)
-def test_a_half_copied_version_is_not_complete(tmp_path: Path, files: list[str], complete: bool) -> None:
-    for name in files:
-        path = tmp_path / name
+def build(folder: Path, files: dict[str, int]) -> Path:
+    for name, size in files.items():
+        path = folder / name
         path.parent.mkdir(exist_ok=True)
         if name.endswith("/"):
             path.mkdir()
         else:
-            path.write_bytes(b"x")
-    assert store.is_complete(tmp_path) is complete
+            path.write_bytes(checkpoint_index([12, 30]) if name == INDEX else b"x" * size)
+    return folder
 
 
-@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index"])
-def test_a_file_without_bytes_is_still_being_written(tmp_path: Path, name: str) -> None:
-    for present in ("saved_model.pb", "variables/variables.index", f"variables/{SHARD(0, 1)}"):
-        (tmp_path / present).parent.mkdir(exist_ok=True)
-        (tmp_path / present).write_bytes(b"" if present == name else b"x")
-    assert not store.is_complete(tmp_path)
+@pytest.mark.parametrize(("files", "lacks"), LAYOUTS.values(), ids=LAYOUTS)
+def test_a_half_copied_version_is_not_complete(tmp_path: Path, files: dict[str, int], lacks: str) -> None:
+    assert store.missing(build(tmp_path, files)) == lacks
+    assert store.is_complete(tmp_path) is (lacks == "")
+
+
+def test_an_index_cut_anywhere_is_not_whole(tmp_path: Path) -> None:
+    whole = checkpoint_index([12, 30])
+    build(tmp_path, WHOLE)
+    for length in range(len(whole)):
+        (tmp_path / INDEX).write_bytes(whole[:length])
+        assert store.missing(tmp_path) == "variables.index is not whole yet"
+
+
+def test_variables_that_a_graph_wants_are_waited_for_while_files_still_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"\x12 VarHandleOp")
+
+    assert store.missing(tmp_path) == "no variables yet"
+    (tmp_path / "variables").mkdir()
+    assert store.missing(tmp_path) == "no variables yet"
+
+    later = time.time() + 60
+    monkeypatch.setattr(store.time, "time", lambda: later)
+    assert store.missing(tmp_path) == ""
+
+
+def test_what_tensorflow_exported_is_complete_and_a_byte_less_is_not(contract_models: Path, tmp_path: Path) -> None:
+    for name in ("half_plus_two/123", "counter/123", "mnist_cnn/1", "ident_float/1"):
+        copy = tmp_path / name
+        shutil.copytree(contract_models / name, copy)
+        data = copy / "variables" / SHARD(0, 1)
+        assert store.missing(copy) == ""
+
+        content = data.read_bytes()
+        data.write_bytes(content[:-1])
+
+        assert store.missing(copy) == f"{data.name} has {len(content) - 1} of {len(content)} bytes yet"
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,48 @@
-"""The two option messages TensorFlow takes as bytes, ConfigProto and RunOptions, written by hand: a few varints."""
+"""The two option messages TensorFlow takes as bytes: ConfigProto for a session, RunOptions for each run of one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from headrace.wire import messages
 
 CALLERS_THREAD = -1  # an inter_op pool number: run in the thread that calls, no pool
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """Thread counts of a session; 0 leaves the choice to TensorFlow.
+    """Thread counts of a session, where 0 leaves ``base`` its own; ``base`` is a ConfigProto, "" for our choice.
 
     One intra-op thread ran small models fastest: a request is the unit of parallelism, not an operation.
     """
 
-    intra_op_threads: int = 1
+    intra_op_threads: int = 0
     inter_op_threads: int = 0
+    base: bytes = b""
+    gpu_memory_fraction: float = 0.0
+    bfloat16: bool = False
+    xla: bool = False
 
     def config_proto(self) -> bytes:
-        soft_placement = _varint_field(7, 1)  # a graph exported on a GPU runs where there is none
-        return _varint_field(2, self.intra_op_threads) + _varint_field(5, self.inter_op_threads) + soft_placement
+        config = messages.ConfigProto.FromString(self.base)
+        config.intra_op_parallelism_threads = self.intra_op_threads or config.intra_op_parallelism_threads or 1
+        config.inter_op_parallelism_threads = self.inter_op_threads or config.inter_op_parallelism_threads
+        config.allow_soft_placement = True  # a graph exported on a GPU runs where there is none
+        if self.gpu_memory_fraction:
+            config.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction
+        if self.bfloat16:
+            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = _ON
+        if self.xla:
+            config.graph_options.optimizer_options.global_jit_level = _ON
+            config.graph_options.optimizer_options.cpu_global_jit = True
+        return bytes(config.SerializeToString())
+
+
+_ON = 1  # of RewriterConfig.Toggle, and the first level of GlobalJitLevel
 
 
 def run_options(*, timeout_ms: int = 0, inter_op_pool: int = 0) -> bytes:
+    """Written by hand, a few varints, because every run has its own."""
     return _varint_field(2, timeout_ms) + _varint_field(3, inter_op_pool)
 
 
