@@ -110,7 +110,6 @@ def _described(model: Model) -> Mapping[str, Any]:
                 "inputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.inputs.items()},
                 "outputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.outputs.items()},
             }
-            for name, sig in (latest.signatures.items() if latest else ())
-            if sig.inputs or sig.outputs
+            for name, sig in (latest.callable.items() if latest else ())
         },
     }
