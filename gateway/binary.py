@@ -62,6 +62,16 @@ def admit(
     return Call(contract, name, encoded(contract, name, arrays), row_format)
 
 
+def takes_npy(signature: Signature) -> bool:
+    return bool(signature.inputs) and all(
+        spec.dtype is not None and spec.dtype not in _IN_NPY_NOT for spec in signature.inputs.values()
+    )
+
+
+def takes_picture(signature: Signature) -> bool:
+    return [spec.dtype for spec in signature.inputs.values()] == [dtypes.STRING]
+
+
 def answer(call: Call, reply: bytes, wanted: Media) -> bytes:
     response = messages.parse(messages.PREDICT.response, reply)
     arrays = {alias: tensors.from_proto(proto) for alias, proto in response.outputs.items()}

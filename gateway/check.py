@@ -13,7 +13,7 @@ from gateway.contracts import Catalog, Contract, Target
 from gateway.metrics import UNKNOWN
 from headrace.wire import dtypes, examples, rest, signatures, tensors
 from headrace.wire.dtypes import DType
-from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument
+from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, Unimplemented
 from headrace.wire.faults import Fault, our_text
 from headrace.wire.rest import PredictBody, Tensors
 from headrace.wire.signatures import Shape, Signature
@@ -109,7 +109,7 @@ def tasks_message(catalog: Catalog, target: Target, message: Any, noted: Noted) 
         if task.method_name not in ("tensorflow/serving/classify", "tensorflow/serving/regress"):
             expected = "tensorflow/serving/classify or tensorflow/serving/regress"
             fault = Fault("task_method", (*place, "method_name"), expected, f'"{task.method_name[:80]}"')
-            raise InvalidArgument(our_text(fault), fault=fault)
+            raise Unimplemented(our_text(fault), fault=fault)
         name = contract.signature(task.model_spec.signature_name)
         noted.signature = name
         _check_examples(contract, name, method, message.input)
@@ -144,14 +144,8 @@ def _check_outputs(wanted: Any, signature: Signature) -> None:
 def _check_examples(contract: Contract, name: str, method: str, given: Any) -> None:
     """Whether the signature takes examples and gives what the method reads, and whether there is one."""
     signature = contract.signatures[name]
-    outputs = _OUTPUTS[method]
-    is_fit = (
-        set(signature.inputs) == {_INPUT}
-        and any(alias in signature.outputs for alias in outputs)
-        and len(signature.outputs) <= len(outputs)
-    )
-    if not is_fit:
-        known = sorted(n for n, s in contract.signatures.items() if _takes_examples(s, outputs))
+    if not takes_examples(signature, method):
+        known = sorted(n for n, s in contract.signatures.items() if takes_examples(s, method))
         facts = {"signature": name, "method": method}
         fault = Fault("not_for_examples", ("signature_name",), ", ".join(known) or "none of this model", facts=facts)
         raise InvalidArgument(our_text(fault), fault=fault)
@@ -163,5 +157,11 @@ def _check_examples(contract: Contract, name: str, method: str, given: Any) -> N
     signatures.check(checked, {_INPUT: (dtypes.STRING, (count,))}, place=("examples",), named=False)
 
 
-def _takes_examples(signature: Signature, outputs: tuple[str, ...]) -> bool:
-    return set(signature.inputs) == {_INPUT} and any(alias in signature.outputs for alias in outputs)
+def takes_examples(signature: Signature, method: str) -> bool:
+    """Whether it can be asked to classify or regress: by its one input, and by what it gives."""
+    outputs = _OUTPUTS[method]
+    return (
+        set(signature.inputs) == {_INPUT}
+        and any(alias in signature.outputs for alias in outputs)
+        and len(signature.outputs) <= len(outputs)
+    )

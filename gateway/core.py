@@ -21,7 +21,7 @@ from gateway.metrics import Metrics
 from gateway.registry import Registry
 from gateway.replicas import Replica, Replicas
 from gateway.settings import Settings
-from gateway.upstream import GrpcChannel, GrpcUpstream, Reply, RestUpstream
+from gateway.upstream import NOT_SERVED, GrpcChannel, GrpcUpstream, Reply, RestUpstream
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, NotFound, Unavailable
 
@@ -80,7 +80,7 @@ class Core:
         """Check a call against the catalog and send it to the version it was checked for.
 
         A name the catalog lacks is looked up once more before the caller is told. A pinned version that the backend no
-        longer has (it says NOT_FOUND, so nothing ran): look again, check again, send once more.
+        longer has (it says so, and nothing ran): look again, check again, send once more.
         """
         try:
             admitted = await check()
@@ -89,7 +89,9 @@ class Core:
             admitted = await self._checked_again(check)
         try:
             return await send(admitted)
-        except NotFound:
+        except NotFound as e:
+            if NOT_SERVED not in e.message:
+                raise
             await self.registry.refresh_model(target.model)
             return await send(await check())
 
@@ -100,9 +102,6 @@ class Core:
             if self.health.up:
                 raise
             raise Unavailable(f"the serving backend does not answer: {self.health.reason}") from e
-
-    async def watched(self, call: Awaitable[T]) -> T:
-        return await call
 
     async def told(self, model: str, version: int) -> None:
         """A caller is about to be told of this version: what it sends next is checked against it, so know it first."""

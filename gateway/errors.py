@@ -13,10 +13,13 @@ from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable
 # What TensorFlow puts around the sentence that matters: node names, function names, the op.
 _GRAPH_NOISE = re.compile(
     r"\{\{(?:function_node|node|colocation_node) [^}]*\}\}\s*"  # {{node model/dense/MatMul}}
-    r"|\s*\[\[.*?\]\](?=\s|$)"  # [[model/dense/MatMul]]
+    r"|\s*\[\[\{\{.*?\}\}.*?\]\]"  # [[{{node model/dense/MatMul}}]]
+    r"|\s*\n\s*\[\[.*?\]\](?=\s|$)"  # and on a line below it, [[model/dense/BiasAdd/_7]]
     r"|\s*\[Op:[^\]]*\](?: name:\s*\S*)?",
     re.DOTALL,
 )
+# What tf.debugging's assertions print of a tensor: its name, and in parentheses its name in the graph.
+_ASSERTED = re.compile(r"\[(\w+) \(\S+:\d+\) = \]")
 # Where a model was exported with debug information, the stack of the program that built it follows.
 _STACK = re.compile(
     r"\s*(?:Stack trace for op definition|Detected at node|\S* ?defined at \(most recent call last\)).*", re.DOTALL
@@ -114,5 +117,5 @@ def without_graph(text: str) -> str:
     """A TensorFlow error text without the names of nodes and functions in the graph, and without stacks."""
     if several := _ROOT_ERRORS.match(_LEFTOVERS.sub("", text)):
         text = several[1]
-    cleaned = _GRAPH_NOISE.sub("", _STACK.sub("", text)).strip()
+    cleaned = _ASSERTED.sub(r"[\1 =]", _GRAPH_NOISE.sub("", _STACK.sub("", text))).strip()
     return cleaned or "the model could not be run on this input"

@@ -28,6 +28,7 @@ from headrace.wire.errors import (
     HeadraceError,
     Internal,
     InvalidArgument,
+    NotFound,
     PermissionDenied,
 )
 from headrace.wire.messages import Method
@@ -197,13 +198,14 @@ class GrpcDoor:
 
     def _about(self, method: Any) -> Answer:
         async def answer(request: bytes, call: Call) -> bytes:
-            target = _target(messages.parse(method.request, request))
+            message = messages.parse(method.request, request)
+            if method is messages.GET_MODEL_STATUS and message.HasField("model_spec") and not message.model_spec.name:
+                raise NotFound("model_spec.name: empty")  # TensorFlow Serving's code for it, here alone
+            target = _target(message)
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)
             call.model = self._core.catalog.model(target.model).name
-            reply = await self._core.watched(
-                self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.request_id)
-            )
+            reply = await self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.request_id)
             if method is messages.GET_MODEL_METADATA:
                 spec = messages.parse(method.response, reply).model_spec
                 await self._core.told(call.model, int(spec.version.value))

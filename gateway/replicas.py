@@ -12,12 +12,11 @@ from collections.abc import Sequence
 
 from gateway.errors import BackendDown
 from gateway.health import Pulse
-from gateway.upstream import CutOff, GrpcUpstream, Reply, RestUpstream
+from gateway.upstream import NOT_SERVED, CutOff, GrpcUpstream, Reply, RestUpstream
 from headrace.wire import messages
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, NotFound, Unavailable
 
 _READS = frozenset({messages.GET_MODEL_METADATA.path, messages.GET_MODEL_STATUS.path})
-_NOT_SERVED = "Servable not found"  # a graph can say NOT_FOUND too, and then it has run
 _CUT_IN_A_ROW = 3
 _REST_S, _LONGEST_REST_S = 0.25, 15.0
 
@@ -85,7 +84,7 @@ class Replicas:
                 self._go_on(e, replica, tried, reads=method == "GET")
             else:
                 replica.answered()
-                is_missing = reply.status == 404 and (method == "GET" or _NOT_SERVED.encode() in reply.body)
+                is_missing = reply.status == 404 and (method == "GET" or NOT_SERVED.encode() in reply.body)
                 if not is_missing or not self._others(replica, tried):
                     return reply
             finally:
@@ -104,7 +103,7 @@ class Replicas:
                 self._go_on(e, replica, tried, reads=path in _READS)
             except NotFound as e:
                 replica.answered()
-                is_missing = path in _READS or _NOT_SERVED in e.message
+                is_missing = path in _READS or NOT_SERVED in e.message
                 if not is_missing or not self._others(replica, tried):
                     raise
             except DeadlineExceeded:

@@ -24,7 +24,7 @@ from gateway.core import Core
 from gateway.hangup import unless_gone
 from gateway.media import Media
 from gateway.routes import Kind, Route
-from gateway.upstream import Reply
+from gateway.upstream import NOT_SERVED, Reply
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, Internal, InvalidArgument, NotFound
 
@@ -56,6 +56,7 @@ class RestDoor:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._settings = core.settings
+        self._over_grpc = core.settings.upstream_protocol == "grpc"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -109,7 +110,7 @@ class RestDoor:
         deadline = time.monotonic() + s.timeout_s
         if route.kind is not Kind.PREDICT:
             work = self._examples(call, route, body, deadline)
-        elif sent is Media.JSON and wanted is Media.JSON:
+        elif sent is Media.JSON and wanted is Media.JSON and not self._over_grpc:
             work = self._predict(call, route.target, body, deadline)
         else:
             work = self._tensors(call, route.target, body, deadline, sent=sent, wanted=wanted)
@@ -173,7 +174,7 @@ class RestDoor:
     async def _forward(self, call: Call, path: str, body: bytes, deadline: float) -> Reply:
         left = max(deadline - time.monotonic(), 0.001)
         reply = await self._core.rest.send("POST", path, body, timeout_s=left, request_id=call.request_id)
-        if reply.status == 404:
+        if reply.status == 404 and NOT_SERVED.encode() in reply.body:
             raise NotFound(errors.backend_text(reply.body))
         return reply
 
@@ -184,9 +185,7 @@ class RestDoor:
         """Status and metadata: the backend's answer as it is, for models that are configured."""
         name = call.model = await self._known(route.target.model)
         timeout_s = self._settings.timeout_s
-        reply = await self._core.watched(
-            self._core.rest.send("GET", route.path, None, timeout_s=timeout_s, request_id=call.request_id)
-        )
+        reply = await self._core.rest.send("GET", route.path, None, timeout_s=timeout_s, request_id=call.request_id)
         if route.kind is Kind.METADATA and (told := _TOLD_VERSION.search(reply.body)):
             await self._core.told(name, int(told[1]))
         return reply if reply.status < 400 else _explained(call, reply)
@@ -219,13 +218,19 @@ class RestDoor:
 
     def _record(self, call: Call, status: int, sent: int, started: float) -> None:
         seconds = time.perf_counter() - started
-        self._core.metrics.answered("rest", call.model, call.version, call.signature, str(status), seconds=seconds)
-        self._core.access_log.write(
+        metrics, access_log = self._core.metrics, self._core.access_log
+        if metrics.enabled:
+            metrics.answered("rest", call.model, call.version, call.signature, str(status), seconds=seconds)
+        if not access_log.enabled:
+            return
+        access_log.write(
             id=call.request_id,
             door="rest",
             method=call.method,
             path=call.path[:300].decode("latin-1"),
+            model=call.model,
             version=call.version,
+            signature=call.signature,
             status=status,
             ms=round(seconds * 1000, 3),
             bytes_in=call.body_bytes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 from gateway.contracts import Target
@@ -15,6 +16,7 @@ _WHICH = rb"(?:(?i:/versions/)(\d+)|(?i:/labels/)([^/:]+))?"
 _INFERENCE = re.compile(rb"(?i:/v1/models/)([^/:]+)" + _WHICH + rb":(predict|classify|regress)")
 _ABOUT = re.compile(rb"(?i:/v1/models/)([^/:]+)" + _WHICH + rb"(/(?i:metadata)|/schema)?")
 _MAX_INT64 = 2**63 - 1
+_KEPT_BYTES = 200
 
 
 class Kind(Enum):
@@ -53,6 +55,11 @@ class Route:
 
 
 def find(path: bytes) -> Route:
+    # The same few paths come over and over; long ones are not worth their room.
+    return _kept(path) if len(path) <= _KEPT_BYTES else _find(path)
+
+
+def _find(path: bytes) -> Route:
     if match := _INFERENCE.fullmatch(path):
         return Route(_VERBS[match[4]], _target(match))
     if match := _ABOUT.fullmatch(path):
@@ -62,6 +69,9 @@ def find(path: bytes) -> Route:
         "no such path; here are POST /v1/models/NAME[/versions/N|/labels/L]:predict, :classify and :regress, "
         "GET /v1/models/NAME[/versions/N|/labels/L][/metadata|/schema], and GET /v1/models"
     )
+
+
+_kept = lru_cache(maxsize=1024)(_find)
 
 
 def _target(match: re.Match[bytes]) -> Target:

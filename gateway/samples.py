@@ -39,13 +39,13 @@ def of(version: Path | None, known: Mapping[str, Signature]) -> Samples:
             if name in known and name not in found and _is_good(body, known[name]):
                 found[name] = body
     for name, signature in known.items():
-        if name not in found and (zeros := made(signature)) is not None:
-            found[name] = zeros
+        if name not in found and (ones := made(signature)) is not None:
+            found[name] = ones
     return found
 
 
 def made(signature: Signature) -> Mapping[str, Any] | None:
-    """Zeros, false and a word, in the least shape that fits; None where JSON has no such values or it would be long."""
+    """Ones, true and a word, in the least shape that fits; None where JSON has no such values or it would be long."""
     takes_examples = list(signature.inputs) == ["inputs"] and not signature.method_name.endswith("/predict")
     if not signature.inputs or takes_examples:
         return None
@@ -56,8 +56,8 @@ def made(signature: Signature) -> Mapping[str, Any] | None:
         shape = (1,) if spec.shape is None else tuple(max(size, 1) if size < 0 else size for size in spec.shape)
         if np.prod(shape, dtype=np.float64) * 2 > _MAX_SAMPLE_BYTES:
             return None
-        empty = b"example" if spec.dtype is dtypes.STRING else 0
-        arrays[alias] = np.full(shape, empty, spec.dtype.numpy)
+        value = b"example" if spec.dtype is dtypes.STRING else 1
+        arrays[alias] = np.full(shape, value, spec.dtype.numpy)
     return _body(arrays, signature)
 
 

@@ -51,6 +51,9 @@ class Settings:
         "The serving backend's gRPC port: HOST:PORT or unix:/PATH; as many as REST ports, in the same order.",
     )
     upstream_connections: int = _knob(128, "Most REST connections to one replica at once; further calls wait for one.")
+    upstream_protocol: str = _knob(
+        "rest", "How JSON predict calls go on: rest, as they came; or grpc, as tensors. gRPC calls always go by gRPC."
+    )
     connect_timeout_s: float = _knob(1.0, "Seconds to wait for a connection to the backend before answering 503.")
     timeout_s: float = _knob(30.0, "Seconds a call to the backend may take before answering 504; caps gRPC deadlines.")
     max_body_bytes: int = _knob(
@@ -80,6 +83,8 @@ class Settings:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")
         _require(self.thread_body_bytes >= -1, "thread_body_bytes", self.thread_body_bytes, "-1 or more")
+        protocols = ("rest", "grpc")
+        _require(self.upstream_protocol in protocols, "upstream_protocol", self.upstream_protocol, "rest or grpc")
         levels = ("debug", "info", "warning", "error")
         _require(self.log_level in levels, "log_level", self.log_level, "one of " + ", ".join(levels))
         for address in self.upstream_rest:

@@ -17,6 +17,9 @@ class Reply(NamedTuple):
     body: bytes
 
 
+NOT_SERVED = "Servable not found"  # the backend's words for a version it lacks; a graph's own NOT_FOUND has run
+
+
 class CutOff(Unavailable):
     """Something was sent, and no whole answer came: the call may have run."""
 

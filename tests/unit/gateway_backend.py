@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from gateway.app import App, create_app
 from gateway.core import Core
@@ -37,7 +38,7 @@ class FakeBackend:
     down: bool = False
     delay_s: float = 0.0
     answer: Reply = field(default_factory=lambda: Reply(200, "application/json", b'{"predictions": [3.0]}'))
-    cancelled: int = 0
+    cancelled: list[str] = field(default_factory=list)
 
     async def send(
         self,
@@ -49,12 +50,12 @@ class FakeBackend:
         request_id: str = "",
         content_type: str = "application/json",
     ) -> Reply:
-        await self._reach(timeout_s)
+        await self._reach(path, timeout_s)
         self.asked.append(f"{method} {path}")
         if method == "GET":
             told = {"model_spec": {"version": str(self._latest(path.split("/")[3]))}} if "/metadata" in path else {}
             return Reply(200, "application/json", json.dumps(told).encode())
-        model, version = path.removeprefix("/v1/models/").rpartition(":")[0].split("/versions/")
+        model, version = unquote(path.removeprefix("/v1/models/").rpartition(":")[0]).split("/versions/")
         if self._state(model, int(version)) != "AVAILABLE":
             text = json.dumps({"error": f"Servable not found for request: Specific({model}, {version})"})
             return Reply(404, "application/json", text.encode())
@@ -62,7 +63,7 @@ class FakeBackend:
         return self.answer
 
     async def call(self, path: str, request: bytes, *, timeout_s: float, request_id: str = "") -> bytes:
-        await self._reach(timeout_s)
+        await self._reach(path, timeout_s)
         self.asked.append(path)
         if path == messages.GET_MODEL_STATUS.path:
             return self._status(messages.GetModelStatusRequest.FromString(request))
@@ -79,7 +80,7 @@ class FakeBackend:
 
     async def close(self) -> None: ...
 
-    async def _reach(self, timeout_s: float) -> None:
+    async def _reach(self, path: str, timeout_s: float) -> None:
         if self.down:
             raise BackendDown("the serving backend at fake cannot be reached: connection refused")
         if self.delay_s:
@@ -89,7 +90,7 @@ class FakeBackend:
             except TimeoutError:
                 raise DeadlineExceeded(f"the serving backend did not answer within {timeout_s:.3g} s") from None
             except asyncio.CancelledError:
-                self.cancelled += 1
+                self.cancelled.append(path)
                 raise
 
     def _state(self, model: str, version: int) -> str:
