@@ -155,8 +155,8 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_body", "_broken", "_content_type", "_deadline", "_framed", "_head_bytes", "_in_head",
-        "_loop", "_max_bytes", "_parser", "_rings_at", "_size", "_timeout_s", "_timer", "_transport",
-        "open", "since",
+        "_is_last", "_loop", "_max_bytes", "_parser", "_reply", "_rings_at", "_size", "_timeout_s",
+        "_timer", "_transport", "open", "since",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_answer_bytes: int) -> None:
@@ -171,6 +171,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._broken = ""
         self._head_bytes = 0
+        self._reply: Reply | None = None
+        self._is_last = False
         self._fresh()
 
     def ask(self, head: bytes, body: bytes | None, deadline: float, timeout_s: float) -> asyncio.Future[Reply]:
@@ -241,12 +243,15 @@ class _Connection(asyncio.Protocol):
             self._broken = self._broken or "the serving backend's answer is not valid HTTP"
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
             self._broken = self._broken or _HUGE_HEAD
-        if self._broken:
+        if self._broken:  # also by what came along after a whole answer: whose it is, nobody can tell
             self.fail(CutOff, self._broken)
+        elif self._reply is not None:
+            self._give()
 
     def eof_received(self) -> None:
         if not self._in_head and not self._framed and not self._broken:
             self._complete()  # without a length, the end of the connection is the end of the answer
+            self._give()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(CutOff, "the serving backend closed the connection before its answer was complete")
@@ -285,16 +290,19 @@ class _Connection(asyncio.Protocol):
         self._complete()
 
     def _complete(self) -> None:
-        answer = self._answer
-        if answer is None or answer.done():
-            self._broken = "a second answer"  # came along with the first
+        if self._reply is not None:
+            self._broken = "the serving backend answered twice"
             return
-        if not self._broken:
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            content_type = self._content_type.decode("latin-1")
-            self.open = self.open and self._parser.should_keep_alive()
-            answer.set_result(Reply(self._parser.get_status_code(), content_type, body))
-            self._fresh()
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._reply = Reply(self._parser.get_status_code(), self._content_type.decode("latin-1"), body)
+        self._is_last = not self._parser.should_keep_alive()
+        self._fresh()
+
+    def _give(self) -> None:
+        reply, self._reply = self._reply, None
+        if self._answer is not None and not self._answer.done() and reply is not None:
+            self.open = self.open and not self._is_last
+            self._answer.set_result(reply)
 
     def _refuse_size(self) -> None:
         self._broken = f"the serving backend's answer is over {self._max_bytes} bytes"

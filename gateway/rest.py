@@ -26,7 +26,7 @@ from gateway.media import Media
 from gateway.routes import Kind, Route
 from gateway.upstream import NOT_SERVED, Reply
 from headrace.wire import messages
-from headrace.wire.errors import HeadraceError, Internal, InvalidArgument, NotFound
+from headrace.wire.errors import HeadraceError, Internal, InvalidArgument, NotFound, Unavailable
 
 log = logging.getLogger("gateway")
 
@@ -176,6 +176,8 @@ class RestDoor:
         reply = await self._core.rest.send("POST", path, body, timeout_s=left, request_id=call.request_id)
         if reply.status == 404 and NOT_SERVED.encode() in reply.body:
             raise NotFound(errors.backend_text(reply.body))
+        if reply.status == 200 and not (reply.body[:1] == b"{" and reply.body[-1:] == b"}"):
+            raise Unavailable("the serving backend's answer is not a JSON object")
         return reply
 
     def _is_big(self, body: bytes) -> bool:

@@ -186,10 +186,8 @@ OK = (200, "application/json", b"ok")
         (b"HTTP/1.1 204 No Content\r\n\r\n", (204, "application/json", b""), True),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", OK, False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", OK, False),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad", OK, False),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay", OK, False),
     ],
-    ids=["length", "chunked", "interim", "no body", "close", "http 1.0", "a second answer", "bytes after the answer"],
+    ids=["length", "chunked", "interim", "no body", "close", "http 1.0"],
 )
 def test_answers_are_read_exactly_and_only_clean_connections_are_kept(answer, expected, kept):
     connections = 0
@@ -235,6 +233,8 @@ def test_without_a_length_the_end_of_the_connection_ends_the_answer():
         b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay",
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000,
@@ -242,7 +242,7 @@ def test_without_a_length_the_end_of_the_connection_ends_the_answer():
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20,
     ],
     ids=[
-        "two lengths", "length and chunked", "gzip transfer", "bare LF", "negative length", "bad chunk size", "upgrade",
+        "two lengths", "length and chunked", "gzip transfer", "bare LF", "negative length", "bad chunk size", "a second answer", "bytes after the answer", "upgrade",
         "huge head", "interim answers without end", "too long", "too long in chunks",
     ],
 )  # fmt: skip
