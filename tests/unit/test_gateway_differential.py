@@ -219,6 +219,8 @@ def assert_read_alike(body: bytes) -> None:
 @example(body='{"instances":[[1,2],[]]}')
 @example(body='{"instances":[[[1],[2]]]}')
 @example(body='{"instances":[[1,2],[3]],"x":[4]}')
+@example(body='{"instances":[[1,2]],"note\\u0000":1}')
+@example(body='{"instances":[[1,2]],"instances\\u0000":1}')
 def test_generated_bodies_are_read_as_the_exact_reader_reads_them(body: str) -> None:
     assert_read_alike(body.encode("utf-8", "surrogatepass"))
 
