@@ -1,4 +1,4 @@
-"""Warm-up requests beside a model: the server replays them before a version serves, so that no caller pays for first runs.
+"""Warm-up requests beside a model: the server replays them before a version serves, so no caller pays for first runs.
 
 They are the golden requests' inputs, in the form TensorFlow Serving reads.
 """
