@@ -46,6 +46,7 @@ _REQUEST_ID = "x-request-id"
 class Call(check.Noted):
     method: str
     request_id: str
+    passed_id: str
     started: float
     deadline: float  # both on the monotonic clock
 
@@ -131,11 +132,14 @@ class GrpcDoor:
 
     def _call(self, method: str, context: Any) -> Call:
         now, remaining = time.monotonic(), context.time_remaining()
-        given = dict(context.invocation_metadata() or ()).get("x-request-id")
+        given = next((value for key, value in context.invocation_metadata() or () if key == _REQUEST_ID), None)
         timeout_s = self._settings.timeout_s
+        request_id = logs.request_id(given.encode("utf-8", "replace") if isinstance(given, str) else None)
         return Call(
             method=method,
-            request_id=logs.request_id(given.encode("utf-8", "replace") if isinstance(given, str) else None),
+            request_id=request_id,
+            # An id of our own is for our log and the caller; metadata that nobody asked for costs 20 us on its way.
+            passed_id=request_id if request_id == given else "",
             started=now,
             deadline=now + (timeout_s if remaining is None else min(remaining, timeout_s)),
         )
@@ -188,7 +192,7 @@ class GrpcDoor:
         async def send(contract: Contract) -> bytes:
             try:
                 return await self._core.grpc.call(
-                    method.path, pinned(contract), timeout_s=call.left_s, request_id=call.request_id
+                    method.path, pinned(contract), timeout_s=call.left_s, request_id=call.passed_id
                 )
             except HeadraceError as e:
                 e.message = errors.without_graph(e.message)
@@ -205,7 +209,7 @@ class GrpcDoor:
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)
             call.model = self._core.catalog.model(target.model).name
-            reply = await self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.request_id)
+            reply = await self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.passed_id)
             if method is messages.GET_MODEL_METADATA:
                 spec = messages.parse(method.response, reply).model_spec
                 await self._core.told(call.model, int(spec.version.value))
