@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import table
-from benchmarks.load import Load, drive
-from benchmarks.processes import ROOT, child, cpu_s, free_port, rss_mb, wait_http
-from benchmarks.stack import IMAGE_PATH, ensure_store, image_body, serve_arguments, stack, wait_ports
+from benchmarks import forwarding, table
+from benchmarks.processes import ROOT, child
+from benchmarks.stack import ensure_store, serve_arguments, wait_ports
 from benchmarks.table import Row
 
 ROUNDS = 5
-SECONDS = 3.0
-CONNECTIONS = 8
 
 
 def main() -> int:
@@ -26,63 +24,12 @@ def main() -> int:
         work = Path(folder)
         store = ensure_store(work)
         rows: list[Row] = []
-        for part in (gateway_rows, start_rows, import_rows):
+        for part in (forwarding.rows, start_rows, import_rows):
             for row in part(store, work):
                 rows.append(row)
                 print(f"  {row.what}: {row.figure} {'(mark ' + row.mark + ')' if row.mark else ''}", flush=True)
-        from shutil import which
-
-        print("\n" + table.write(rows, driver="wrk" if which("wrk") else "sockets"))
+        print("\n" + table.write(rows, driver="wrk" if shutil.which("wrk") else "sockets"))
     return 0
-
-
-def gateway_rows(store: Path, work: Path) -> Iterator[Row]:
-    """mnist_cnn, one image as JSON: the gateway beside a bare app that reads and checks the same body."""
-    body = image_body()
-    bare_port = free_port()
-    log = work / "bare.log"
-    with child(["-m", "benchmarks.bare", str(bare_port)], log=log) as bare, stack(store, work) as real:
-        wait_http(bare_port, "/", process=bare, log=log)
-        floor: list[float] = []
-        gateway: list[float] = []
-        serving: list[float] = []
-        direct: list[float] = []
-        through: list[Load] = []
-        straight: list[Load] = []
-        for _ in range(ROUNDS):
-            floor.append(
-                _cpu_us(bare.pid, lambda: drive(bare_port, "/", body, connections=CONNECTIONS, seconds=SECONDS))[0]
-            )
-            behind = cpu_s(real.serving_pid)
-            us, load = _cpu_us(
-                real.gateway_pid,
-                lambda: drive(real.gateway_port, IMAGE_PATH, body, connections=CONNECTIONS, seconds=SECONDS),
-            )
-            gateway.append(us)
-            serving.append((cpu_s(real.serving_pid) - behind) * 1e6 / load.requests)
-            through.append(load)
-            us, load = _cpu_us(
-                real.serving_pid,
-                lambda: drive(real.serving_port, IMAGE_PATH, body, connections=CONNECTIONS, seconds=SECONDS),
-            )
-            direct.append(us)
-            straight.append(load)
-        ratio = table.paired_ratio(gateway, floor)
-        yield Row("bare ASGI app that reads and checks the body, CPU a request", f"{statistics.median(floor):.0f} us")
-        yield Row("gateway, CPU a request", f"{statistics.median(gateway):.0f} us")
-        yield Row("gateway : bare app, CPU a request", f"{ratio:.2f}x", "<= 5x", ratio <= 5)
-        yield Row("serving behind the gateway, CPU a request", f"{statistics.median(serving):.0f} us")
-        yield Row("serving called directly, CPU a request", f"{statistics.median(direct):.0f} us")
-        rates = [t.per_second / s.per_second for t, s in zip(through, straight, strict=True)]
-        yield Row(
-            f"gateway : serving called directly, requests a second at {CONNECTIONS} connections",
-            f"{statistics.median(rates):.2f}x ({statistics.median(t.per_second for t in through):.0f}"
-            f" : {statistics.median(s.per_second for s in straight):.0f})",
-        )
-        failed = sum(load.failed for load in through + straight)
-        yield Row("answers other than 200 in all of these", str(failed), "0", failed == 0)
-        yield Row("gateway, memory after the load", f"{rss_mb(real.gateway_pid):.0f} MB")
-        yield Row("serving with three models, memory after the load", f"{rss_mb(real.serving_pid):.0f} MB")
 
 
 def start_rows(store: Path, work: Path) -> Iterator[Row]:
@@ -114,12 +61,6 @@ def import_rows(store: Path, work: Path) -> Iterator[Row]:
         memory.append(int(kb) / 1024)
     yield Row("import gateway.app, CPU", f"{statistics.median(cpu):.2f} s", "<= 1.5 s", statistics.median(cpu) <= 1.5)
     yield Row("import gateway.app, memory", f"{statistics.median(memory):.0f} MB", "<= 100 MB", max(memory) <= 100)
-
-
-def _cpu_us(pid: int, run: Callable[[], Load]) -> tuple[float, Load]:
-    before = cpu_s(pid)
-    load = run()
-    return (cpu_s(pid) - before) * 1e6 / load.requests, load
 
 
 def _wait_available(port: int, model: str) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import selectors
 import shutil
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -22,28 +23,37 @@ class Load:
     seconds: float
     failed: int
     driver: str
+    p50_s: float = 0.0
 
     @property
     def per_second(self) -> float:
         return self.requests / self.seconds
 
 
-def drive(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
+@dataclass(slots=True)
+class _Caller:
+    since: float
+    buffer: bytearray = field(default_factory=bytearray)
+
+
+def drive(
+    port: int, path: str, body: bytes, *, connections: int, seconds: float, content_type: str = "application/json"
+) -> Load:
     if shutil.which("wrk"):
-        return _wrk(port, path, body, connections=connections, seconds=seconds)
-    return _sockets(port, path, body, connections=connections, seconds=seconds)
+        return _wrk(port, path, body, content_type, connections=connections, seconds=seconds)
+    return _sockets(port, path, body, content_type, connections=connections, seconds=seconds)
 
 
-def _wrk(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
+def _wrk(port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float) -> Load:
     with tempfile.TemporaryDirectory() as folder:
         payload = Path(folder, "body")
         payload.write_bytes(body)
         script = Path(folder, "post.lua")
         script.write_text(
             f'local f = io.open("{payload}", "rb")\n'
-            'wrk.method = "POST"\nwrk.body = f:read("*a")\nwrk.headers["Content-Type"] = "application/json"\n'
+            'wrk.method = "POST"\nwrk.body = f:read("*a")\nwrk.headers["Content-Type"] = "' + content_type + '"\n'
             "done = function(s, l, r)\n"
-            '  io.write(string.format("RESULT %d %d %d\\n", s.requests, s.duration,\n'
+            '  io.write(string.format("RESULT %d %d %d %d\\n", s.requests, s.duration, l:percentile(50),\n'
             "    s.errors.status + s.errors.read + s.errors.write + s.errors.timeout + s.errors.connect))\nend\n"
         )
         output = subprocess.run(
@@ -51,20 +61,21 @@ def _wrk(port: int, path: str, body: bytes, *, connections: int, seconds: float)
              f"http://127.0.0.1:{port}{path}"],
             check=True, capture_output=True, text=True, timeout=seconds * 3 + 30,
         ).stdout  # fmt: skip
-    requests, micros, failed = (int(v) for v in output.split("RESULT ")[1].split()[:3])
-    return Load(requests, micros / 1e6, failed, "wrk")
+    requests, micros, p50, failed = (int(v) for v in output.split("RESULT ")[1].split()[:4])
+    return Load(requests, micros / 1e6, failed, "wrk", p50 / 1e6)
 
 
-def _sockets(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
+def _sockets(port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float) -> Load:
     """Closed loop: every connection has one request under way; an answer is counted once its body is whole."""
-    head = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}")
+    head = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
     request = "\r\n".join((*head, "", "")).encode() + body
-    done = failed = 0
+    failed = 0
+    took: list[float] = []
     with selectors.DefaultSelector() as selector:
         for _ in range(connections):
             s = socket.create_connection(("127.0.0.1", port))
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            selector.register(s, selectors.EVENT_READ, bytearray())
+            selector.register(s, selectors.EVENT_READ, _Caller(time.perf_counter()))
             s.sendall(request)
         started = time.perf_counter()
         deadline = started + seconds
@@ -72,17 +83,19 @@ def _sockets(port: int, path: str, body: bytes, *, connections: int, seconds: fl
             for key, _ in selector.select(timeout=deadline - now):
                 s = key.fileobj
                 assert isinstance(s, socket.socket)
-                buffer: bytearray = key.data
+                caller: _Caller = key.data
+                buffer = caller.buffer
                 buffer += s.recv(1 << 16)
                 if (length := _answer_length(buffer)) and len(buffer) >= length:
                     failed += not buffer.startswith(b"HTTP/1.1 200")
-                    done += 1
                     del buffer[:length]
+                    took.append(time.perf_counter() - caller.since)
+                    caller.since += took[-1]
                     s.sendall(request)
         elapsed = time.perf_counter() - started
         for key in list(selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
-    return Load(done, elapsed, failed, "sockets")
+    return Load(len(took), elapsed, failed, "sockets", statistics.median(took) if took else 0.0)
 
 
 def _answer_length(buffer: bytearray) -> int:

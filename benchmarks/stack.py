@@ -1,11 +1,13 @@
-"""The real serving process and gateway on free ports over one store of trained models."""
+"""The real serving process and gateways on free ports over one store of trained models."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,31 +17,68 @@ import numpy as np
 from benchmarks.processes import ROOT, child, free_port, wait_http
 
 IMAGE_PATH = "/v1/models/mnist_cnn:predict"
+PICTURE_PATH = "/v1/models/picture:predict"
+QUIET = {"HEADRACE_ACCESS_LOG": "0", "HEADRACE_METRICS": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    pid: int
+    http: int
+    grpc: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
+    """``default`` is a gateway as it comes, ``quiet`` one without log and metrics."""
+
     serving_pid: int
-    serving_port: int
-    gateway_pid: int
-    gateway_port: int
+    rest: int
+    grpc: int
+    default: Gateway
+    quiet: Gateway
 
 
 def ensure_store(work: Path) -> Path:
     """A store with the configured models; trains with quick settings what is missing."""
     store = Path(os.environ.get("HEADRACE_STORE", ROOT / "models")).resolve()
     subprocess.run(
-        [os.sys.executable, "-m", "trainer", "ensure"],  # type: ignore[attr-defined]
+        [sys.executable, "-m", "trainer", "ensure"],
         cwd=ROOT, check=True, env={**os.environ, "HEADRACE_STORE": str(store)},
     )  # fmt: skip
     return store
 
 
+def with_picture(store: Path, work: Path) -> Path:
+    """A store of our own: the trained mnist_cnn and the picture model."""
+    own = work / "store"
+    (own / "picture").mkdir(parents=True)
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.picture", str(own / "picture" / "1")],
+        cwd=ROOT, check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    (own / "mnist_cnn").symlink_to(store / "mnist_cnn")
+    rows = [
+        f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}'
+        for n in ("mnist_cnn", "picture")
+    ]
+    (own / "multimodel.config").write_text("model_config_list {\n" + "\n".join(rows) + "\n}\n")
+    return own
+
+
 def image_body() -> bytes:
     """One 28x28 image as clients send it: six digits a pixel, four fifths of them zero, as MNIST's are."""
-    rng = np.random.default_rng(0)
-    pixels = np.where(rng.random(784) < 0.8, 0.0, rng.random(784).round(6)).reshape(1, 28, 28, 1)
-    return json.dumps({"instances": pixels.tolist()}).encode()
+    return json.dumps({"instances": _image().tolist()}).encode()
+
+
+def image_request() -> bytes:
+    """The same image as a PredictRequest."""
+    from headrace.wire import messages, tensors
+
+    request = messages.PredictRequest()
+    request.model_spec.name = "mnist_cnn"
+    request.inputs["image"].CopyFrom(tensors.to_proto(_image().astype(np.float32)))
+    return bytes(request.SerializeToString())
 
 
 def serve_arguments(store: Path, port_file: Path) -> list[str]:
@@ -52,31 +91,36 @@ def serve_arguments(store: Path, port_file: Path) -> list[str]:
 @contextmanager
 def stack(store: Path, work: Path) -> Iterator[Stack]:
     port_file = work / "serving.json"
+    log = work / "serving.log"
     with ExitStack() as exits:
-        serving = exits.enter_context(child(serve_arguments(store, port_file), log=work / "serving.log"))
+        serving = exits.enter_context(child(serve_arguments(store, port_file), log=log))
         ports = wait_ports(port_file, serving.poll)
-        wait_http(ports["rest"], IMAGE_PATH.split(":")[0], process=serving, log=work / "serving.log")
-        http, grpc = free_port(), free_port()
-        gateway = exits.enter_context(
-            child(
-                ["-m", "gateway"],
-                log=work / "gateway.log",
-                env={
-                    "HEADRACE_HTTP_PORT": str(http),
-                    "HEADRACE_GRPC_PORT": str(grpc),
-                    "HEADRACE_UPSTREAM_REST": f"http://127.0.0.1:{ports['rest']}",
-                    "HEADRACE_UPSTREAM_GRPC": f"127.0.0.1:{ports['grpc']}",
-                    "HEADRACE_MODEL_CONFIG_FILE": str(store / "multimodel.config"),
-                },
-            )
-        )
-        wait_http(http, "/readyz", process=gateway, log=work / "gateway.log")
-        yield Stack(serving.pid, ports["rest"], gateway.pid, http)
+        wait_http(ports["rest"], IMAGE_PATH.split(":")[0], process=serving, log=log)
+        default = exits.enter_context(gateway(store, work, ports))
+        quiet = exits.enter_context(gateway(store, work, ports, env=QUIET))
+        yield Stack(serving.pid, ports["rest"], ports["grpc"], default, quiet)
+
+
+@contextmanager
+def gateway(
+    store: Path, work: Path, ports: Mapping[str, int], *, env: Mapping[str, str] | None = None
+) -> Iterator[Gateway]:
+    http, grpc = free_port(), free_port()
+    log = work / f"gateway-{http}.log"
+    given = {
+        "HEADRACE_HTTP_PORT": str(http),
+        "HEADRACE_GRPC_PORT": str(grpc),
+        "HEADRACE_UPSTREAM_REST": f"http://127.0.0.1:{ports['rest']}",
+        "HEADRACE_UPSTREAM_GRPC": f"127.0.0.1:{ports['grpc']}",
+        "HEADRACE_MODEL_CONFIG_FILE": str(store / "multimodel.config"),
+        **(env or {}),
+    }
+    with child(["-m", "gateway"], log=log, env=given) as process:
+        wait_http(http, "/readyz", process=process, log=log)
+        yield Gateway(process.pid, http, grpc)
 
 
 def wait_ports(port_file: Path, ended: object, *, timeout_s: float = 60.0) -> dict[str, int]:
-    import time
-
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if port_file.exists():
@@ -85,3 +129,8 @@ def wait_ports(port_file: Path, ended: object, *, timeout_s: float = 60.0) -> di
             raise RuntimeError("serving ended before its ports were open")
         time.sleep(0.01)
     raise RuntimeError(f"serving wrote no {port_file} in {timeout_s} s")
+
+
+def _image() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.where(rng.random(784) < 0.8, 0.0, rng.random(784).round(6)).reshape(1, 28, 28, 1)

@@ -30,6 +30,10 @@ def paired_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
+def paired_difference(above: Sequence[float], below: Sequence[float]) -> float:
+    return statistics.median(a - b for a, b in zip(above, below, strict=True))
+
+
 def write(rows: Sequence[Row], *, driver: str) -> str:
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load by {driver}"
     day = datetime.date.today().isoformat()

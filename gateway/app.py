@@ -9,10 +9,11 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
-from gateway import docs
+from gateway import docs, errors
 from gateway.body import Receive
 from gateway.contracts import Model
 from gateway.core import Core
@@ -62,7 +63,8 @@ def _frame(core: Core) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    docs.add(frame)
+    docs.add(frame, lambda: core.catalog)
+    frame.add_exception_handler(HTTPException, _refusal)
     _add_health(frame, core)
 
     @frame.get(_LIST, tags=["models"], summary="Every configured model with its versions, labels and signatures.")
@@ -74,6 +76,15 @@ def _frame(core: Core) -> FastAPI:
         return Response(core.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return frame
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """Paths that are nobody's, and methods that are not theirs, in the shape of every other error."""
+    assert isinstance(error, HTTPException)
+    told = HeadraceError(f"{request.method} {request.url.path[:200]}: {error.detail}")
+    accept = request.headers.get("accept", "").encode("latin-1", "replace")
+    content_type, body = errors.answer(told, accept=accept, status=error.status_code)
+    return Response(body, error.status_code, dict(error.headers or {}), content_type)
 
 
 def _add_health(frame: FastAPI, core: Core) -> None:
@@ -110,7 +121,6 @@ def _described(model: Model) -> Mapping[str, Any]:
                 "inputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.inputs.items()},
                 "outputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.outputs.items()},
             }
-            for name, sig in (latest.signatures.items() if latest else ())
-            if sig.inputs or sig.outputs
+            for name, sig in (latest.callable.items() if latest else ())
         },
     }

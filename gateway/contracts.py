@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from gateway.samples import Samples
 from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
-from headrace.wire.faults import Fault
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.wire.faults import Fault, our_text
+from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, near_name
 
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _NAMES_SHOWN = 12
@@ -32,6 +33,7 @@ class Contract:
     lenient: bool
     predict_path: str  # of the backend, pinned to the version
     grpc_pin: bytes  # appended to a request, sets model_spec.version: embedded messages merge
+    samples: Samples = field(default_factory=dict)  # a body for each signature that runs as it stands
     checked: Mapping[str, Signature] = field(init=False)  # what check() is given: no shapes when lenient
 
     def __post_init__(self) -> None:
@@ -42,13 +44,25 @@ class Contract:
         """The name of the signature a call means; unknown ones are the caller's error."""
         name = name or DEFAULT_SIGNATURE
         if name not in self.signatures:
-            known = sorted(n for n, s in self.signatures.items() if s.inputs)
-            raise InvalidArgument(
-                f'signature_name: model "{self.model}" version {self.version} has no signature "{name}"; '
-                f"it has {_listed(known)}",
-                fault=Fault("unknown_signature", ("signature_name",), _listed(known), name, facts={"signature": name}),
-            )
+            known = sorted(self.callable)
+            facts = {
+                "signature": name[:200],
+                "model": self.model,
+                "version": self.version,
+                "hint": near_name(name, known),
+            }
+            fault = Fault("unknown_signature", ("signature_name",), _listed(known), name[:200], facts=facts)
+            raise InvalidArgument(our_text(fault), fault=fault)
         return name
+
+    @property
+    def callable(self) -> Mapping[str, Signature]:
+        """What is there to be called; TensorFlow keeps how to start a model among its signatures too."""
+        return {name: s for name, s in self.signatures.items() if not name.startswith("__saved_model_")}
+
+    def path(self, verb: str) -> str:
+        """Of the backend, pinned to the version."""
+        return self.predict_path.removesuffix("predict") + verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +128,10 @@ class Catalog:
         if target.label is not None:
             version = model.labels.get(target.label)
             if version is None:
-                known = _listed(sorted(model.labels)) if model.labels else "none"
-                raise InvalidArgument(
-                    f'model "{model.name}" has no version label "{target.label}"; its labels: {known}'
-                )
+                label = target.label[:200]
+                facts = {"model": model.name, "label": label, "hint": near_name(label, model.labels)}
+                fault = Fault("unknown_label", expected=_listed(sorted(model.labels)), got=label, facts=facts)
+                raise InvalidArgument(our_text(fault), fault=fault)
         contract = model.latest if version is None else model.contracts.get(version)
         if contract is not None:
             return contract
@@ -132,7 +146,9 @@ class Catalog:
     def model(self, name: str) -> Model:
         model = self.models.get(name)
         if model is None:
-            raise NotFound(f'model "{name[:200]}" is not served here; the models are: {_listed(sorted(self.models))}')
+            facts = {"model": name[:200], "hint": near_name(name, self.models)}
+            fault = Fault("unknown_model", expected=_listed(sorted(self.models)), got=name[:200], facts=facts)
+            raise NotFound(our_text(fault), fault=fault)
         return model
 
     def with_model(self, model: Model) -> Catalog:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from gateway.address import Address
 from gateway.contracts import Catalog, Target
 from gateway.errors import BackendDown
-from gateway.health import Health, Readiness
+from gateway.health import Health, Pulse, Readiness
+from gateway.http1 import Pool
 from gateway.log import AccessLog
 from gateway.metrics import Metrics
 from gateway.registry import Registry
+from gateway.replicas import Replica, Replicas
 from gateway.settings import Settings
-from gateway.upstream import AiohttpUpstream, GrpcChannel, GrpcUpstream, Reply, RestUpstream
+from gateway.upstream import NOT_SERVED, GrpcChannel, GrpcUpstream, Reply, RestUpstream
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, NotFound, Unavailable
 
@@ -39,11 +42,10 @@ class Core:
         self.access_log = AccessLog(enabled=settings.access_log)
         self._refresh_now = asyncio.Event()
         self._returned = False
-        self.health = Health(on_return=self._on_return)
         self._given = (rest, grpc)
-        self.rest: RestUpstream
-        self._pulse: RestUpstream
-        self.grpc: GrpcUpstream
+        self.health = Health(*(Pulse(self._on_return) for _ in ((0,) if rest else settings.upstream_rest)))
+        self.rest: Replicas  # the same as grpc: the doors ask for one protocol each
+        self.grpc: Replicas
         self.registry: Registry
         self._tasks: list[asyncio.Task[None]] = []
         self.last_calls: asyncio.Future[None] | None = (
@@ -56,18 +58,11 @@ class Core:
 
     async def __aenter__(self) -> Core:
         s = self.settings
-        rest, grpc = self._given
-        self.rest = rest or AiohttpUpstream(
-            s.upstream_rest, connections=s.upstream_connections, connect_timeout_s=s.connect_timeout_s
-        )
-        # The pulse has a connection of its own: a pool full of slow calls must not look like a dead backend.
-        self._pulse = rest or AiohttpUpstream(
-            s.upstream_rest, connections=1, connect_timeout_s=min(s.connect_timeout_s, s.probe_timeout_s)
-        )
-        self.grpc = grpc or GrpcChannel(s.upstream_grpc)
+        self.rest = self.grpc = Replicas(self._replicas())
         self.registry = Registry(self.grpc, Path(s.model_config_file), lenient=s.lenient_models)
         self.registry.read_config()
-        self._tasks = [asyncio.create_task(self._probe_forever()), asyncio.create_task(self._refresh_forever())]
+        self._tasks = [asyncio.create_task(self._probe_forever(replica)) for replica in self.rest.all]
+        self._tasks.append(asyncio.create_task(self._refresh_forever()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -77,8 +72,6 @@ class Core:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.rest.close()
-        await self._pulse.close()
-        await self.grpc.close()
         self.access_log.flush()
 
     async def predict(
@@ -87,7 +80,7 @@ class Core:
         """Check a call against the catalog and send it to the version it was checked for.
 
         A name the catalog lacks is looked up once more before the caller is told. A pinned version that the backend no
-        longer has (it says NOT_FOUND, so nothing ran): look again, check again, send once more.
+        longer has (it says so, and nothing ran): look again, check again, send once more.
         """
         try:
             admitted = await check()
@@ -95,10 +88,12 @@ class Core:
             await self.registry.missed(target.model)
             admitted = await self._checked_again(check)
         try:
-            return await self.watched(send(admitted))
-        except NotFound:
+            return await send(admitted)
+        except NotFound as e:
+            if NOT_SERVED not in e.message:
+                raise
             await self.registry.refresh_model(target.model)
-            return await self.watched(send(await check()))
+            return await send(await check())
 
     async def _checked_again(self, check: Callable[[], Awaitable[A]]) -> A:
         try:
@@ -107,16 +102,6 @@ class Core:
             if self.health.up:
                 raise
             raise Unavailable(f"the serving backend does not answer: {self.health.reason}") from e
-
-    async def watched(self, call: Awaitable[T]) -> T:
-        """A call to the backend whose outcome also tells whether the backend answers."""
-        try:
-            answer = await call
-        except BackendDown as e:
-            self.health.failed(e.message)
-            raise
-        self.health.answered()
-        return answer
 
     async def told(self, model: str, version: int) -> None:
         """A caller is about to be told of this version: what it sends next is checked against it, so know it first."""
@@ -131,31 +116,45 @@ class Core:
         self._returned = True
         self._refresh_now.set()
 
-    async def _probe_forever(self) -> None:
+    def _replicas(self) -> list[Replica]:
+        s, (rest, grpc) = self.settings, self._given
+        if rest is not None and grpc is not None:
+            return [Replica(rest, grpc, rest, self.health.pulses[0])]
+        return [
+            Replica(
+                Pool(Address.parse(r), connections=s.upstream_connections, connect_timeout_s=s.connect_timeout_s),
+                GrpcChannel(g),
+                Pool(Address.parse(r), connections=1, connect_timeout_s=min(s.connect_timeout_s, s.probe_timeout_s)),
+                pulse,
+            )
+            for r, g, pulse in zip(s.upstream_rest, s.upstream_grpc, self.health.pulses, strict=True)
+        ]
+
+    async def _probe_forever(self, replica: Replica) -> None:
         while True:
-            await self._probe()
+            await self._probe(replica)
+            self.metrics.backend(up=self.health.up)
             await asyncio.sleep(self.settings.probe_s)
 
-    async def _probe(self) -> None:
-        """Ask both of the backend's ports for a status: any answer, even "unknown model", is a sign of life."""
+    async def _probe(self, replica: Replica) -> None:
+        """Ask both of its ports for a status: any answer, even "unknown model", is a sign of life."""
         name = next(iter(self.catalog.models), "-")
         request = messages.GetModelStatusRequest()
         request.model_spec.name = name
         timeout_s = self.settings.probe_timeout_s
         asked_at = time.monotonic()
         grpc, rest = await asyncio.gather(
-            self.grpc.call(messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s),
-            self._pulse.send("GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s),
+            replica.grpc.call(messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s),
+            replica.pulse_rest.send("GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s),
             return_exceptions=True,
         )
         trouble = _trouble(grpc) or _trouble(rest)
         if trouble is None:
-            self.health.answered()
+            replica.pulse.answered()
         elif isinstance(trouble, BackendDown):
-            self.health.failed(trouble.message)
+            replica.pulse.failed(trouble.message)
         else:
-            self.health.failed(str(trouble), asked_at=asked_at)
-        self.metrics.backend(up=self.health.up)
+            replica.pulse.failed(str(trouble), asked_at=asked_at)
 
     async def _refresh_forever(self) -> None:
         while True:

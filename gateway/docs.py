@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from gateway import openapi
+from gateway.contracts import Catalog
 
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -18,14 +20,17 @@ _ASSETS = {
 }
 
 
-def add(frame: FastAPI) -> None:
-    """The docs page, its assets, and a document that also holds what the REST door serves."""
+def add(frame: FastAPI, catalog: Callable[[], Catalog]) -> None:
+    """The docs page, its assets, and a document that also holds what the REST door serves just now."""
     plain = frame.openapi
+    made: tuple[object, dict[str, Any]] = (None, {})
 
     def document() -> dict[str, Any]:
-        if frame.openapi_schema is None:
-            frame.openapi_schema = openapi.extend(plain())
-        return frame.openapi_schema
+        nonlocal made
+        now = catalog()
+        if (key := openapi.key(now)) != made[0]:
+            made = key, openapi.extend(plain(), now)
+        return made[1]
 
     frame.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 

@@ -6,45 +6,49 @@ Requests are parsed once to be checked and never encoded again; answers are not 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from gateway import errors
+from gateway import check, errors
 from gateway import log as logs
-from gateway.contracts import Contract, Target
+from gateway.contracts import Catalog, Contract, Target
 from gateway.core import Core
-from gateway.metrics import UNKNOWN
-from headrace.wire import messages, signatures, tensors
+from headrace.wire import messages
 from headrace.wire.errors import (
+    DETAILS_METADATA,
     DeadlineExceeded,
-    FailedPrecondition,
     HeadraceError,
     Internal,
     InvalidArgument,
-    Unimplemented,
+    NotFound,
+    PermissionDenied,
 )
+from headrace.wire.messages import Method
 
 log = logging.getLogger("gateway")
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_TEXT_LIMIT = 1024  # error texts travel in a header, whose room is small
+# Error texts and details travel in headers, whose room is small.
+_TEXT_LIMIT = 1024
+_DETAILS_LIMIT = 4096
+_REQUEST_ID = "x-request-id"
 
 
-@dataclass(slots=True)
-class Call:
+@dataclass(slots=True, kw_only=True)
+class Call(check.Noted):
     method: str
     request_id: str
+    passed_id: str
     started: float
     deadline: float  # both on the monotonic clock
-    model: str = UNKNOWN
-    version: str = UNKNOWN
-    signature: str = UNKNOWN
 
     @property
     def left_s(self) -> float:
@@ -55,6 +59,7 @@ class Call:
 
 
 Answer = Callable[[bytes, Call], Awaitable[bytes]]
+Check = Callable[..., Contract]  # of (catalog, target, message, noted)
 
 
 class GrpcDoor:
@@ -91,13 +96,16 @@ class GrpcDoor:
     def _handlers(self) -> tuple[Any, ...]:
         services: dict[str, dict[str, Any]] = {}
         answers: dict[str, Answer] = {
-            messages.PREDICT.name: self._predict,
+            messages.PREDICT.name: self._inference(messages.PREDICT, check.predict_message),
+            messages.CLASSIFY.name: self._inference(messages.CLASSIFY, _examples(check.CLASSIFY)),
+            messages.REGRESS.name: self._inference(messages.REGRESS, _examples(check.REGRESS)),
+            messages.MULTI_INFERENCE.name: self._multi_inference,
             messages.GET_MODEL_METADATA.name: self._about(messages.GET_MODEL_METADATA),
             messages.GET_MODEL_STATUS.name: self._about(messages.GET_MODEL_STATUS),
+            messages.HANDLE_RELOAD_CONFIG_REQUEST.name: _refuse_reload,
         }
         for method in messages.METHODS:
-            answer = answers.get(method.name, _unimplemented(method.name))
-            handler = grpc.unary_unary_rpc_method_handler(self._handler(method.name, answer))
+            handler = grpc.unary_unary_rpc_method_handler(self._handler(method.name, answers[method.name]))
             services.setdefault(method.service, {})[method.name] = handler
         return tuple(grpc.method_handlers_generic_handler(name, table) for name, table in services.items())
 
@@ -114,7 +122,7 @@ class GrpcDoor:
                 return reply
             except HeadraceError as e:
                 status = e.status_name
-                await context.abort(_CODES[e.grpc_code], e.message[:_TEXT_LIMIT])
+                await context.abort(_CODES[e.grpc_code], e.message[:_TEXT_LIMIT], _trailing(e, call.request_id))
                 raise AssertionError("abort() raises") from e
             finally:
                 self._core.metrics.in_flight -= 1
@@ -124,67 +132,84 @@ class GrpcDoor:
 
     def _call(self, method: str, context: Any) -> Call:
         now, remaining = time.monotonic(), context.time_remaining()
-        given = dict(context.invocation_metadata() or ()).get("x-request-id")
+        given = next((value for key, value in context.invocation_metadata() or () if key == _REQUEST_ID), None)
         timeout_s = self._settings.timeout_s
+        request_id = logs.request_id(given.encode("utf-8", "replace") if isinstance(given, str) else None)
         return Call(
-            method,
-            logs.request_id(given.encode("utf-8", "replace") if isinstance(given, str) else None),
-            now,
-            now + (timeout_s if remaining is None else min(remaining, timeout_s)),
+            method=method,
+            request_id=request_id,
+            # An id of our own is for our log and the caller; metadata that nobody asked for costs 20 us on its way.
+            passed_id=request_id if request_id == given else "",
+            started=now,
+            deadline=now + (timeout_s if remaining is None else min(remaining, timeout_s)),
         )
 
-    async def _predict(self, request: bytes, call: Call) -> bytes:
-        message = messages.parse(messages.PREDICT.request, request)
-        target = _target(message)
+    def _inference(self, method: Method, checked: Check) -> Answer:
+        """A call whose model_spec is its first field: pinned by one more of it."""
 
-        async def check() -> Contract:
-            if 0 <= self._settings.thread_body_bytes < len(request):
-                return await asyncio.to_thread(self._check, call, target, message)
-            return self._check(call, target, message)
+        async def answer(request: bytes, call: Call) -> bytes:
+            message = messages.parse(method.request, request)
+
+            def pinned(contract: Contract) -> bytes:
+                return request + contract.grpc_pin
+
+            work = partial(checked, message=message, noted=call)
+            return await self._sent(method, _target(message), call, work, size=len(request), pinned=pinned)
+
+        return answer
+
+    async def _multi_inference(self, request: bytes, call: Call) -> bytes:
+        message = messages.parse(messages.MULTI_INFERENCE.request, request)
+        if not message.tasks:
+            raise InvalidArgument("tasks: none, expected at least one")
+
+        def pinned(contract: Contract) -> bytes:
+            # The backend goes by the first task's choice; repeated fields do not merge, so it is written anew.
+            message.tasks[0].model_spec.version.value = contract.version
+            return bytes(message.SerializeToString())
+
+        target = _target(message.tasks[0], "tasks[0].model_spec")
+        work = partial(check.tasks_message, message=message, noted=call)
+        return await self._sent(messages.MULTI_INFERENCE, target, call, work, size=len(request), pinned=pinned)
+
+    async def _sent(
+        self,
+        method: Method,
+        target: Target,
+        call: Call,
+        checked: Callable[[Catalog, Target], Contract],
+        *,
+        size: int,
+        pinned: Callable[[Contract], bytes],
+    ) -> bytes:
+        threaded = 0 <= self._settings.thread_body_bytes < size
+
+        async def admit() -> Contract:
+            if threaded:
+                return await asyncio.to_thread(checked, self._core.catalog, target)
+            return checked(self._core.catalog, target)
 
         async def send(contract: Contract) -> bytes:
             try:
                 return await self._core.grpc.call(
-                    messages.PREDICT.path,
-                    request + contract.grpc_pin,
-                    timeout_s=call.left_s,
-                    request_id=call.request_id,
+                    method.path, pinned(contract), timeout_s=call.left_s, request_id=call.passed_id
                 )
             except HeadraceError as e:
                 e.message = errors.without_graph(e.message)
                 raise
 
-        return await self._core.predict(target, check=check, send=send)
-
-    def _check(self, call: Call, target: Target, message: Any) -> Contract:
-        contract = self._core.catalog.resolve(target)
-        call.model, call.version = contract.model, str(contract.version)
-        try:
-            name = call.signature = contract.signature(message.model_spec.signature_name)
-        except InvalidArgument as e:
-            raise FailedPrecondition(e.message, fault=e.fault) from e
-        outputs = contract.signatures[name].outputs
-        for alias in message.output_filter:
-            if alias not in outputs:
-                raise InvalidArgument(f'output_filter: no output "{alias[:200]}"; there are {", ".join(outputs)}')
-        shapes = {}
-        for alias, tensor in message.inputs.items():
-            try:
-                shapes[alias] = tensors.described(tensor)
-            except InvalidArgument as e:
-                raise InvalidArgument(f"inputs.{alias}: {e.message}", fault=e.fault) from e
-        signatures.check(contract.checked[name], shapes, row_format=None)
-        return contract
+        return await self._core.predict(target, check=admit, send=send)
 
     def _about(self, method: Any) -> Answer:
         async def answer(request: bytes, call: Call) -> bytes:
-            target = _target(messages.parse(method.request, request))
+            message = messages.parse(method.request, request)
+            if method is messages.GET_MODEL_STATUS and message.HasField("model_spec") and not message.model_spec.name:
+                raise NotFound("model_spec.name: empty")  # TensorFlow Serving's code for it, here alone
+            target = _target(message)
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)
             call.model = self._core.catalog.model(target.model).name
-            reply = await self._core.watched(
-                self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.request_id)
-            )
+            reply = await self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.passed_id)
             if method is messages.GET_MODEL_METADATA:
                 spec = messages.parse(method.response, reply).model_spec
                 await self._core.told(call.model, int(spec.version.value))
@@ -206,12 +231,12 @@ class GrpcDoor:
         )
 
 
-def _target(message: Any) -> Target:
+def _target(message: Any, place: str = "model_spec") -> Target:
     if not message.HasField("model_spec"):
-        raise InvalidArgument("model_spec: missing")
+        raise InvalidArgument(f"{place}: missing")
     spec = message.model_spec
     if not spec.name:
-        raise InvalidArgument("model_spec.name: empty")
+        raise InvalidArgument(f"{place}.name: empty")
     which = spec.WhichOneof("version_choice")
     if which == "version":
         return Target(spec.name, version=int(spec.version.value))
@@ -220,11 +245,25 @@ def _target(message: Any) -> Target:
     return Target(spec.name)
 
 
-def _unimplemented(name: str) -> Answer:
-    async def answer(request: bytes, call: Call) -> bytes:
-        raise Unimplemented(f"{name} does not go through this gateway; Predict, GetModelMetadata and GetModelStatus do")
+def _examples(method: str) -> Check:
+    def checked(catalog: Catalog, target: Target, message: Any, noted: check.Noted) -> Contract:
+        return check.examples_message(catalog, target, method, message, noted)
 
-    return answer
+    return checked
+
+
+async def _refuse_reload(request: bytes, call: Call) -> bytes:
+    raise PermissionDenied(
+        "the model list belongs to the store: change multimodel.config there and `make reload`; "
+        "a backend behind this gateway is not reconfigured through it"
+    )
+
+
+def _trailing(error: HeadraceError, request_id: str) -> tuple[tuple[str, str], ...]:
+    """What REST says in the body beside the message."""
+    told = json.dumps(errors.details(error))
+    entries = ((_REQUEST_ID, request_id),)
+    return entries if told == "[]" or len(told) > _DETAILS_LIMIT else (*entries, (DETAILS_METADATA, told))
 
 
 async def _guarded(answer: Answer, request: bytes, call: Call) -> bytes:

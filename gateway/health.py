@@ -10,26 +10,43 @@ from typing import Any
 from gateway.contracts import Catalog, Model
 
 
-class Health:
-    """The backend's pulse. Probes and forwarded calls both report here; ``on_return`` is called when it comes back."""
+class Pulse:
+    """Whether one serving process answers. Probes and forwarded calls report here; ``on_return``: it is back."""
 
     def __init__(self, on_return: Callable[[], None] = lambda: None) -> None:
         self.up = False
+        self.down = False  # known to be: before the first verdict it is neither
         self.reason = "not asked yet"
         self._answered_at = 0.0
         self._on_return = on_return
-        self._was_ready = False
 
     def answered(self) -> None:
         self._answered_at = time.monotonic()
         if not self.up:
-            self.up, self.reason = True, ""
+            self.up, self.down, self.reason = True, False, ""
             self._on_return()
 
     def failed(self, reason: str, *, asked_at: float | None = None) -> None:
         """Counts as down, unless an answer came in since ``asked_at``: slow to a probe is not dead."""
         if asked_at is None or self._answered_at < asked_at:
-            self.up, self.reason = False, reason
+            self.up, self.down, self.reason = False, True, reason
+
+
+class Health:
+    """The pulses of all replicas together: up when one is; and what was seen of readiness so far."""
+
+    def __init__(self, *pulses: Pulse) -> None:
+        self.pulses = pulses
+        self._was_ready = False
+
+    @property
+    def up(self) -> bool:
+        return any(pulse.up for pulse in self.pulses)
+
+    @property
+    def reason(self) -> str:
+        """Why those that do not answer do not."""
+        return "; ".join(dict.fromkeys(pulse.reason for pulse in self.pulses if not pulse.up))
 
     def readiness(self, catalog: Catalog) -> Readiness:
         """Until it was ready once, nothing may still be loading; after that one AVAILABLE model is enough."""
@@ -64,7 +81,11 @@ class Readiness:
         return {
             "ready": self.ready,
             "reason": self.reason,
-            "backend": {"answers": self.health.up, "reason": self.health.reason},
+            "backend": {
+                "answers": self.health.up,
+                "reason": self.health.reason,
+                "replicas": {"up": sum(p.up for p in self.health.pulses), "of": len(self.health.pulses)},
+            },
             "config_error": self.catalog.config_error,
             "models": [model_state(m) for m in self.models],
         }

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from gateway import samples
 from gateway.contracts import STATES, Catalog, Contract, Model, VersionState
-from gateway.upstream import GrpcUpstream
-from headrace.wire import config, messages, signatures
+from gateway.replicas import Replicas
+from headrace.wire import config, messages, signatures, store
 from headrace.wire.errors import ConfigError, HeadraceError, NotFound
 
 log = logging.getLogger("gateway")
@@ -20,12 +21,14 @@ log = logging.getLogger("gateway")
 _MISS_S = 0.2  # at most one look at disk and backend in this time because of names that nobody knows
 _CALL_TIMEOUT_S = 5.0
 _AT_ONCE = 16
+# How near to answering a state is, for versions that are in different ones at different replicas.
+_NEARNESS = {name: i for i, name in enumerate(("UNKNOWN", "END", "UNLOADING", "START", "LOADING", "AVAILABLE"))}
 
 
 class Registry:
     """``catalog`` is the last good picture; ``refresh`` brings it up to date, ``refresh_model`` one model of it."""
 
-    def __init__(self, upstream: GrpcUpstream, config_file: Path, *, lenient: tuple[str, ...] = ()) -> None:
+    def __init__(self, upstream: Replicas, config_file: Path, *, lenient: tuple[str, ...] = ()) -> None:
         self.catalog = Catalog()
         self._upstream = upstream
         self._config_file = config_file
@@ -120,12 +123,18 @@ class Registry:
     async def _versions(self, name: str) -> tuple[VersionState, ...]:
         request = messages.GetModelStatusRequest()
         request.model_spec.name = name
-        reply = await self._call(messages.GET_MODEL_STATUS, request)
-        states = [
-            VersionState(int(v.version), STATES.get(v.state, "UNKNOWN"), str(v.status.error_message))
-            for v in reply.model_version_status
-        ]
-        return tuple(sorted(states, key=lambda v: v.version, reverse=True))
+        replies = await self._upstream.everywhere(
+            messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=_CALL_TIMEOUT_S
+        )
+        states: dict[int, VersionState] = {}
+        for reply in replies:
+            for v in messages.parse(messages.GET_MODEL_STATUS.response, reply).model_version_status:
+                state = VersionState(int(v.version), STATES.get(v.state, "UNKNOWN"), str(v.status.error_message))
+                known = states.get(state.version)
+                # AVAILABLE anywhere is AVAILABLE: a replica that lacks a version says so, and the next one is asked.
+                if known is None or _NEARNESS[state.state] > _NEARNESS[known.state]:
+                    states[state.version] = state
+        return tuple(states[n] for n in sorted(states, reverse=True))
 
     async def _contracts(self, model: Model, versions: tuple[VersionState, ...]) -> tuple[dict[int, Contract], str]:
         """Contracts of what is AVAILABLE; those already known are kept, since a version's artifact never changes."""
@@ -153,14 +162,23 @@ class Registry:
         table = messages.signature_def_map(reply)
         pin = messages.PredictRequest()
         pin.model_spec.version.value = version
+        found = {n: signatures.from_signature_def(n, d) for n, d in sorted(table.signature_def.items())}
         return Contract(
             model=name,
             version=version,
-            signatures={n: signatures.from_signature_def(n, d) for n, d in sorted(table.signature_def.items())},
+            signatures=found,
+            samples=await asyncio.to_thread(samples.of, self._folder(name, version), found),
             lenient=name in self._lenient,
             predict_path=f"/v1/models/{quote(name, safe='')}/versions/{version}:predict",
             grpc_pin=pin.SerializeToString(),
         )
+
+    def _folder(self, name: str, version: int) -> Path | None:
+        """Where the version lies, if this process can see the store: beside the model list."""
+        try:
+            return store.version_path(store.local_path(self._base_paths[name], self._config_file.parent), version)
+        except (HeadraceError, KeyError, OSError):
+            return None
 
     async def _call(self, method: Any, request: Any) -> Any:
         raw = await self._upstream.call(method.path, request.SerializeToString(), timeout_s=_CALL_TIMEOUT_S)

@@ -13,13 +13,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway import errors
 from gateway.app import App, create_app
+from gateway.connection import Connection
 from gateway.grpc import GrpcDoor
 from gateway.settings import Settings, variable
-from headrace.wire.errors import InvalidArgument, Unavailable
+from headrace.wire.errors import Unavailable
 
 log = logging.getLogger("gateway")
 
@@ -57,7 +56,7 @@ class Server:
         return uvicorn.Config(
             app,
             loop="uvloop",
-            http=_Protocol,
+            http=Connection,
             ws="none",
             proxy_headers=False,
             lifespan="on",
@@ -84,18 +83,6 @@ class Server:
     def _close(self, grpc: GrpcDoor, app: App) -> None:
         """Both doors stop accepting at once; the core, closed by the app's lifespan, waits for the gRPC calls."""
         app.core.last_calls = asyncio.ensure_future(grpc.stop(grace_s=self.settings.drain_s))
-
-
-class _Protocol(HttpToolsProtocol):
-    """One connection; what is not even HTTP is refused in the shape of every other error."""
-
-    def send_400_response(self, msg: str) -> None:
-        body = errors.body(InvalidArgument("the request is not valid HTTP"))
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%s" % (len(body), body)
-        )
-        self.transport.close()
 
 
 class _Uvicorn(uvicorn.Server):

@@ -9,8 +9,8 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
 
+from gateway.address import Address
 from headrace.wire.errors import InvalidArgument
 
 PREFIX = "HEADRACE_"
@@ -42,9 +42,18 @@ class Settings:
     grpc_port: int = _knob(8001, "TCP port of the gRPC door; 0 = any free one.")
     bind_address: str = _knob("127.0.0.1", "Address both doors listen on; 0.0.0.0 = every interface.")
     port_file: str = _knob("", 'File that gets {"http": n, "grpc": n} once both doors are open; empty = none.')
-    upstream_rest: str = _knob("http://127.0.0.1:8501", "Base URL of the serving backend's REST port.")
-    upstream_grpc: str = _knob("127.0.0.1:8500", "host:port of the serving backend's gRPC port.")
-    upstream_connections: int = _knob(128, "Most REST connections to the backend at once; further calls wait for one.")
+    upstream_rest: tuple[str, ...] = _knob(
+        ("http://127.0.0.1:8501",),
+        "The serving backend's REST port: http://HOST:PORT or unix:/PATH; comma-separated for several replicas.",
+    )
+    upstream_grpc: tuple[str, ...] = _knob(
+        ("127.0.0.1:8500",),
+        "The serving backend's gRPC port: HOST:PORT or unix:/PATH; as many as REST ports, in the same order.",
+    )
+    upstream_connections: int = _knob(128, "Most REST connections to one replica at once; further calls wait for one.")
+    upstream_protocol: str = _knob(
+        "rest", "How JSON predict calls go on: rest, as they came; or grpc, as tensors. gRPC calls always go by gRPC."
+    )
     connect_timeout_s: float = _knob(1.0, "Seconds to wait for a connection to the backend before answering 503.")
     timeout_s: float = _knob(30.0, "Seconds a call to the backend may take before answering 504; caps gRPC deadlines.")
     max_body_bytes: int = _knob(
@@ -74,10 +83,19 @@ class Settings:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")
         _require(self.thread_body_bytes >= -1, "thread_body_bytes", self.thread_body_bytes, "-1 or more")
+        protocols = ("rest", "grpc")
+        _require(self.upstream_protocol in protocols, "upstream_protocol", self.upstream_protocol, "rest or grpc")
         levels = ("debug", "info", "warning", "error")
         _require(self.log_level in levels, "log_level", self.log_level, "one of " + ", ".join(levels))
-        _require(_is_base_url(self.upstream_rest), "upstream_rest", self.upstream_rest, "like http://127.0.0.1:8501")
-        _require(_is_target(self.upstream_grpc), "upstream_grpc", self.upstream_grpc, "like 127.0.0.1:8500")
+        for address in self.upstream_rest:
+            _require(_is_rest(address), "upstream_rest", address, "like http://127.0.0.1:8501 or unix:/run/rest.sock")
+        for address in self.upstream_grpc:
+            _require(_is_target(address), "upstream_grpc", address, "like 127.0.0.1:8500 or unix:/run/grpc.sock")
+        count = len(self.upstream_rest)
+        _require(count > 0, "upstream_rest", "", "at least one address")
+        _require(
+            len(self.upstream_grpc) == count, "upstream_grpc", ",".join(self.upstream_grpc), f"{count}, one a REST port"
+        )
         _require(bool(self.model_config_file), "model_config_file", "", "a path")
 
     @classmethod
@@ -153,20 +171,16 @@ def _near(name: str, names: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else "; `python -m gateway --help` lists them"
 
 
-def _is_base_url(text: str) -> bool:
+def _is_rest(text: str) -> bool:
     try:
-        parts = urlsplit(text)
-        return (
-            parts.scheme == "http"
-            and bool(parts.hostname)
-            and not parts.query
-            and not parts.fragment
-            and parts.port != 0
-        )
-    except ValueError:
+        Address.parse(text)
+    except InvalidArgument:
         return False
+    return True
 
 
 def _is_target(text: str) -> bool:
+    if text.startswith("unix:"):
+        return text.removeprefix("unix:").removeprefix("//").startswith("/")
     host, _, port = text.rpartition(":")
     return bool(host) and port.isdigit() and 0 < int(port) <= 65535

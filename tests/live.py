@@ -158,3 +158,46 @@ def until(condition: Callable[[], bool], timeout_s: float, describe: Callable[[]
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class LiveGateway(Caller):
+    """A gateway in front of a server; ``settings`` are those of the environment, without their prefix."""
+
+    def __init__(self, folder: Path, behind: LiveServer, config: Path, settings: Mapping[str, object]) -> None:
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "gateway.log"
+        port_file = folder / "gateway.json"
+        given = {
+            "HTTP_PORT": 0,
+            "GRPC_PORT": 0,
+            "PORT_FILE": port_file,
+            "UPSTREAM_REST": f"http://127.0.0.1:{behind.rest_port}",
+            "UPSTREAM_GRPC": f"127.0.0.1:{behind.grpc_port}",
+            "MODEL_CONFIG_FILE": config,
+            "REFRESH_S": 0.1,
+            "DRAIN_S": 1,
+            **settings,
+        }
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        environ = {**plain, "PYTHONPATH": str(ROOT), **{f"HEADRACE_{name}": str(v) for name, v in given.items()}}
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "gateway"]
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environ)
+        until(lambda: self._is_open(port_file), START_S, self.said)
+        ports = json.loads(port_file.read_text())
+        self.rest_port, self.grpc_port = ports["http"], ports["grpc"]
+        until(lambda: self.get("/readyz").status == 200, START_S, self.said)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def close(self) -> None:
+        super().close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def _is_open(self, port_file: Path) -> bool:
+        assert self.process.poll() is None, f"the gateway ended:\n{self.said()}"
+        return port_file.exists()

@@ -1,5 +1,7 @@
-"""Warm-up requests beside a model: the server replays them before a version serves, so no caller pays for the first
-run of each signature. They are the golden requests' inputs, in the form TensorFlow Serving reads."""
+"""Warm-up requests beside a model: the server replays them before a version serves, so no caller pays for first runs.
+
+They are the golden requests' inputs, in the form TensorFlow Serving reads.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from headrace.client.address import Address
 from headrace.client.core import Metadata, Prediction, Target, VersionStatus
 from headrace.client.deadline import Deadline
 from headrace.wire import messages, signatures, tensors
-from headrace.wire.errors import HeadraceError, Unavailable, Unimplemented, from_grpc_code
+from headrace.wire.errors import DETAILS_METADATA, HeadraceError, Unavailable, Unimplemented, from_grpc_code
 from headrace.wire.signatures import Signature
 
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
@@ -142,7 +143,19 @@ def _translated(cause: Any, address: Address, deadline: Deadline) -> HeadraceErr
         return deadline.exceeded()
     if code is grpc.StatusCode.UNAVAILABLE and (not said or _NO_CONNECTION.search(said)):
         return Unavailable(f"cannot reach {address}: {said.rpartition(': ')[2].rstrip(']') or 'no reason given'}")
-    return from_grpc_code(code.value[0], said)
+    error = from_grpc_code(code.value[0], said)
+    error.details = _details(cause)
+    return error
+
+
+def _details(cause: Any) -> list[dict[str, Any]]:
+    """What a gateway says beside its message; nothing, where the server is another."""
+    told = dict(cause.trailing_metadata() or ()).get(DETAILS_METADATA, "[]")
+    try:
+        details = json.loads(told)
+    except ValueError:
+        return []
+    return [d for d in details if isinstance(d, dict)] if isinstance(details, list) else []
 
 
 def _fill(spec: Any, target: Target) -> None:

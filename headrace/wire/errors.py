@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from headrace.wire.faults import Fault
 
 
+DETAILS_METADATA = "headrace-details"  # gRPC's trailing metadata: what REST has under "details", as JSON
+
+
 class HeadraceError(Exception):
     """Anything a caller can be told about. ``fault`` says where in the request, when there is a place.
 

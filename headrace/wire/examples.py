@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 
 from headrace.wire import jsonbody, messages
+from headrace.wire.fastjson import first_duplicate
 from headrace.wire.faults import Fault, Place
 from headrace.wire.jsonprint import dump, type_name
 from headrace.wire.jsonvalues import decoded_base64, described, is_base64, refuse
-from headrace.wire.rapidjson import JsonObject
+from headrace.wire.rapidjson import Document, JsonObject
+from headrace.wire.signatures import near_name
 
 _INT64_MAX = (1 << 63) - 1
 _ASKED_FOR = {"float": "a number with a point", "int64": "an integer", "bytes": 'a string or {"b64": "..."}'}
 _OBJECT = "an object of features"
+_KEYS = ("signature_name", "context", "examples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class ExamplesBody:
 
     signature_name: str
     input: Any
+    ambiguity: Fault | None = None  # what TensorFlow Serving accepts and another reader may take for something else
 
 
 def parse(body: bytes) -> ExamplesBody:
@@ -40,7 +44,10 @@ def parse(body: bytes) -> ExamplesBody:
         holder = found.example_list_with_context
         _fill(holder.context, root["context"], ("context",))
     if "examples" not in root:
-        refuse(Fault("no_examples", facts={"dump": dump(root)}))
+        near = next((hint for name in root.names() if (hint := near_name(name, ("examples",)))), "")
+        if not near and ("instances" in root or "inputs" in root):
+            near = " (instances and inputs are for :predict)"
+        refuse(Fault("no_examples", facts={"dump": dump(root), "hint": near}))
     rows = root["examples"]
     if not isinstance(rows, list):
         refuse(Fault("examples_type", ("examples",), "a list of objects", described(rows), facts={"dump": dump(root)}))
@@ -49,7 +56,22 @@ def parse(body: bytes) -> ExamplesBody:
         refuse(Fault("examples_empty", place, "at least one example", got, facts={"dump": dump(root)}))
     for i, row in enumerate(rows):
         _fill(holder.examples.add(), row, ("examples", i))
-    return ExamplesBody(signature_name, found)
+    return ExamplesBody(signature_name, found, _ambiguity(document))
+
+
+def _ambiguity(document: Document) -> Fault | None:
+    if document.has_byte_order_mark:
+        return Fault("byte_order_mark", offset=0)
+    if document.has_trailing_bytes:
+        return Fault("trailing_bytes", offset=document.end)
+    root = document.value
+    if twice := first_duplicate(root.names(), _KEYS):
+        return Fault("duplicate_key", (twice,))
+    rows = [(("examples", i), row) for i, row in enumerate(root["examples"])]
+    for place, row in [*([(("context",), root["context"])] if "context" in root else []), *rows]:
+        if twice := first_duplicate(row.names()):
+            return Fault("duplicate_key", (*place, twice))
+    return None
 
 
 def serialized(found: Any) -> list[bytes]:

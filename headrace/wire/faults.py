@@ -17,8 +17,9 @@ Place = tuple[str | int, ...]
 class Fault:
     """``kind`` names a row of the table; ``place`` the path inside the body; ``facts`` fill the wordings.
 
-    ``facts["row"]`` is there when TensorFlow Serving would wrap its words in `Failed to process element: ROW`;
-    ``facts["key"]`` then names the input, if the row is an object.
+    ``facts["hint"]``, as " (did you mean x?)", follows our words. ``facts["row"]`` is there when TensorFlow Serving
+    would wrap its words in `Failed to process element: ROW`; ``facts["key"]`` then names the input, if the row is an
+    object.
     """
 
     kind: str
@@ -75,6 +76,8 @@ def details(fault: Fault) -> list[dict[str, Any]]:
             row[name] = _clean(value)
     if fault.offset is not None:
         row["offset"] = fault.offset
+    if hint := fault.facts.get("hint"):
+        row["hint"] = _clean(hint.removeprefix(" (").removesuffix(")"))
     return [row]
 
 
@@ -83,7 +86,14 @@ def kinds() -> tuple[str, ...]:
 
 
 def _fill(fault: Fault) -> dict[str, Any]:
-    return {"expected": fault.expected, "got": fault.got, "offset": fault.offset, **fault.facts, "where": fault.where}
+    return {
+        "expected": fault.expected,
+        "got": fault.got,
+        "offset": fault.offset,
+        "hint": "",
+        **fault.facts,
+        "where": fault.where,
+    }
 
 
 def _clean(text: str) -> str:
@@ -95,7 +105,7 @@ def _clean(text: str) -> str:
 
 
 _SHOWN_DEPTH = 12  # of a place thousands of lists deep
-_GOT = "{where}: {got}, expected {expected}"
+_GOT = "{where}: {got}, expected {expected}{hint}"
 
 _KINDS: dict[str, _Kind] = {
     # The body as a whole.
@@ -110,18 +120,24 @@ _KINDS: dict[str, _Kind] = {
         "body: both 'instances' and 'inputs', expected one of them",
     ),
     "no_keys": _Kind(
-        "Missing 'inputs' or 'instances' key", "body: no 'instances' and no 'inputs', expected one of them"
+        "Missing 'inputs' or 'instances' key", "body: no 'instances' and no 'inputs', expected one of them{hint}"
     ),
     # What two readers of JSON may understand differently; TensorFlow Serving accepts these.
     "duplicate_key": _Kind("{where}: the key is there twice", "{where}: the key is there twice, expected once"),
     "trailing_bytes": _Kind("bytes after the JSON object", "body: bytes after the JSON object, from byte {offset}"),
     "byte_order_mark": _Kind("byte order mark", "body: starts with a byte order mark, expected a JSON object"),
     # Who is asked.
-    "unknown_model": _Kind("Servable not found for request: {request}", "model {model}: not found{hint}"),
-    "unknown_label": _Kind("Unrecognized servable version label: {label}", "model {model}: no label {label}{hint}"),
+    "unknown_model": _Kind(
+        "Servable not found for request: Latest({model})",
+        'model "{model}" is not served here{hint}; the models are: {expected}',
+    ),
+    "unknown_label": _Kind(
+        "Unrecognized servable version label: {label}",
+        'model "{model}" has no version label "{label}"{hint}; its labels: {expected}',
+    ),
     "unknown_signature": _Kind(
         'Serving signature name: "{signature}" not found in signature def',
-        'signature_name: no signature "{signature}" in this model, expected {expected}',
+        'signature_name: model "{model}" version {version} has no signature "{signature}"{hint}; it has {expected}',
     ),
     "no_inputs": _Kind(
         "Failed to get input map for signature: {signature}",
@@ -155,7 +171,7 @@ _KINDS: dict[str, _Kind] = {
     # The examples of classify and regress, and the features in them.
     "no_examples": _Kind(
         "JSON Value: {dump} When method is classify, key 'examples' is expected and was not found",
-        "body: no 'examples', expected a list of objects",
+        "body: no 'examples', expected a list of objects{hint}",
     ),
     "examples_type": _Kind("JSON Value: {dump} Expecting 'examples' value to be an list/array", _GOT),
     "examples_empty": _Kind("JSON Value: {dump} 'examples' value is an empty array", _GOT),
@@ -163,6 +179,15 @@ _KINDS: dict[str, _Kind] = {
     "feature_type": _Kind("Feature: {name} has element with unexpected JSON type: {type}", _GOT),
     "feature_kind": _Kind("Unexpected element type in feature: {name} expecting type: {kind}", _GOT),
     "feature_size": _Kind("Feature: {name} has uint64_t element. Only int64_t is supported.", _GOT),
+    "no_example_sent": _Kind("Input is empty.", _GOT),
+    "not_for_examples": _Kind(
+        "Expected {method} signature", 'signature_name: "{signature}" is not for {method}; for that there is {expected}'
+    ),
+    "task_model": _Kind(
+        "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
+        "{where}: another model, expected {expected}",
+    ),
+    "task_method": _Kind("Unsupported signature method_name: {got}", _GOT),
     # Values.
     "value_type": _Kind("JSON Value: {dump} Type: {type} is not of expected type: {dtype}", _GOT),
     "base64_object": _Kind("JSON Value: {dump} not formatted correctly for base64 data", _GOT),
@@ -181,11 +206,19 @@ _KINDS: dict[str, _Kind] = {
     "row_size": _Kind("Expecting tensor size: {wanted} but got: {size}", _GOT),
     "row_shape": _Kind("Expecting shape {wanted} but got: {shape}", _GOT),
     "rank": _Kind("tensor parsing error: {name}", _GOT),
+    # Bodies that are not JSON.
+    "npy": _Kind("{where}: {got}, expected {expected}", _GOT),
+    "npy_dtype": _Kind("{where}: {reason}", "{where}: {got}: {reason}"),
     # Against the signature.
     "unknown_input": _Kind(
         "input tensor alias not found in signature: {name}. Inputs expected to be in the set {{{names}}}.",
         "{where}: no such input, expected {expected}{hint}",
     ),
+    "unknown_output": _Kind(
+        "output tensor alias not found in signature: {name} Outputs expected to be in the set {{{expected}}}.",
+        "{where}: no such output, expected {expected}{hint}",
+    ),
+    "tensor": _Kind("{where}: {reason}", "{where}: {reason}"),
     "input_dtype": _Kind("{where}: {got}, expected {expected}", _GOT),
     "input_shape": _Kind("{where}: {got}, expected {expected}", _GOT),
     "batch": _Kind("{where}: {got}, expected {expected}", _GOT),

@@ -15,6 +15,9 @@ from headrace.wire.jsonvalues import array_of, asked_for, described, filled, is_
 from headrace.wire.rapidjson import JsonObject
 from headrace.wire.signatures import Shape, Signature, TensorSpec, near_name, shape_text
 
+_COLUMNS_HINT = " (columns by name belong under 'inputs')"
+_ROWS_HINT = " (a list of rows belongs under 'instances')"
+
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
@@ -36,15 +39,16 @@ def from_object(body: JsonObject, signature: Signature) -> Tensors:
     if has_rows:
         instances = body["instances"]
         if not isinstance(instances, list):
-            refuse(
-                Fault("instances_type", ("instances",), "a list", described(instances), facts={"dump": dump(body)}),
-            )
+            facts = {"dump": dump(body), "hint": _COLUMNS_HINT if isinstance(instances, JsonObject) else ""}
+            refuse(Fault("instances_type", ("instances",), "a list", described(instances), facts=facts))
         if not instances:
             refuse(Fault("instances_empty", ("instances",), "an instance", "an empty list", facts={"dump": dump(body)}))
         return _from_rows(instances, signature)
     if has_columns:
         return _from_columns(body["inputs"], signature)
-    refuse(Fault("no_keys"))
+    known = ("instances", "inputs")
+    near = next((hint for name in body.names() if (hint := near_name(name, known))), "")
+    refuse(Fault("no_keys", facts={"hint": near}))
 
 
 def _from_rows(instances: list[Any], signature: Signature) -> Tensors:
@@ -120,11 +124,12 @@ class _Column:
 
 def _from_columns(inputs: Any, signature: Signature) -> Tensors:
     if not isinstance(inputs, JsonObject) or is_base64(inputs):
+        hint = _ROWS_HINT if isinstance(inputs, list) and inputs and _is_row(inputs[0]) else ""
         if len(signature.inputs) > 1:
             wanted = "an object with the keys " + ", ".join(sorted(signature.inputs))
-            refuse(Fault("inputs_plain", ("inputs",), wanted, described(inputs)))
+            refuse(Fault("inputs_plain", ("inputs",), wanted, described(inputs), facts={"hint": hint}))
         (spec,) = signature.inputs.values()
-        return Tensors({spec.alias: tensor(inputs, spec, ("inputs",))}, False)
+        return Tensors({spec.alias: tensor(inputs, spec, ("inputs",), hint=hint)}, False)
     arrays = {}
     for alias, spec in sorted(signature.inputs.items()):
         if alias not in inputs:

@@ -40,15 +40,15 @@ _RANGES: Mapping[DType | None, tuple[int, int]] = {
 _REALS = (dtypes.FLOAT, dtypes.DOUBLE)
 
 
-def tensor(value: Any, spec: TensorSpec, place: Place) -> np.ndarray:
+def tensor(value: Any, spec: TensorSpec, place: Place, *, hint: str = "") -> np.ndarray:
     """One value, scalar or nested lists, as the spec's dtype."""
-    shape, leaves = filled(value, spec, place, {})
+    shape, leaves = filled(value, spec, place, {"hint": hint})
     return array_of(leaves, shape, spec, place)
 
 
 def regular(value: list[Any], spec: TensorSpec) -> np.ndarray | None:
     """All rows at once, if they are alike and hold what they should; None sends them one by one."""
-    shape = _dense_shape(value)
+    shape = dense_shape(value)
     leaves = _leaves(value, shape)
     if leaves is not None:
         leaves = _converted(leaves, spec.dtype)
@@ -98,7 +98,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 
 def filled(value: Any, spec: TensorSpec, place: Place, facts: Mapping[str, Any]) -> tuple[Shape, list[Any]]:
     """The shape that first elements suggest, and the values in row-major order; the first fault otherwise."""
-    shape = _dense_shape(value)
+    shape = dense_shape(value)
     leaves = _leaves(value, shape)
     if leaves is not None:
         leaves = _converted(leaves, spec.dtype)
@@ -108,7 +108,7 @@ def filled(value: Any, spec: TensorSpec, place: Place, facts: Mapping[str, Any])
     refuse(replace(fault, place=(*place, *fault.place), facts={**fault.facts, **facts}))
 
 
-def _dense_shape(value: Any) -> Shape:
+def dense_shape(value: Any) -> Shape:
     shape = []
     while isinstance(value, list):
         shape.append(len(value))

@@ -10,7 +10,7 @@ import json
 
 from simdjson import Object
 
-from headrace.wire import fastjson, jsonbody, parsers, rapidjson
+from headrace.wire import fastjson, firstfault, jsonbody, parsers, rapidjson
 from headrace.wire.faults import Fault
 from headrace.wire.jsontensors import Tensors, from_object
 from headrace.wire.jsonvalues import refuse
@@ -69,6 +69,11 @@ class PredictBody:
             if fast is not None:
                 return fast
         return from_object(self._object(), signature)
+
+    def explain(self, signature: Signature) -> None:
+        """For a body that was refused: raises what its first misfit is, if the signature's shapes tell more."""
+        if signature.inputs:
+            firstfault.refuse_first(self._object(), signature)
 
     def ambiguities(self) -> Fault | None:
         """What TensorFlow Serving accepts and another reader of JSON may take for something else."""

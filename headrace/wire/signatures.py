@@ -118,18 +118,51 @@ def from_signature_def(name: str, signature_def: Any) -> Signature:
     )
 
 
+def fits(shape: Shape, wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(w < 0 or w == d for w, d in zip(wanted, shape, strict=True))
+
+
+def misfit(where: Place, shape: Shape, wanted: Shape, *, rows: int | None = None) -> Fault:
+    """A shape that does not fit, and what is probably the matter; ``rows`` says that it is one of so many instances."""
+    facts = {"hint": _shape_hint(shape, wanted, rows)}
+    return Fault("input_shape", where, shape_text(wanted), f"shape {shape_text(shape)}", facts=facts)
+
+
+def _shape_hint(shape: Shape, wanted: Shape, rows: int | None) -> str:
+    if len(shape) == len(wanted) - 1:
+        if rows is not None and len(shape) and fits((rows, *shape), wanted):
+            return " (this looks like one instance: put it in a list)"
+        if fits((*shape, 1), wanted):
+            return " (one dimension is missing: the last, of 1)"
+        if fits((1, *shape), wanted):
+            return " (one dimension is missing: the first, of 1)"
+        return " (one dimension is missing)" if _has_extra(wanted, shape) else ""
+    if len(shape) == len(wanted) + 1 and rows is not None and fits(shape[1:], wanted):
+        return " (one list too many: an instance is a single row)"
+    if len(shape) == len(wanted) + 1 and _has_extra(shape, wanted):
+        return " (one dimension too many)"
+    return ""
+
+
+def _has_extra(longer: Shape, shorter: Shape) -> bool:
+    """Whether the one is the other with one dimension more, somewhere; -1 on either side matches anything."""
+    return any(
+        all(a == b or a < 0 or b < 0 for a, b in zip(longer[:i] + longer[i + 1 :], shorter, strict=True))
+        for i in range(len(longer))
+    )
+
+
 def _check_shape(wanted: Shape, shape: Shape, where: Place, *, rows_at: Place | None) -> None:
-    fits = len(shape) == len(wanted) and all(w < 0 or w == d for w, d in zip(wanted, shape, strict=True))
-    if fits:
+    if fits(shape, wanted):
         return
     if rows_at is None:
-        _refuse(Fault("input_shape", where, shape_text(wanted), f"shape {shape_text(shape)}"))
+        _refuse(misfit(where, shape, wanted))
     if not wanted:
         expected = "a single value: the input has no batch dimension, so send it under inputs"
         _refuse(Fault("input_shape", rows_at, expected, f"{shape[0]} instances"))
     if shape[1:] == wanted[1:]:
         _refuse(Fault("input_shape", rows_at, f"exactly {wanted[0]}", f"{shape[0]} instances"))
-    _refuse(Fault("input_shape", where, shape_text(wanted[1:]), f"shape {shape_text(shape[1:])}"))
+    _refuse(misfit(where, shape[1:], wanted[1:], rows=shape[0]))
 
 
 def _promise(spec: TensorSpec) -> str:

@@ -53,7 +53,7 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
     elif row.field in _PACKED_TAGS:
         # Packed floats are their bytes: 784 of them take 3 us, not the 18 of a list, and every NaN stays itself.
         content = _wire_bytes(array)
-        proto.MergeFromString(_PACKED_TAGS[row.field] + _varint(len(content)) + content)
+        proto.MergeFromString(_PACKED_TAGS[row.field] + varint(len(content)) + content)
     else:
         flat = array.ravel()
         getattr(proto, row.field).extend((flat.view(np.uint16) if row.field == "half_val" else flat).tolist())
@@ -220,7 +220,7 @@ def _wire_bytes(array: np.ndarray) -> bytes:
     return array.byteswap().tobytes()
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import io
 import json
 import socket
 from typing import Any
@@ -127,6 +129,50 @@ def test_the_gateway_lists_models_with_their_signatures(stack):
         "dtype": "float",
         "shape": [-1, 1],
     }
+
+
+def test_every_example_of_the_document_runs_as_it_stands(stack):
+    told = requests.get(f"{stack.http}/openapi.json", timeout=10).json()
+    ran = []
+    for path, methods in told["paths"].items():
+        content = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
+        for name, example in content.get("examples", {}).items():
+            answer = requests.post(stack.http + path, json=example["value"], timeout=30)
+            assert answer.status_code == 200, (path, name, answer.text)
+            ran.append(path)
+    assert {"/v1/models/half_plus_two:predict", "/v1/models/mnist_cnn:predict"} <= set(ran)
+
+
+def test_npy_and_npz_go_in_and_come_out_bit_for_bit(stack):
+    sent = np.array([[1.0], [5.0]], np.float32)
+    headers = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
+    answer = stack.predict("half_plus_two", _npy(sent), headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-npy")
+    assert np.load(io.BytesIO(answer.content)).tolist() == [[2.5], [4.5]]
+    as_json = stack.predict("half_plus_two", _npy(sent), headers={"Content-Type": "application/x-npy"})
+    assert as_json.json() == {"outputs": [[2.5], [4.5]]}
+    zipped = io.BytesIO()
+    np.savez_compressed(zipped, x=sent)
+    headers = {"Content-Type": "application/x-npz", "Accept": "application/x-npz"}
+    answer = stack.predict("half_plus_two", zipped.getvalue(), headers=headers)
+    assert np.load(io.BytesIO(answer.content))["y"].tolist() == [[2.5], [4.5]]
+
+
+def test_an_encoded_picture_goes_in_as_it_is(stack):
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+    answer = stack.predict("ident_string", picture, headers={"Content-Type": "image/png"})
+    direct = requests.post(
+        f"{stack.direct}/v1/models/ident_string:predict",
+        json={"inputs": [{"b64": base64.b64encode(picture).decode()}]},
+        timeout=10,
+    )
+    assert (answer.status_code, answer.content) == (200, direct.content)
+
+
+def _npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def test_grpc_status_and_metadata_go_through(stack):

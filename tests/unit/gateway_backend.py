@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from gateway.app import App, create_app
 from gateway.core import Core
@@ -37,17 +38,24 @@ class FakeBackend:
     down: bool = False
     delay_s: float = 0.0
     answer: Reply = field(default_factory=lambda: Reply(200, "application/json", b'{"predictions": [3.0]}'))
-    cancelled: int = 0
+    cancelled: list[str] = field(default_factory=list)
 
     async def send(
-        self, method: str, path: str, body: bytes | None, *, timeout_s: float, request_id: str = ""
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        *,
+        timeout_s: float,
+        request_id: str = "",
+        content_type: str = "application/json",
     ) -> Reply:
-        await self._reach(timeout_s)
+        await self._reach(path, timeout_s)
         self.asked.append(f"{method} {path}")
         if method == "GET":
             told = {"model_spec": {"version": str(self._latest(path.split("/")[3]))}} if "/metadata" in path else {}
             return Reply(200, "application/json", json.dumps(told).encode())
-        model, version = path.removeprefix("/v1/models/").removesuffix(":predict").split("/versions/")
+        model, version = unquote(path.removeprefix("/v1/models/").rpartition(":")[0]).split("/versions/")
         if self._state(model, int(version)) != "AVAILABLE":
             text = json.dumps({"error": f"Servable not found for request: Specific({model}, {version})"})
             return Reply(404, "application/json", text.encode())
@@ -55,14 +63,16 @@ class FakeBackend:
         return self.answer
 
     async def call(self, path: str, request: bytes, *, timeout_s: float, request_id: str = "") -> bytes:
-        await self._reach(timeout_s)
+        await self._reach(path, timeout_s)
         self.asked.append(path)
         if path == messages.GET_MODEL_STATUS.path:
             return self._status(messages.GetModelStatusRequest.FromString(request))
         if path == messages.GET_MODEL_METADATA.path:
             return self._metadata(messages.GetModelMetadataRequest.FromString(request))
-        message = messages.PredictRequest.FromString(request)
-        name, version = message.model_spec.name, message.model_spec.version.value
+        method = next(m for m in messages.METHODS if m.path == path)
+        message = method.request.FromString(request)
+        spec = message.tasks[0].model_spec if method is messages.MULTI_INFERENCE else message.model_spec
+        name, version = spec.name, spec.version.value
         if self._state(name, version) != "AVAILABLE":
             raise NotFound(f"Servable not found for request: Specific({name}, {version})")
         self.predicts.append((name, version, request))
@@ -70,7 +80,7 @@ class FakeBackend:
 
     async def close(self) -> None: ...
 
-    async def _reach(self, timeout_s: float) -> None:
+    async def _reach(self, path: str, timeout_s: float) -> None:
         if self.down:
             raise BackendDown("the serving backend at fake cannot be reached: connection refused")
         if self.delay_s:
@@ -80,7 +90,7 @@ class FakeBackend:
             except TimeoutError:
                 raise DeadlineExceeded(f"the serving backend did not answer within {timeout_s:.3g} s") from None
             except asyncio.CancelledError:
-                self.cancelled += 1
+                self.cancelled.append(path)
                 raise
 
     def _state(self, model: str, version: int) -> str:
@@ -111,8 +121,8 @@ class FakeBackend:
         return bytes(reply.SerializeToString())
 
 
-def signature(inputs: Mapping[str, tuple[int, list[int] | None]]) -> Any:
-    """A SignatureDef from alias -> (dtype number, dims); None dims are an unknown rank."""
+def signature(inputs: Mapping[str, tuple[int, list[int] | None]], *, outputs: tuple[str, ...] = ("y",)) -> Any:
+    """A SignatureDef from alias -> (dtype number, dims); None dims are an unknown rank. Outputs are float [-1]."""
     definition = messages.SignatureDef(method_name="tensorflow/serving/predict")
     for alias, (dtype, dims) in inputs.items():
         info = definition.inputs[alias]
@@ -120,9 +130,10 @@ def signature(inputs: Mapping[str, tuple[int, list[int] | None]]) -> Any:
         info.tensor_shape.unknown_rank = dims is None
         for size in dims or []:
             info.tensor_shape.dim.add(size=size)
-    output = definition.outputs["y"]
-    output.name, output.dtype = "y:0", 1
-    output.tensor_shape.dim.add(size=-1)
+    for alias in outputs:
+        output = definition.outputs[alias]
+        output.name, output.dtype = f"{alias}:0", 1
+        output.tensor_shape.dim.add(size=-1)
     return definition
 
 

@@ -225,6 +225,25 @@ def test_what_the_server_says_of_its_own_trouble_is_kept(url: str, ask: Ask, hal
         ask(url, "predict", "half", [1.0])
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ('[{"path": "/inputs/x", "expected": "float"}]', [{"path": "/inputs/x", "expected": "float"}]),
+        ('{"path": 1}', []),
+        ("no json", []),
+    ],
+)
+def test_a_gateways_details_are_kept(url: str, ask: Ask, half: Half, told: str, kept: list[Any]) -> None:
+    def refuse(request: Any, context: grpc.ServicerContext) -> Any:
+        context.set_trailing_metadata((("headrace-details", told),))
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "inputs.x: int32, expected float")
+
+    half.handlers[messages.PREDICT] = refuse
+    with pytest.raises(InvalidArgument) as caught:
+        ask(url, "predict", "half", [1.0])
+    assert caught.value.details == kept
+
+
 def test_a_closed_client_says_so(url: str) -> None:
     client = Client(url)
     client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -23,17 +24,21 @@ Call = Callable[..., Awaitable[bytes]]
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "multimodel.config"
-    path.write_text(model_list("half", "image", labels={"half": {"stable": 1}}))
+    path.write_text(model_list("half", "image", "judge", labels={"half": {"stable": 1}}))
     return path
 
 
 @pytest.fixture
 def backend():
     return FakeBackend(
-        models={"half": {1: Version(), 2: Version()}, "image": {1: Version()}},
+        models={"half": {1: Version(), 2: Version()}, "image": {1: Version()}, "judge": {1: Version()}},
         signatures={
             "half": {"serving_default": signature({"x": (1, [-1])})},
             "image": {"serving_default": signature({"image": (1, [-1, 2, 2, 1])})},
+            "judge": {
+                "serving_default": signature({"inputs": (7, [-1])}, outputs=("classes", "scores")),
+                "rate": signature({"inputs": (7, [-1])}, outputs=("outputs",)),
+            },
         },
     )
 
@@ -80,7 +85,7 @@ def outcome(
         try:
             return await channel.unary_unary(method.path)(request, timeout=5)
         except grpc.aio.AioRpcError as e:
-            return e.code().name, e.details()
+            return e.code().name, e.details(), json.loads(dict(e.trailing_metadata()).get("headrace-details", "[]"))
 
     return run(backend, config, work, **changes)
 
@@ -138,7 +143,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "unknown label": (predict(label="nightly").SerializeToString(), "INVALID_ARGUMENT", '"nightly"'),
     "unknown signature": (predict(signature_name="no").SerializeToString(), "FAILED_PRECONDITION", '"no"'),
     "unknown input": (predict(alias="z").SerializeToString(), "INVALID_ARGUMENT", "z"),
-    "unknown output": (_wanting("y", "z"), "INVALID_ARGUMENT", 'output_filter: no output "z"'),
+    "unknown output": (_wanting("y", "z"), "INVALID_ARGUMENT", "output_filter[1]: no such output"),
     "wrong dtype": (predict(array=np.array([1], np.int32)).SerializeToString(), "INVALID_ARGUMENT", "int32"),
     "string for float": (predict(array=np.array([b"a"], object)).SerializeToString(), "INVALID_ARGUMENT", "string"),
     "wrong rank": (predict(array=np.zeros((1, 1), np.float32)).SerializeToString(), "INVALID_ARGUMENT", "(1, 1)"),
@@ -163,14 +168,107 @@ def test_bad_calls_are_refused_and_never_reach_the_backend(backend, config, requ
     assert backend.predicts == []
 
 
+def examples(cls: Any, name: str = "judge", *values: float, signature_name: str = "") -> Any:
+    request = cls()
+    request.model_spec.name, request.model_spec.signature_name = name, signature_name
+    for value in values:
+        request.input.example_list.examples.add().features.feature["v"].float_list.value.append(value)
+    return request
+
+
+def tasks(*named: tuple[str, str, str]) -> Any:
+    """A MultiInference call; a task is a model, a signature and a method."""
+    request = messages.MultiInferenceRequest(input=examples(messages.RegressionRequest, "judge", 1.0).input)
+    for model, signature_name, method in named:
+        task = request.tasks.add(method_name=method)
+        task.model_spec.name, task.model_spec.signature_name = model, signature_name
+    return request
+
+
+CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+RATE, SCORES = ("judge", "rate", REGRESS), ("judge", "", CLASSIFY)
+
+
 @pytest.mark.parametrize(
-    "method",
-    [messages.CLASSIFY, messages.REGRESS, messages.MULTI_INFERENCE, messages.HANDLE_RELOAD_CONFIG_REQUEST],
-    ids=lambda m: m.name,
+    ("method", "signature_name"), [(messages.CLASSIFY, ""), (messages.REGRESS, "rate")], ids=["classify", "regress"]
 )
-def test_what_does_not_go_through_says_so(backend, config, method):
-    code, said = outcome(backend, config, b"", method=method)
-    assert code == "UNIMPLEMENTED" and method.name in said
+def test_examples_go_on_as_the_same_bytes_and_a_pin(backend, config, method, signature_name):
+    request = examples(method.request, "judge", 1.0, signature_name=signature_name).SerializeToString()
+    assert outcome(backend, config, request, method=method) == b"the answer"
+    ((model, version, sent),) = backend.predicts
+    assert (model, version) == ("judge", 1) and sent.startswith(request)
+
+
+def test_several_tasks_go_on_with_the_first_pinned(backend, config):
+    request = tasks(RATE, SCORES)
+    assert outcome(backend, config, request.SerializeToString(), method=messages.MULTI_INFERENCE) == b"the answer"
+    ((_, version, sent),) = backend.predicts
+    assert version == 1
+    request.tasks[0].model_spec.version.value = 1
+    assert messages.MultiInferenceRequest.FromString(sent) == request
+
+
+BAD_EXAMPLES: dict[str, tuple[Any, Any, str, str, str | None]] = {
+    "no examples": (messages.CLASSIFY, examples(messages.ClassificationRequest), "INVALID_ARGUMENT", "none", "/input"),
+    "unknown model": (
+        messages.REGRESS, examples(messages.RegressionRequest, "nobody", 1.0), "NOT_FOUND", "nobody", None,
+    ),
+    "unknown signature": (
+        messages.REGRESS, examples(messages.RegressionRequest, "judge", 1.0, signature_name="raet"), "INVALID_ARGUMENT",
+        "did you mean rate?", "/signature_name",
+    ),
+    "a classifier's": (
+        messages.REGRESS, examples(messages.RegressionRequest, "judge", 1.0), "INVALID_ARGUMENT",
+        "is not for regress; for that there is rate", "/signature_name",
+    ),
+    "a predict signature": (
+        messages.CLASSIFY, examples(messages.ClassificationRequest, "half", 1.0), "INVALID_ARGUMENT",
+        "is not for classify", "/signature_name",
+    ),
+    "no tasks": (messages.MULTI_INFERENCE, tasks(), "INVALID_ARGUMENT", "tasks: none", None),
+    "two models": (
+        messages.MULTI_INFERENCE, tasks(RATE, ("half", "", CLASSIFY)), "INVALID_ARGUMENT", "another model",
+        "/tasks/1/model_spec/name",
+    ),
+    "an odd method": (
+        messages.MULTI_INFERENCE, tasks(("judge", "rate", "guess")), "UNIMPLEMENTED", '"guess"',
+        "/tasks/0/method_name",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "request_", "code", "said", "path"), BAD_EXAMPLES.values(), ids=BAD_EXAMPLES.keys())
+def test_bad_examples_are_refused_and_never_reach_the_backend(backend, config, method, request_, code, said, path):
+    got = outcome(backend, config, request_.SerializeToString(), method=method)
+    assert got[0] == code and said in got[1], got
+    assert [d["path"] for d in got[2] if "path" in d] == ([path] if path else [])
+    assert backend.predicts == []
+
+
+def test_a_reload_is_refused_and_says_whose_the_config_is(backend, config):
+    code, said, _ = outcome(backend, config, b"", method=messages.HANDLE_RELOAD_CONFIG_REQUEST)
+    assert code == "PERMISSION_DENIED" and "multimodel.config" in said
+
+
+def test_details_and_the_request_id_travel_as_trailing_metadata(backend, config):
+    async def work(app: Any, channel: Any) -> Any:
+        request = predict("image", alias="image", array=IMAGE[..., 0]).SerializeToString()
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await channel.unary_unary(messages.PREDICT.path)(request, timeout=5, metadata=(("x-request-id", "abc"),))
+        return dict(told.value.trailing_metadata())
+
+    trailing = run(backend, config, work)
+    assert trailing["x-request-id"] == "abc"
+    assert json.loads(trailing["headrace-details"]) == [
+        {
+            "path": "/inputs/image",
+            "kind": "input_shape",
+            "expected": "(?, 2, 2, 1)",
+            "got": "shape (1, 2, 2)",
+            "hint": "one dimension is missing: the last, of 1",
+            "place": "inputs.image",
+        }
+    ]
 
 
 def test_status_and_metadata_go_through_for_configured_models_only(backend, config):
@@ -181,7 +279,7 @@ def test_status_and_metadata_go_through_for_configured_models_only(backend, conf
     )
     assert {v.version for v in reply.model_version_status} == {1, 2}
     request.model_spec.name = "nobody"
-    code, said = outcome(backend, config, request.SerializeToString(), method=messages.GET_MODEL_STATUS)
+    code, said, _ = outcome(backend, config, request.SerializeToString(), method=messages.GET_MODEL_STATUS)
     assert code == "NOT_FOUND" and "half, image" in said
 
 
@@ -212,7 +310,7 @@ def test_a_caller_that_hangs_up_cancels_the_call_upstream(backend, config):
         call = channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString())
         await asyncio.sleep(0.1)
         call.cancel()
-        await eventually(lambda: backend.cancelled == 1, within_s=2)
+        await eventually(lambda: messages.PREDICT.path in backend.cancelled, within_s=2)
 
     run(backend, config, work, probe_s=60, refresh_s=60)
 

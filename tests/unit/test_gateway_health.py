@@ -5,7 +5,7 @@ import time
 import pytest
 
 from gateway.contracts import Catalog, Contract, Model, VersionState
-from gateway.health import Health
+from gateway.health import Health, Pulse
 from headrace.wire.errors import NotFound
 
 
@@ -27,13 +27,13 @@ def catalog(*models: Model) -> Catalog:
 
 
 def answering() -> Health:
-    health = Health()
-    health.answered()
-    return health
+    pulse = Pulse()
+    pulse.answered()
+    return Health(pulse)
 
 
 def test_not_ready_before_the_backend_answered():
-    told = Health().readiness(catalog(available("a")))
+    told = Health(Pulse()).readiness(catalog(available("a")))
     assert not told.ready and "does not answer: not asked yet" in told.reason
 
 
@@ -77,7 +77,7 @@ def test_latched_readiness_still_needs_the_backend_and_one_model():
     health = answering()
     assert health.readiness(catalog(available("a"))).ready
     assert not health.readiness(catalog(loading("a"))).ready
-    health.failed("connection refused")
+    health.pulses[0].failed("connection refused")
     told = health.readiness(catalog(available("a")))
     assert (told.ready, told.reason) == (False, "the serving backend does not answer: connection refused")
 
@@ -91,20 +91,33 @@ def test_one_models_own_truth():
 
 
 def test_a_slow_probe_does_not_outvote_an_answer_that_came_meanwhile():
-    health = answering()
+    pulse = Pulse()
     asked_at = time.monotonic()
-    health.answered()
-    health.failed("timed out", asked_at=asked_at)
-    assert health.up
-    health.failed("timed out", asked_at=time.monotonic())
-    assert not health.up
+    pulse.answered()
+    pulse.failed("timed out", asked_at=asked_at)
+    assert pulse.up
+    pulse.failed("timed out", asked_at=time.monotonic())
+    assert pulse.down
 
 
 def test_coming_back_is_announced_once():
     returns: list[int] = []
-    health = Health(on_return=lambda: returns.append(1))
-    health.answered()
-    health.answered()
-    health.failed("gone")
-    health.answered()
+    pulse = Pulse(on_return=lambda: returns.append(1))
+    pulse.answered()
+    pulse.answered()
+    pulse.failed("gone")
+    pulse.answered()
     assert len(returns) == 2
+
+
+def test_one_replica_that_answers_is_enough():
+    there, gone = Pulse(), Pulse()
+    health = Health(there, gone)
+    assert not health.up and not gone.down
+    there.answered()
+    gone.failed("refused")
+    told = health.readiness(catalog(available("a")))
+    assert told.ready
+    assert told.as_json()["backend"] == {"answers": True, "reason": "refused", "replicas": {"up": 1, "of": 2}}
+    there.failed("timed out")
+    assert not health.readiness(catalog(available("a"))).ready

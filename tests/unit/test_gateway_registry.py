@@ -6,7 +6,9 @@ import os
 import pytest
 
 from gateway.contracts import Target
+from gateway.health import Pulse
 from gateway.registry import Registry
+from gateway.replicas import Replica, Replicas
 from headrace.wire import messages
 from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
 from tests.unit.gateway_backend import FakeBackend, Version, model_list, signature
@@ -31,7 +33,7 @@ def refreshed(registry: Registry) -> None:
 
 
 def registry_of(backend, config, **more) -> Registry:
-    registry = Registry(backend, config, **more)
+    registry = Registry(Replicas([Replica(backend, backend, backend, Pulse())]), config, **more)
     refreshed(registry)
     return registry
 
@@ -52,7 +54,7 @@ def test_labels_come_from_the_config(backend, config):
 
 def test_unknown_models_and_versions_are_told_what_there_is(backend, config):
     catalog = registry_of(backend, config).catalog
-    with pytest.raises(NotFound, match='model "halt" is not served here; the models are: half'):
+    with pytest.raises(NotFound, match=r'model "halt" is not served here .did you mean half\?.; the models are: half'):
         catalog.resolve(Target("halt"))
     with pytest.raises(NotFound, match='model "half" has no version 7 here; available: 1, 2'):
         catalog.resolve(Target("half", version=7))

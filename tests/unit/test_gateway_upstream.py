@@ -9,10 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc.aio
 import pytest
+import uvloop
 
+from gateway.address import Address
 from gateway.errors import BackendDown
-from gateway.upstream import AiohttpUpstream, GrpcChannel
+from gateway.http1 import Pool
+from gateway.upstream import CutOff, GrpcChannel
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
+
+LIMIT = 2**20
+run = uvloop.run  # the loop the gateway runs on; its transports are not asyncio's
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -46,9 +52,11 @@ async def listening(talk: Talk) -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def backend(talk: Talk) -> AsyncIterator[AiohttpUpstream]:
+async def backend(talk: Talk, *, connections: int = 4) -> AsyncIterator[Pool]:
     async with listening(talk) as port:
-        upstream = AiohttpUpstream(f"http://127.0.0.1:{port}/", connections=4, connect_timeout_s=1)
+        upstream = Pool(
+            Address("127.0.0.1", port), connections=connections, connect_timeout_s=1, max_answer_bytes=LIMIT
+        )
         try:
             yield upstream
         finally:
@@ -83,7 +91,7 @@ def test_the_body_travels_untouched_under_our_own_head():
                 reply = await upstream.send("POST", "/v1/models/a%2Fb/versions/1:predict", b"\x00{ }", timeout_s=5)
                 assert reply == (200, "application/json", b"ok")
 
-    asyncio.run(main())
+    run(main())
     head, _, body = seen[0].partition(b"\r\n\r\n")
     names = {line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:]}
     assert head.startswith(b"POST /v1/models/a%2Fb/versions/1:predict HTTP/1.1\r\n")
@@ -104,7 +112,7 @@ def test_a_body_of_megabytes_arrives_whole():
         async with backend(talk) as upstream:
             await upstream.send("POST", "/x", body, timeout_s=5)
 
-    asyncio.run(main())
+    run(main())
     assert seen[0].partition(b"\r\n\r\n")[2] == body
 
 
@@ -123,7 +131,7 @@ def test_connections_are_kept():
             for _ in range(5):
                 await upstream.send("POST", "/x", b"{}", timeout_s=5)
 
-    asyncio.run(main())
+    run(main())
     assert connections == 1
 
 
@@ -163,19 +171,200 @@ def test_what_goes_wrong_has_a_name(talk, error, said):
                 await upstream.send("POST", "/x", b"{}", timeout_s=0.2 if talk is _silent else 5)
             assert not isinstance(told.value, BackendDown)
 
-    asyncio.run(main())
+    run(main())
+
+
+OK = (200, "application/json", b"ok")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "kept"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", OK, True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\nX: y\r\n\r\n", OK, True),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", OK, True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", (204, "application/json", b""), True),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", OK, False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", OK, False),
+    ],
+    ids=["length", "chunked", "interim", "no body", "close", "http 1.0"],
+)
+def test_answers_are_read_exactly_and_only_clean_connections_are_kept(answer, expected, kept):
+    connections = 0
+
+    async def talk(reader, writer):
+        nonlocal connections
+        connections += 1
+        while True:
+            await head_of(reader)
+            writer.write(answer)
+
+    async def main():
+        async with backend(talk) as upstream:
+            for _ in range(3):
+                assert await upstream.send("POST", "/x", b"{}", timeout_s=5) == expected
+
+    run(main())
+    assert connections == (1 if kept else 3)
+
+
+def test_without_a_length_the_end_of_the_connection_ends_the_answer():
+    async def talk(reader, writer):
+        await head_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\no")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+        writer.write(b"k")
+
+    async def main():
+        async with backend(talk) as upstream:
+            for _ in range(2):
+                assert await upstream.send("GET", "/x", None, timeout_s=5) == OK
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LIMIT + 1),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20,
+    ],
+    ids=[
+        "two lengths", "length and chunked", "gzip transfer", "bare LF", "negative length", "bad chunk size", "a second answer", "bytes after the answer", "upgrade",
+        "huge head", "interim answers without end", "too long", "too long in chunks",
+    ],
+)  # fmt: skip
+def test_answers_that_cannot_be_trusted_are_refused(answer):
+    async def talk(reader, writer):
+        await head_of(reader)
+        writer.write(answer)
+        await reader.read()
+
+    async def main():
+        async with backend(talk) as upstream:
+            with pytest.raises(CutOff):
+                await upstream.send("POST", "/x", b"{}", timeout_s=5)
+
+    run(main())
+
+
+def test_bytes_nobody_asked_for_end_the_connection():
+    asked = asyncio.Event()
+    connections = 0
+
+    async def talk(reader, writer):
+        nonlocal connections
+        connections += 1
+        while True:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            if connections == 1:
+                await asked.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
+                assert await reader.read() == b""
+
+    async def main():
+        async with backend(talk) as upstream:
+            assert await upstream.send("POST", "/x", b"{}", timeout_s=5) == OK
+            asked.set()
+            await asyncio.sleep(0.05)
+            assert await upstream.send("POST", "/x", b"{}", timeout_s=5) == OK
+
+    run(main())
+    assert connections == 2
+
+
+def test_an_answer_before_the_body_was_read_ends_the_connection():
+    connections = 0
+
+    async def talk(reader, writer):
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+    async def main():
+        async with backend(talk) as upstream:
+            for _ in range(2):
+                reply = await upstream.send("POST", "/x", bytes(2**25), timeout_s=5)
+                assert reply == (413, "application/json", b"no")
+
+    run(main())
+    assert connections == 2
+
+
+def test_calls_beyond_the_limit_wait_in_line_and_not_past_their_deadline():
+    go = asyncio.Event()
+
+    async def talk(reader, writer):
+        while True:
+            await head_of(reader)
+            await go.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def main():
+        async with backend(talk, connections=1) as upstream:
+            first = asyncio.create_task(upstream.send("POST", "/x", b"{}", timeout_s=5))
+            await asyncio.sleep(0)
+            given_up = asyncio.create_task(upstream.send("POST", "/x", b"{}", timeout_s=5))
+            with pytest.raises(DeadlineExceeded, match=r"busy for 0\.05 s"):
+                await upstream.send("POST", "/x", b"{}", timeout_s=0.05)
+            given_up.cancel()
+            last = asyncio.create_task(upstream.send("POST", "/x", b"{}", timeout_s=5))
+            go.set()
+            assert await first == await last == OK
+
+    run(main())
+
+
+def test_a_unix_socket(tmp_path):
+    async def talk(reader, writer):
+        await head_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        path = tmp_path / "rest.sock"
+        server = await asyncio.start_unix_server(talk, path)
+        upstream = Pool(Address.parse(f"unix:{path}"), connections=1, connect_timeout_s=1)
+        try:
+            assert await upstream.send("GET", "/x", None, timeout_s=5) == OK
+            server.close()
+            path.unlink(missing_ok=True)
+            await asyncio.sleep(0.02)  # the turn of the loop that tells of the closed connection
+            with pytest.raises(BackendDown, match=r"rest\.sock cannot be reached"):
+                await upstream.send("GET", "/x", None, timeout_s=5)
+        finally:
+            await upstream.close()
+
+    run(main())
 
 
 def test_nobody_there_is_known_at_once():
     async def main():
-        upstream = AiohttpUpstream(f"http://127.0.0.1:{free_port()}", connections=1, connect_timeout_s=1)
+        upstream = Pool(Address("127.0.0.1", free_port()), connections=1, connect_timeout_s=1)
         try:
             with pytest.raises(BackendDown, match="cannot be reached: connect"):
                 await upstream.send("POST", "/x", b"{}", timeout_s=5)
         finally:
             await upstream.close()
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_cancelling_closes_the_connection():
@@ -195,7 +384,7 @@ def test_cancelling_closes_the_connection():
             async with asyncio.timeout(5):
                 await closed.wait()
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_grpc_nobody_there_is_known_and_so_is_the_return():
@@ -221,7 +410,7 @@ def test_grpc_nobody_there_is_known_and_so_is_the_return():
         finally:
             await channel.close()
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_grpc_deadline():
@@ -234,4 +423,4 @@ def test_grpc_deadline():
             finally:
                 await channel.close()
 
-    asyncio.run(main())
+    run(main())

@@ -1,0 +1,45 @@
+"""Where a serving backend's REST port is: a host and port, or a Unix socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from headrace.wire.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a backend listens: host and port, or the path of a Unix socket."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """http://HOST:PORT, unix:/PATH or http+unix://PATH with its slashes percent-encoded or not."""
+        for scheme in ("http+unix://", "unix://", "unix:"):
+            if text.startswith(scheme):
+                path = unquote(text.removeprefix(scheme))
+                if not path.startswith("/"):
+                    raise InvalidArgument(f"{text}: a Unix socket is named by its whole path, unix:/run/serving.sock")
+                return cls("localhost", 0, path)
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname, parts.port
+        except ValueError as e:
+            raise InvalidArgument(f"{text}: {e}") from e
+        extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+        if parts.scheme != "http" or not host or port == 0 or extra:
+            raise InvalidArgument(f"{text}: expected like http://127.0.0.1:8501 or unix:/run/serving.sock")
+        return cls(host, port or 80)
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"http://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        if self.path:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
