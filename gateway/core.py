@@ -75,15 +75,15 @@ class Core:
         self.access_log.flush()
 
     async def predict(
-        self, target: Target, *, check: Callable[[], Awaitable[A]], send: Callable[[A], Awaitable[T]]
+        self, target: Target, *, check: Callable[[Catalog], A], send: Callable[[A], Awaitable[T]], threaded: bool
     ) -> T:
-        """Check a call against the catalog and send it to the version it was checked for.
+        """Check a call against the catalog, if need be in a thread, and send it to the version it was checked for.
 
         A name the catalog lacks is looked up once more before the caller is told. A pinned version that the backend no
         longer has (it says so, and nothing ran): look again, check again, send once more.
         """
         try:
-            admitted = await check()
+            admitted = check(self.catalog) if not threaded else await asyncio.to_thread(check, self.catalog)
         except (NotFound, Unavailable):
             await self.registry.missed(target.model)
             admitted = await self._checked_again(check)
@@ -93,11 +93,11 @@ class Core:
             if NOT_SERVED not in e.message:
                 raise
             await self.registry.refresh_model(target.model)
-            return await send(await check())
+            return await send(await asyncio.to_thread(check, self.catalog))
 
-    async def _checked_again(self, check: Callable[[], Awaitable[A]]) -> A:
+    async def _checked_again(self, check: Callable[[Catalog], A]) -> A:
         try:
-            return await check()
+            return await asyncio.to_thread(check, self.catalog)
         except Unavailable as e:
             if self.health.up:
                 raise

@@ -5,7 +5,6 @@ Requests are parsed once to be checked and never encoded again; answers are not 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -117,12 +116,14 @@ class GrpcDoor:
                 "CANCELLED"  # stays when the caller goes away: gRPC then cancels this task, and with it what it awaits
             )
             try:
-                reply = await _guarded(answer, request, call)
+                reply = await answer(request, call)
                 status = "OK"
                 return reply
-            except HeadraceError as e:
-                status = e.status_name
-                await context.abort(_CODES[e.grpc_code], e.message[:_TEXT_LIMIT], _trailing(e, call.request_id))
+            except Exception as e:
+                error = _told(e, call)
+                status = error.status_name
+                text = error.message[:_TEXT_LIMIT]
+                await context.abort(_CODES[error.grpc_code], text, _trailing(error, call.request_id))
                 raise AssertionError("abort() raises") from e
             finally:
                 self._core.metrics.in_flight -= 1
@@ -147,14 +148,15 @@ class GrpcDoor:
     def _inference(self, method: Method, checked: Check) -> Answer:
         """A call whose model_spec is its first field: pinned by one more of it."""
 
-        async def answer(request: bytes, call: Call) -> bytes:
+        def answer(request: bytes, call: Call) -> Awaitable[bytes]:
             message = messages.parse(method.request, request)
+            target = _target(message)
 
             def pinned(contract: Contract) -> bytes:
                 return request + contract.grpc_pin
 
-            work = partial(checked, message=message, noted=call)
-            return await self._sent(method, _target(message), call, work, size=len(request), pinned=pinned)
+            work = partial(checked, target=target, message=message, noted=call)
+            return self._sent(method, target, call, work, size=len(request), pinned=pinned)
 
         return answer
 
@@ -169,26 +171,19 @@ class GrpcDoor:
             return bytes(message.SerializeToString())
 
         target = _target(message.tasks[0], "tasks[0].model_spec")
-        work = partial(check.tasks_message, message=message, noted=call)
+        work = partial(check.tasks_message, target=target, message=message, noted=call)
         return await self._sent(messages.MULTI_INFERENCE, target, call, work, size=len(request), pinned=pinned)
 
-    async def _sent(
+    def _sent(
         self,
         method: Method,
         target: Target,
         call: Call,
-        checked: Callable[[Catalog, Target], Contract],
+        checked: Callable[[Catalog], Contract],
         *,
         size: int,
         pinned: Callable[[Contract], bytes],
-    ) -> bytes:
-        threaded = 0 <= self._settings.thread_body_bytes < size
-
-        async def admit() -> Contract:
-            if threaded:
-                return await asyncio.to_thread(checked, self._core.catalog, target)
-            return checked(self._core.catalog, target)
-
+    ) -> Awaitable[bytes]:
         async def send(contract: Contract) -> bytes:
             try:
                 return await self._core.grpc.call(
@@ -198,7 +193,8 @@ class GrpcDoor:
                 e.message = errors.without_graph(e.message)
                 raise
 
-        return await self._core.predict(target, check=admit, send=send)
+        threaded = 0 <= self._settings.thread_body_bytes < size
+        return self._core.predict(target, check=checked, send=send, threaded=threaded)
 
     def _about(self, method: Any) -> Answer:
         async def answer(request: bytes, call: Call) -> bytes:
@@ -266,15 +262,12 @@ def _trailing(error: HeadraceError, request_id: str) -> tuple[tuple[str, str], .
     return entries if told == "[]" or len(told) > _DETAILS_LIMIT else (*entries, (DETAILS_METADATA, told))
 
 
-async def _guarded(answer: Answer, request: bytes, call: Call) -> bytes:
-    """An answer, or an error of the tree: a fault of ours is logged whole and told without its insides."""
-    try:
-        return await answer(request, call)
-    except HeadraceError:
-        raise
-    except Exception as e:
-        log.exception("a call failed inside the gateway", extra={"id": call.request_id})
-        raise Internal("the gateway failed on this call; its log says why") from e
+def _told(e: Exception, call: Call) -> HeadraceError:
+    """An error of the tree: a fault of ours is logged whole and told without its insides."""
+    if isinstance(e, HeadraceError):
+        return e
+    log.exception("a call failed inside the gateway", extra={"id": call.request_id})
+    return Internal("the gateway failed on this call; its log says why")
 
 
 def _host(address: str) -> str:

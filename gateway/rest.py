@@ -19,7 +19,7 @@ from gateway import binary, check, errors, media, routes, schema
 from gateway import body as bodies
 from gateway import log as logs
 from gateway.body import Disconnected, Incoming, Message, Receive
-from gateway.contracts import Contract, Target
+from gateway.contracts import Catalog, Contract, Target
 from gateway.core import Core
 from gateway.hangup import unless_gone
 from gateway.media import Media
@@ -118,30 +118,25 @@ class RestDoor:
         return reply if reply.status < 400 else _explained(call, reply)
 
     async def _predict(self, call: Call, target: Target, body: bytes, deadline: float) -> Reply:
-        threaded = self._is_big(body)
+        def admit(catalog: Catalog) -> Contract:
+            return check.predict_body(catalog, target, body, call).contract
 
-        async def admit() -> Contract:
-            # A big body is checked in a thread, so that the calls beside it go on.
-            if threaded:
-                return (await asyncio.to_thread(check.predict_body, self._core.catalog, target, body, call)).contract
-            return check.predict_body(self._core.catalog, target, body, call).contract
+        def send(contract: Contract) -> Awaitable[Reply]:
+            return self._forward(call, contract.predict_path, body, deadline)
 
-        async def send(contract: Contract) -> Reply:
-            return await self._forward(call, contract.predict_path, body, deadline)
-
-        return await self._core.predict(target, check=admit, send=send)
+        # A big body is checked in a thread, so that the calls beside it go on.
+        return await self._core.predict(target, check=admit, send=send, threaded=self._is_big(body))
 
     async def _examples(self, call: Call, route: Route, body: bytes, deadline: float) -> Reply:
         verb = route.kind.value
 
-        async def admit() -> Contract:
-            work = partial(check.examples_body, self._core.catalog, route.target, verb, body, call)
-            return await asyncio.to_thread(work) if self._is_big(body) else work()
+        def admit(catalog: Catalog) -> Contract:
+            return check.examples_body(catalog, route.target, verb, body, call)
 
-        async def send(contract: Contract) -> Reply:
-            return await self._forward(call, contract.path(verb), body, deadline)
+        def send(contract: Contract) -> Awaitable[Reply]:
+            return self._forward(call, contract.path(verb), body, deadline)
 
-        return await self._core.predict(route.target, check=admit, send=send)
+        return await self._core.predict(route.target, check=admit, send=send, threaded=self._is_big(body))
 
     async def _tensors(
         self, call: Call, target: Target, body: bytes, deadline: float, *, sent: Media, wanted: Media
@@ -150,12 +145,8 @@ class RestDoor:
         name = call.headers.get(_SIGNATURE, b"").decode("utf-8", "replace")
         threaded = sent in (Media.JSON, Media.NPZ) and self._is_big(body)
 
-        async def admit() -> binary.Call:
-            catalog = self._core.catalog
-            work = partial(
-                binary.admit, catalog, target, body, call, sent=sent, wanted=wanted, signature=name, limit=limit
-            )
-            return await asyncio.to_thread(work) if threaded else work()
+        def admit(catalog: Catalog) -> binary.Call:
+            return binary.admit(catalog, target, body, call, sent=sent, wanted=wanted, signature=name, limit=limit)
 
         async def send(admitted: binary.Call) -> Reply:
             left = max(deadline - time.monotonic(), 0.001)
@@ -169,7 +160,7 @@ class RestDoor:
             work = partial(binary.answer, admitted, reply, wanted)
             return Reply(200, wanted.value, await asyncio.to_thread(work) if self._is_big(reply) else work())
 
-        return await self._core.predict(target, check=admit, send=send)
+        return await self._core.predict(target, check=admit, send=send, threaded=threaded)
 
     async def _forward(self, call: Call, path: str, body: bytes, deadline: float) -> Reply:
         left = max(deadline - time.monotonic(), 0.001)
