@@ -1,5 +1,5 @@
-"""Warm-up requests beside a model: the server replays them before a version serves, so that no caller pays for the first
-run of each signature. They are the golden requests' inputs, in the form TensorFlow Serving reads."""
+"""Warm-up requests beside a model: the server replays them before a version serves, so that no caller pays for a
+signature's first run. They are the golden requests' inputs, in the form TensorFlow Serving reads."""
 
 from __future__ import annotations
 
