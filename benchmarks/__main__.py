@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import table
+from benchmarks import table, training
 from benchmarks.load import Load, drive
 from benchmarks.processes import ROOT, child, cpu_s, free_port, rss_mb, wait_http
 from benchmarks.stack import IMAGE_PATH, ensure_store, image_body, serve_arguments, stack, wait_ports
@@ -26,7 +26,7 @@ def main() -> int:
         work = Path(folder)
         store = ensure_store(work)
         rows: list[Row] = []
-        for part in (gateway_rows, start_rows, import_rows):
+        for part in (gateway_rows, start_rows, import_rows, training.rows):
             for row in part(store, work):
                 rows.append(row)
                 print(f"  {row.what}: {row.figure} {'(mark ' + row.mark + ')' if row.mark else ''}", flush=True)
