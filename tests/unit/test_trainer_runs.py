@@ -152,3 +152,9 @@ def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once(tmp_path:
     done = run(tmp_path, "-W", "error::UserWarning", "-c", PIPELINE)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def test_tensorboard_of_the_pinned_sets_starts() -> None:
+    """It needs a module that newer versions of what it depends on leave out."""
+    done = subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -95,7 +95,7 @@ ENTRY = Entry(
     summary="a 28 x 28 grey picture in 0..1 -> the probability of each digit, by a dense net",
     data=(digits.MNIST_5K,),
     metric=Metric("accuracy", bar=0.93, better="higher", baseline="the commonest digit", may_lose=0.01),
-    typical=0.94,
+    typical=0.957,
     full=Hyper(epochs=30, batch_size=32, learning_rate=1e-3),
     quick=Hyper(epochs=6, batch_size=32, learning_rate=1e-3),
     signatures={
