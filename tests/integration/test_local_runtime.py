@@ -79,7 +79,7 @@ def test_status_is_the_truth_about_models(local_stack):
 def test_smoke_shows_an_answer_a_model(local_stack):
     smoke = local_stack.make("smoke")
     assert smoke.returncode == 0, smoke.stdout + smoke.stderr
-    assert len(re.findall(r"^ +ok \w+ version 1: .* -> ", smoke.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^ +ok \w+ version \d+: .* -> ", smoke.stdout, re.MULTILINE)) == 3
     assert '{"x": [1.0, 2.0, 5.0]} -> [2.5, 3.0, 4.5]' in smoke.stdout
 
 
@@ -251,3 +251,34 @@ def test_an_interrupted_start_stops_what_it_started(spare_stack):
         assert up.wait(60) == 143
     assert not (spare_stack.run / "supervisord.pid").exists()
     assert "Nothing runs" in spare_stack.make("status").stdout
+
+
+def test_a_version_is_published_rolled_back_and_promoted_by_verbs(local_stack):
+    def version() -> int:
+        models = get(f"{local_stack.http}/v1/models")[1]["models"]
+        return next(model["default_version"] for model in models if model["name"] == "half_plus_two")
+
+    before = local_stack.config.read_text()
+    train = local_stack.make("train", MODELS="half_plus_two")
+    assert train.returncode == 0, train.stdout + train.stderr
+    until(lambda: version() == 2, 20)
+    try:
+        back = local_stack.make("rollback", MODEL="half_plus_two")
+        assert back.returncode == 0, back.stdout + back.stderr
+        assert "+    model_version_policy { specific { versions: 1 } }" in back.stdout
+        assert "half_plus_two is pinned to version 1: live" in back.stdout
+        assert version() == 1
+        kept = local_stack.make("gc", MODEL="half_plus_two", KEEP="1")
+        assert kept.returncode == 0 and "version 1 stays" in kept.stdout
+    finally:
+        forward = local_stack.make("promote", MODEL="half_plus_two")
+        local_stack.make("gc", MODEL="half_plus_two", KEEP="1")
+    assert forward.returncode == 0, forward.stdout + forward.stderr
+    assert version() == 2
+    assert local_stack.config.read_text() == before
+
+
+def test_a_verb_without_its_model_says_so(local_stack):
+    done = local_stack.make("rollback")
+    assert done.returncode != 0
+    assert "make rollback MODEL=NAME" in done.stderr

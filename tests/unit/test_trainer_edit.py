@@ -77,7 +77,8 @@ def test_however_it_is_written_the_rest_and_its_comments_stay(field: str, policy
 
 
 def test_labels_move_and_keep_their_layout() -> None:
-    labels = '    version_labels { key: "stable" value: 3 }  # careful\n    version_labels: {\n      key: "canary"\n      value: 4\n    }\n'
+    labels = '    version_labels { key: "stable" value: 3 }  # careful\n'
+    labels += '    version_labels: {\n      key: "canary"\n      value: 4\n    }\n'
     text = PLAIN.replace('    model_platform: "tensorflow"\n  }', f'    model_platform: "tensorflow"\n{labels}  }}')
     after = edited(text, "a", Specific((2, 4)), stable=2, canary=4)
     assert 'version_labels { key: "stable" value: 2 }  # careful' in after
