@@ -82,11 +82,11 @@ def gateway_rows(store: Path, work: Path) -> Iterator[Row]:
         failed = sum(load.failed for load in through + straight)
         yield Row("answers other than 200 in all of these", str(failed), "0", failed == 0)
         yield Row("gateway, memory after the load", f"{rss_mb(real.gateway_pid):.0f} MB")
-        yield Row("serving with three models, memory after the load", f"{rss_mb(real.serving_pid):.0f} MB")
+        yield Row("serving with the six models, memory after the load", f"{rss_mb(real.serving_pid):.0f} MB")
 
 
 def start_rows(store: Path, work: Path) -> Iterator[Row]:
-    """From the start of `headrace serve` to the first model status that says AVAILABLE for all three models."""
+    """From the start of `headrace serve` to the first model status that says AVAILABLE for these three models."""
     times = []
     for i in range(ROUNDS):
         port_file = work / f"start{i}.json"

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -37,17 +37,18 @@ def of_training(
     folds: int = 1,
 ) -> Card:
     """``trials``: the scores of all seeds that were trained, this version's, the median, among them."""
+    metric = entry.metric if data.bar is None else replace(entry.metric, bar=data.bar)
     return {
         "model": entry.name,
         "summary": entry.summary,
         "quick": settings_are == "quick",
         "metric": {
-            **_metric(entry.metric, score.value, score.baseline),
+            **_metric(metric, score.value, score.baseline),
             "better": entry.metric.better,
             "may_lose": entry.metric.may_lose,
             "full_training_reaches": entry.typical,
         },
-        "also": [_metric(metric, score.also[metric.name], score.baseline) for metric in entry.also],
+        "also": [_metric(other, score.also[other.name], other.guess) for other in entry.also],
         "figures": {entry.metric.name: score.value, **score.also},
         "seeds": {str(seed): trial.value for seed, trial in (trials or {seed: score}).items()},
         "folds": folds,

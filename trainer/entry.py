@@ -33,13 +33,15 @@ class Want:
 class Split:
     """Rows to learn from and rows to be judged by; no row is in both, none is in either twice.
 
-    ``validation`` rows are watched while training (when to stop, the curves); ``data`` is what was really read.
+    ``validation`` rows are watched while training (when to stop, the curves); ``data`` is what was really read, and
+    ``bar`` what is wanted of a model that learnt from it, where that is not the metric's own bar.
     """
 
     train: Arrays
     held_out: Arrays
     validation: Arrays = field(default_factory=dict)
     data: tuple[Archive, ...] = ()
+    bar: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Score:
 class Metric:
     """What a full training is held to: ``bar`` at least, and ``margin`` (a share of the baseline) better than it.
 
-    ``may_lose`` is how much worse than the live version's figure a new version may be and still enter the store.
+    ``guess`` is what the baseline scores where ``judge`` does not measure that, as for ``Entry.also``. ``may_lose``
+    is how much worse than the live version's figure a new version may be and still enter the store.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Metric:
     baseline: str
     margin: float = 0.0
     may_lose: float = 0.0
+    guess: float = 0.0
 
     def reached(self, score: Score) -> bool:
         if self.better == "higher":

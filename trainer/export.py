@@ -26,7 +26,8 @@ def save(served: Any, entry: Entry, folder: Path) -> None:
     read = {id(variable): variable for f in functions.values() for variable in f.get_concrete_function().variables}
     holder = tf.Module()
     # In an order that does not change from process to process, so that equal trainings make equal files.
-    holder.held = sorted(read.values(), key=lambda variable: variable.name)
+    # A name may be that of several: layers of a subclassed model all call theirs kernel and bias.
+    holder.held = sorted(read.values(), key=lambda v: (v.name, v.shape.as_list(), v.numpy().tobytes()))
     holder.tables = list(_tables(served))
     tf.saved_model.save(holder, str(folder), signatures=functions)
     _name_methods(entry, folder)

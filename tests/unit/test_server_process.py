@@ -229,8 +229,7 @@ def test_a_broken_config_at_the_start_is_refused_with_its_place(store: Path) -> 
 
     assert f"{store / 'models.config'}:2:" in done.stderr
     assert done.stdout == (
-        "Failed to start server. Error: INVALID_ARGUMENT: "
-        f"Invalid protobuf file: '{store / 'models.config'}'\n"
+        f"Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{store / 'models.config'}'\n"
     )
 
 

@@ -30,7 +30,13 @@ LEFT_OUT = {
     "tensorflow.ConfigProto": {"rpc_options", "cluster_def", "pluggable_device_options"},
     "tensorflow.ConfigProto.Experimental": {"coordination_config", "session_metadata"},
     "tensorflow.GPUOptions.Experimental": {"stream_merge_options", "virtual_devices"},
-    "tensorflow.RewriterConfig": {"auto_parallel", "custom_optimizers", "inter_optimizer_verifier_config", "post_optimization_verifier_config", "scoped_allocator_opts"},
+    "tensorflow.RewriterConfig": {
+        "auto_parallel",
+        "custom_optimizers",
+        "inter_optimizer_verifier_config",
+        "post_optimization_verifier_config",
+        "scoped_allocator_opts",
+    },
     "tensorflow.RunOptions": {"trace_level", "debug_options", "experimental"},
     "tensorflow.serving.SessionRunResponse": {"metadata"},
 }

@@ -175,7 +175,7 @@ ENTRY = Entry(
     summary="the text of a film review -> the probability that it is a good one",
     data=(REVIEWS,),
     metric=Metric("accuracy", bar=0.83, better="higher", baseline="the commoner answer", may_lose=0.01),
-    also=(Metric("auc", bar=0.91, better="higher", baseline="any guess"),),
+    also=(Metric("auc", bar=0.91, better="higher", baseline="any guess", guess=0.5),),
     typical=0.85,
     full=Hyper(epochs=6, batch_size=64, learning_rate=2e-3),
     quick=Hyper(epochs=2, batch_size=64, learning_rate=4e-3),
