@@ -10,10 +10,10 @@ SHELL := /bin/sh
 # With the Python found on this machine; and in .venv, once it is filled.
 DEPLOY := @deploy/local/python.sh -m deploy
 VENV := .venv/bin/python
-MODELS ?= half_plus_two linear_model mnist_cnn
+MODELS ?= --all
 ARGS ?=
 
-.PHONY: help up down restart status logs reload smoke train setup test contract test-system test-long lint format bench images lock clean
+.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test contract test-system test-long lint format bench images lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,9 +40,22 @@ reload: ## Make a change of multimodel.config live
 smoke: ## One real predict a model, with its answer
 	$(DEPLOY) smoke
 
-train: ## Train and publish new versions (MODELS="mnist_cnn ...", ARGS="--quick ...")
+train: ## Train and publish new versions, of all models or MODELS="mnist_cnn ..." (ARGS="--quick ...")
 	$(DEPLOY) setup local
 	@$(VENV) -m trainer train $(MODELS) $(ARGS)
+
+tensorboard: ## The curves of all trainings, shown by TensorBoard (ARGS="--port 6007 ...")
+	$(DEPLOY) setup local
+	@$(VENV) -m tensorboard.main --logdir "$${HEADRACE_CACHE:-.cache}/runs" $(ARGS)
+
+promote: ## Make a model's newest version live and follow new ones (MODEL=NAME; TO=3 pins that version)
+	$(DEPLOY) promote "$(MODEL)" "$(TO)"
+
+rollback: ## Go back to the version that was live before, and stay there (MODEL=NAME; TO=1 picks one)
+	$(DEPLOY) rollback "$(MODEL)" "$(TO)"
+
+gc: ## Remove old versions, never one that is live or has a label (KEEP=3, MODEL=NAME; all models without)
+	$(DEPLOY) gc "$(MODEL)" "$(KEEP)"
 
 setup: ## Fill .venv with what tests and development need; test, lint and bench do it themselves
 	$(DEPLOY) setup dev

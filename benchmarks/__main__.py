@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import forwarding, table
+from benchmarks import forwarding, table, training
 from benchmarks.processes import ROOT, child
 from benchmarks.stack import ensure_store, serve_arguments, wait_ports
 from benchmarks.table import Row
@@ -24,7 +24,7 @@ def main() -> int:
         work = Path(folder)
         store = ensure_store(work)
         rows: list[Row] = []
-        for part in (forwarding.rows, start_rows, import_rows):
+        for part in (forwarding.rows, start_rows, import_rows, training.rows):
             for row in part(store, work):
                 rows.append(row)
                 print(f"  {row.what}: {row.figure} {'(mark ' + row.mark + ')' if row.mark else ''}", flush=True)
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def start_rows(store: Path, work: Path) -> Iterator[Row]:
-    """From the start of `headrace serve` to the first model status that says AVAILABLE for all three models."""
+    """From the start of `headrace serve` to the first model status that says AVAILABLE for these three models."""
     times = []
     for i in range(ROUNDS):
         port_file = work / f"start{i}.json"

@@ -13,6 +13,8 @@ from deploy.compose.runtime import AnyStack, stack_for
 from deploy.local import settings, venv
 from deploy.terminal import Stop, say
 
+_OF_VERSIONS = ("promote", "rollback", "gc")
+
 
 def main(verb: str, *arguments: str) -> int:
     """0 done, 1 not: the last line says what to do."""
@@ -38,7 +40,7 @@ def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> i
     if verb == "setup":
         venv.ensure(*arguments)
         return 0
-    if verb not in ("up", "down", "status", "logs", "reload", "smoke"):
+    if verb not in ("up", "down", "status", "logs", "reload", "smoke", *_OF_VERSIONS):
         raise Stop(f"{verb} is not a verb; `make help` lists them.")
     store = settings.from_environment(environ).store
     stack = stack_for(verb, environ)
@@ -56,7 +58,18 @@ def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> i
             stack.reload()
         case "smoke":
             smoke.smoke(stack.gateway, store)
+        case _:
+            stack.versions(verb, *_words(verb, *arguments))
     return 0
+
+
+def _words(verb: str, model: str = "", number: str = "") -> list[str]:
+    """For the trainer, from MODEL and TO or KEEP of make; what is empty was not given."""
+    if verb == "gc":
+        return [*(["--keep", number] if number else []), *model.split()]
+    if not model:
+        raise Stop(f"Which model? make {verb} MODEL=NAME; `make status` lists them.")
+    return [model, *([number] if number else [])]
 
 
 def _introduce(stack: AnyStack, store: Path) -> None:

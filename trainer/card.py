@@ -8,14 +8,14 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import headrace
-from trainer.entry import Entry, Hyper, Score, Split
+from trainer.entry import Entry, Hyper, Metric, Score, Split
 
 FOLDER = "assets.extra"  # TensorFlow Serving leaves what it does not know in there alone
 CARD = f"{FOLDER}/card.json"
@@ -24,21 +24,34 @@ Card = dict[str, Any]
 
 
 def of_training(
-    entry: Entry, data: Split, score: Score, *, hyper: Hyper, seed: int, settings_are: str, cpu_s: float, wall_s: float
+    entry: Entry,
+    data: Split,
+    score: Score,
+    *,
+    hyper: Hyper,
+    seed: int,
+    settings_are: str,
+    cpu_s: float,
+    wall_s: float,
+    trials: Mapping[int, Score] | None = None,
+    folds: int = 1,
 ) -> Card:
+    """``trials``: the scores of all seeds that were trained, this version's, the median, among them."""
+    metric = entry.metric if data.bar is None else replace(entry.metric, bar=data.bar)
     return {
         "model": entry.name,
         "summary": entry.summary,
         "quick": settings_are == "quick",
         "metric": {
-            "name": entry.metric.name,
-            "value": score.value,
-            "baseline": score.baseline,
-            "baseline_is": entry.metric.baseline,
-            "wanted": entry.metric.wanted,
-            "reached": entry.metric.reached(score),
+            **_metric(metric, score.value, score.baseline),
+            "better": entry.metric.better,
+            "may_lose": entry.metric.may_lose,
             "full_training_reaches": entry.typical,
         },
+        "also": [_metric(other, score.also[other.name], other.guess) for other in entry.also],
+        "figures": {entry.metric.name: score.value, **score.also},
+        "seeds": {str(seed): trial.value for seed, trial in (trials or {seed: score}).items()},
+        "folds": folds,
         "data": [
             {
                 "archive": archive.file,
@@ -47,14 +60,15 @@ def of_training(
                 "member": archive.member,
                 "licence": archive.licence,
             }
-            for archive in entry.data
+            for archive in data.data
         ],
-        "rows": {"train": _rows(data.train), "held_out": _rows(data.held_out)},
+        "rows": {name: _rows(getattr(data, name)) for name in ("train", "validation", "held_out")},
         "settings": {"are": settings_are, **asdict(hyper), "seed": seed},
         "signatures": {name: asdict(promise) for name, promise in entry.signatures.items()},
         "tolerance": entry.tolerance,
+        "budget": asdict(entry.budget),
         "training": {"cpu_s": round(cpu_s, 2), "wall_s": round(wall_s, 2)},
-        "code": {"headrace": headrace.__version__, "commit": _commit(), "trainer_sha256": _trainer_sha256()},
+        "code": {"headrace": headrace.__version__, "commit": _commit(), "trainer_sha256": trainer_sha256()},
         "packages": {name: _installed(name) for name in ("keras", "numpy", "tensorflow-cpu", "tensorflow")},
         "hardware": {
             "machine": platform.machine(),
@@ -63,6 +77,17 @@ def of_training(
             "cpu": _cpu(),
         },
         "python": platform.python_version(),
+    }
+
+
+def _metric(metric: Metric, value: float, baseline: float) -> Card:
+    return {
+        "name": metric.name,
+        "value": value,
+        "baseline": baseline,
+        "baseline_is": metric.baseline,
+        "wanted": metric.wanted,
+        "reached": metric.reached(Score(value, baseline)),
     }
 
 
@@ -120,8 +145,39 @@ def line(card: Card) -> str:
     return text
 
 
+def lines(card: Card) -> list[tuple[str, str]]:
+    """What a card says, for people; what it does not say is left out."""
+    told: list[tuple[str, str]] = []
+
+    def say(title: str, value: Any) -> None:
+        if value not in (None, "", [], {}):
+            told.append((title, str(value)))
+
+    say("what", card.get("summary"))
+    say("written", card.get("written"))
+    say("parent", card.get("parent"))
+    for source in card.get("data", []):
+        say("data", f"{source.get('archive')} sha256 {str(source.get('sha256'))[:12]}, {source.get('licence')}")
+    say("rows", ", ".join(f"{side} {count}" for side, count in card.get("rows", {}).items()))
+    say("settings", ", ".join(f"{name} {value}" for name, value in card.get("settings", {}).items()))
+    for name, promise in card.get("signatures", {}).items():
+        inputs, outputs = (_columns(promise.get(side, {})) for side in ("inputs", "outputs"))
+        say("signature", f"{name}: {inputs} -> {outputs}")
+    for check in card.get("checks", []):
+        verdict = "pass" if check.get("passed") else "FAIL" if check.get("binds") else "below"
+        say("check", f"{verdict} {check.get('name')}: {check.get('told')}")
+    for reason in card.get("forced", []):
+        say("forced", reason)
+    say("code", ", ".join(f"{name} {str(value)[:12]}" for name, value in card.get("code", {}).items() if value))
+    return told
+
+
+def _columns(specs: Mapping[str, str]) -> str:
+    return ", ".join(f"{alias} {spec}" for alias, spec in specs.items())
+
+
 def _rows(arrays: Mapping[str, Any]) -> int:
-    return len(next(iter(arrays.values())))
+    return len(next(iter(arrays.values()), ()))
 
 
 def _installed(name: str) -> str | None:
@@ -145,7 +201,7 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _trainer_sha256() -> str:
+def trainer_sha256() -> str:
     """Over the trainer's own files: it tells versions of the code apart where there is no checkout, as in an image."""
     total = hashlib.sha256()
     root = Path(__file__).resolve().parent

@@ -6,67 +6,90 @@ Nothing here knows TensorFlow: what a model is stays with its zoo file, and is A
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from trainer.archive import Archive
-from trainer.progress import Progress
+from trainer.run import Hyper, Run
+
+__all__ = ["Arrays", "Budget", "Confusion", "Entry", "Hyper", "Metric", "Promise", "Run", "Score", "Split", "Want"]
 
 Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """What ``load`` is asked for: the data that a quick training needs or all there is, with which fifth held out."""
+
+    cache: Path
+    quick: bool = False
+    fold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
-    """Rows to learn from and rows to be judged by; no row is in both, none is in either twice."""
+    """Rows to learn from and rows to be judged by; no row is in both, none is in either twice.
+
+    ``validation`` rows are watched while training (when to stop, the curves); ``data`` is what was really read, and
+    ``bar`` what is wanted of a model that learnt from it, where that is not the metric's own bar.
+    """
 
     train: Arrays
     held_out: Arrays
-
-
-@dataclass(frozen=True, slots=True)
-class Hyper:
-    epochs: int
-    batch_size: int
-    learning_rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One training: how long, how fast, from which seed, and where to tell of it."""
-
-    hyper: Hyper
-    seed: int
-    progress: Progress
+    validation: Arrays = field(default_factory=dict)
+    data: tuple[Archive, ...] = ()
+    bar: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One signature as callers see it: alias -> "float [-1,2]", in TensorFlow Serving's dtype words."""
+    """One signature as callers see it: alias -> "float [-1,2]", in TensorFlow Serving's dtype words.
+
+    ``method`` is what it may be asked for beside Predict; classify and regress take serialized tf.Examples as
+    ``inputs`` and give ``classes`` and ``scores``, or ``outputs``.
+    """
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    method: Literal["predict", "classify", "regress"] = "predict"
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """``counts[i][j]``: how many held-out rows of label i were taken for label j."""
+
+    labels: tuple[str, ...]
+    counts: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A metric on the held-out rows, and what ``Metric.baseline`` scores on the same rows."""
+    """A metric on the held-out rows, and what ``Metric.baseline`` scores on the same rows; ``also``: further ones."""
 
     value: float
     baseline: float
+    also: Mapping[str, float] = field(default_factory=dict)
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a full training is held to: ``bar`` at least, and ``margin`` (a share of the baseline) better than it."""
+    """What a full training is held to: ``bar`` at least, and ``margin`` (a share of the baseline) better than it.
+
+    ``guess`` is what the baseline scores where ``judge`` does not measure that, as for ``Entry.also``. ``may_lose``
+    is how much worse than the live version's figure a new version may be and still enter the store.
+    """
 
     name: str
     bar: float
     better: Literal["higher", "lower"]
     baseline: str
     margin: float = 0.0
+    may_lose: float = 0.0
+    guess: float = 0.0
 
     def reached(self, score: Score) -> bool:
         if self.better == "higher":
@@ -81,14 +104,24 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What a version may cost: its files together; of its slowest signature's example the quickest of a few calls."""
+
+    max_bytes: int = 100_000_000
+    latency_ms: float = 250.0
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One model of the zoo.
 
-    ``serve`` wraps what ``train`` returned in a tf.Module with one tf.function for each promised signature, of that
-    name; that module is what is judged and exported. ``examples`` gives each signature inputs to be called with,
-    recorded as golden requests. ``typical`` is what a full training was seen to reach (median of three seeds).
-    ``tolerance`` is that of the golden answers, absolute and relative: the engine that serves may fuse operations
-    that the one that trains does not.
+    ``data`` is needed; ``better`` is taken instead by a full training wherever it is to be had. ``serve`` wraps
+    what ``train`` returned in a tf.Module with one tf.function for each promised signature, of that name; that
+    module is what is judged and exported. ``examples`` gives each signature inputs to be called with, recorded as
+    golden requests. ``typical`` is what a full training was seen to reach (median of three seeds). ``tolerance`` is
+    that of the golden answers, absolute and relative: the engine that serves may fuse operations that the one that
+    trains does not. With ``folds`` a full training is repeated with another part held out, its score is the mean,
+    and the first of these models is the one that is served. ``also`` are further bars.
     """
 
     name: str
@@ -99,9 +132,13 @@ class Entry:
     full: Hyper
     quick: Hyper
     signatures: Mapping[str, Promise]
-    load: Callable[[Path], Split]
+    load: Callable[[Want], Split]
     train: Callable[[Split, Run], Any]
     serve: Callable[[Any], Any]
     judge: Callable[[Any, Split], Score]
     examples: Callable[[Split], Mapping[str, Arrays]]
     tolerance: float = 1e-5
+    budget: Budget = Budget()
+    better: tuple[Archive, ...] = ()
+    also: tuple[Metric, ...] = ()
+    folds: int = 1

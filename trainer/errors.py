@@ -29,3 +29,7 @@ class NotAvailable(TrainerError):
     """A model's data, or the tool that fetches it, is not to be had here and now."""
 
     exit_code = 4
+
+
+class NotLive(TrainerError):
+    """The running servers did not come to serve what was asked for; the list of models is as it was."""

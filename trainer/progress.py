@@ -34,12 +34,16 @@ class Progress:
         else:
             self._line(f"{self._head(epoch)}, {share:.0%}, {self._elapsed(now)}")
 
-    def epoch(self, epoch: int, **figures: float) -> None:
+    def resumed(self, epochs: int) -> None:
+        """That ``epochs`` were done by a process that did not come to the end."""
+        self._line(f"{self._name}: taken up after epoch {epochs}/{self._epochs}")
+
+    def epoch(self, epoch: int, *, last: bool = False, **figures: float) -> None:
         """After an epoch. A log file gets this when LOG_EVERY_S have passed since its last line, and at the end."""
         now = time.monotonic()
         told = "".join(f", {name} {value:.4g}" for name, value in figures.items())
         text = f"{self._head(epoch)}{told}, {self._elapsed(now)}"
-        last = epoch == self._epochs
+        last = last or epoch == self._epochs
         if self._live:
             self._redraw(text, end="\n" if last else "")
         elif last or now - self._shown >= LOG_EVERY_S:

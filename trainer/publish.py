@@ -9,48 +9,54 @@ from pathlib import Path
 
 from headrace.wire import config, store
 from headrace.wire.store import RenderedLive
-from trainer import card, gate, staging
+from trainer import card, gate, shelf, staging
 from trainer.card import Card
 from trainer.errors import Refused, Usage
-from trainer.settings import Settings
-
-Tell = Callable[[str], None]
+from trainer.gate import Check
+from trainer.settings import Settings, Tell
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
+    """``serves`` are the versions that the user's list asks for now, this one among them or not."""
+
     name: str
     version: int
     path: Path
     card: Card
     live: RenderedLive
+    serves: tuple[int, ...]
 
 
-def publish(name: str, settings: Settings, fill: Callable[[Path], Card], *, tell: Tell) -> Published:
+def publish(
+    name: str, settings: Settings, fill: Callable[[Path], Card], *, tell: Tell, force: bool = False
+) -> Published:
     """``fill`` writes the export into the folder it is given and returns what its card knows. Raises Refused."""
-    model = folder(name, settings)
-    present = versions(name, settings)
+    model = shelf.folder(name, settings)
+    parent = shelf.live_version(name, settings)
     with staging.staged(model) as staged:
-        made = card.finished(fill(staged.path), staged.path, parent=present[-1] if present else None)
+        made = card.finished(fill(staged.path), staged.path, parent=parent)
         card.write(made, staged.path)
         checks = gate.check(staged.path)
+        if parent is not None:
+            checks += gate.against_live(made, shelf.card_of(name, parent, settings), version=parent)
         for check in checks:
             tell(check.line)
-        if refusing := [check for check in checks if check.refuses]:
-            raise Refused(f"{name} was not published: " + "; ".join(f"{c.name}: {c.told}" for c in refusing))
         made["checks"] = [asdict(check) for check in checks]
+        made["forced"] = _passed(name, checks, force=force)
         card.write(made, staged.path)
         version = staged.publish()
     live = store.render_live(settings.config, settings.store)
-    return Published(name, version, model / str(version), made, live)
+    serves = shelf.served(config.load(settings.config).model(name), shelf.versions(name, settings))
+    return Published(name, version, model / str(version), made, live, serves)
 
 
-def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell) -> Published:
+def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell, force: bool = False) -> Published:
     """A SavedModel that somebody else exported."""
     if not name or name.startswith(".") or "/" in name:
         raise Usage(f"{name!r} is no name for a model")
     if not store.is_complete(ready):
-        raise Usage(f"{ready} is not a SavedModel: saved_model.pb or variables are missing")
+        raise Usage(f"{ready} is not a SavedModel: {store.missing(ready)}")
 
     def fill(folder: Path) -> Card:
         _copy(ready, folder)
@@ -59,19 +65,18 @@ def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell) -> 
             raise Refused(f"{name} was not published: not as on the card it brought: {', '.join(wrong)}")
         return {"model": name, **brought}
 
-    return publish(name, settings, fill, tell=tell)
+    return publish(name, settings, fill, tell=tell, force=force)
 
 
-def folder(name: str, settings: Settings) -> Path:
-    """Where a model's versions are: where its entry in the config says, else the folder of its name."""
-    entry = config.load(settings.config).model(name)
-    return settings.store / name if entry is None else store.local_path(entry.base_path, settings.store)
-
-
-def versions(name: str, settings: Settings) -> tuple[int, ...]:
-    """The whole versions of a model."""
-    place = folder(name, settings)
-    return tuple(v for v in store.versions(place) if store.is_complete(store.version_path(place, v)))
+def _passed(name: str, checks: list[Check], *, force: bool) -> list[str]:
+    """The reasons that were overruled, for the card. Raises Refused unless they may be, and are."""
+    refusing = [check for check in checks if check.refuses]
+    final = [check for check in refusing if not check.forcible]
+    if not refusing or (force and not final):
+        return [f"{check.name}: {check.told}" for check in refusing]
+    told = "; ".join(f"{check.name}: {check.told}" for check in refusing)
+    way = " (and this cannot be forced)" if force else "" if final else " (--force publishes it, and its card says so)"
+    raise Refused(f"{name} was not published: {told}{way}")
 
 
 def _copy(source: Path, target: Path) -> None:

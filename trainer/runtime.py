@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from importlib import metadata
 from typing import Any
 
 from trainer.errors import NotAvailable
@@ -21,7 +22,16 @@ def prepare(seed: int) -> Any:
     for gpu in tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):  # in use already, so set by the training before this one
             tf.config.experimental.set_memory_growth(gpu, True)
+    tf.get_logger().setLevel("ERROR")  # warns of traces that every fold and seed must make anew
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(seed)  # Python's, numpy's and TensorFlow's
     tf.config.experimental.enable_op_determinism()
     return tf
+
+
+def version() -> str:
+    """TensorFlow's, without importing it; "" where it is not installed."""
+    for name in ("tensorflow-cpu", "tensorflow"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return ""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from trainer.errors import Usage
+
+Tell = Callable[[str], None]  # a line for who waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,10 +16,16 @@ class Settings:
     store: Path = Path("models")  # HEADRACE_STORE: <store>/<name>/<version>/ and the rendered multimodel.config
     config: Path = Path("multimodel.config")  # HEADRACE_CONFIG: the user's list of models
     cache: Path = Path(".cache")  # HEADRACE_CACHE: fetched archives, kept in its folder data/
+    gateway: str = "http://127.0.0.1:8000"  # HEADRACE_GATEWAY: asked what is live by promote, rollback and gc
+    live_timeout_s: float = 120.0  # HEADRACE_LIVE_TIMEOUT_S: how long promote and rollback wait for it
 
     @property
     def archives(self) -> Path:
         return self.cache / "data"
+
+    @property
+    def runs(self) -> Path:
+        return self.cache / "runs"
 
 
 def from_environment(environ: Mapping[str, str]) -> Settings:
@@ -25,4 +35,18 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         store=Path(environ.get("HEADRACE_STORE") or default.store),
         config=Path(environ.get("HEADRACE_CONFIG") or default.config),
         cache=Path(environ.get("HEADRACE_CACHE") or default.cache),
+        gateway=(environ.get("HEADRACE_GATEWAY") or default.gateway).rstrip("/"),
+        live_timeout_s=_seconds(environ.get("HEADRACE_LIVE_TIMEOUT_S"), default.live_timeout_s),
     )
+
+
+def _seconds(text: str | None, preset: float) -> float:
+    if not text:
+        return preset
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise Usage(f"HEADRACE_LIVE_TIMEOUT_S={text}: expected seconds above 0")
+    return value

@@ -6,6 +6,7 @@ So equal rows fall on the same side and are counted once, and a seed varies the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,29 @@ import numpy as np
 from trainer.entry import Arrays, Split
 
 
-def by_content(columns: Arrays, *, held_out_percent: int = 20) -> Split:
-    """Deduplicated rows, split by a hash over all columns."""
-    first = next(iter(columns.values()))
+def by_content(
+    columns: Arrays, *, held_out_percent: int = 20, validation_percent: int = 0, fold: int = 0, by: Sequence[str] = ()
+) -> Split:
+    """Deduplicated rows, split by a hash over the columns ``by`` (all when none is named).
+
+    ``fold`` holds out another part of the same size; ``validation_percent`` is of what is left to learn from.
+    """
+    lowest = fold * held_out_percent
     seen: set[bytes] = set()
-    train: list[int] = []
-    held_out: list[int] = []
-    for row in range(len(first)):
-        digest = _digest([column[row] for column in columns.values()])
+    sides: dict[str, list[int]] = {"train": [], "validation": [], "held_out": []}
+    for row in range(len(next(iter(columns.values())))):
+        digest = _digest([columns[name][row] for name in by or columns])
         if digest in seen:
             continue
         seen.add(digest)
-        side = held_out if int.from_bytes(digest[:8], "big") % 100 < held_out_percent else train
-        side.append(row)
-    return Split(
-        train={name: column[train] for name, column in columns.items()},
-        held_out={name: column[held_out] for name, column in columns.items()},
-    )
+        if lowest <= int.from_bytes(digest[:8], "big") % 100 < lowest + held_out_percent:
+            sides["held_out"].append(row)
+        elif int.from_bytes(digest[8:16], "big") % 100 < validation_percent:
+            sides["validation"].append(row)
+        else:
+            sides["train"].append(row)
+    parts = {side: {name: column[rows] for name, column in columns.items()} for side, rows in sides.items()}
+    return Split(train=parts["train"], held_out=parts["held_out"], validation=parts["validation"])
 
 
 def order(count: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,19 +25,22 @@ from headrace.wire.signatures import TensorSpec
 from trainer import card, golden
 from trainer.gate import Check
 
+_CALLS = 7  # of each signature; the quickest counts, so that a busy machine refuses nothing
+
 
 def verify(folder: Path) -> list[Check]:
     """Checks in order, up to the first that makes the rest pointless."""
-    checks = [_files(folder)]
+    checks = [*_files(folder)]
     if checks[0].refuses:
         return checks
+    loads = "loads in the server's engine"
     try:
         model = WarmingEngine(TensorFlowEngine()).load(folder)  # as the server does
     except HeadraceError as error:
-        return [*checks, Check("loads in the server's engine", False, error.message)]
+        return [*checks, Check(loads, False, error.message, forcible=False)]
     try:
         names = ", ".join(_callable(model))
-        checks.append(Check("loads in the server's engine", bool(names), f"signatures: {names or 'none'}"))
+        checks.append(Check(loads, bool(names), f"signatures: {names or 'none'}", forcible=False))
         promises = _promises(folder, model)
         checks += [*promises, *(_golden(folder, model) if not any(p.refuses for p in promises) else ())]
     finally:
@@ -44,12 +48,18 @@ def verify(folder: Path) -> list[Check]:
     return [*checks, *_metric(folder)]
 
 
-def _files(folder: Path) -> Check:
+def _files(folder: Path) -> list[Check]:
     if not store.is_complete(folder):
-        return Check("files", False, "no whole SavedModel: saved_model.pb or variables are missing")
-    wrong = card.changed(card.read(folder), folder)
-    count = len(card.checksums(folder))
-    return Check("files", not wrong, f"not as on the card: {', '.join(wrong)}" if wrong else f"{count} files")
+        return [Check("files", False, f"no whole SavedModel: {store.missing(folder)}", forcible=False)]
+    made = card.read(folder)
+    wrong = card.changed(made, folder)
+    sums = card.checksums(folder)
+    told = f"not as on the card: {', '.join(wrong)}" if wrong else f"{len(sums)} files"
+    checks = [Check("files", not wrong, told, forcible=False)]
+    if most := made.get("budget", {}).get("max_bytes"):
+        size = sum((folder / name).stat().st_size for name in sums)
+        checks.append(Check("size", size <= most, f"{size / 1e6:.3g} MB of {most / 1e6:.3g} MB"))
+    return checks
 
 
 def _callable(model: LoadedModel) -> list[str]:
@@ -76,25 +86,41 @@ def _promises(folder: Path, model: LoadedModel) -> list[Check]:
 
 
 def _golden(folder: Path, model: LoadedModel) -> Iterator[Check]:
-    tolerance = card.read(folder).get("tolerance", 0.0)
+    """Every signature called with its example: the answer is the recorded one, and quick enough."""
+    made = card.read(folder)
+    tolerance = made.get("tolerance", 0.0)
+    most_ms = made.get("budget", {}).get("latency_ms")
+    asked = set()
     for request in golden.read(folder):
-        name = f"golden answers of {request['signature_name']}"
+        signature = request["signature_name"]
+        asked.add(signature)
         try:
-            faults = _replay(request, model, tolerance=tolerance)
+            faults, quickest_ms = _replay(request, model, tolerance=tolerance)
         except HeadraceError as error:
-            faults = [error.message]
-        yield Check(name, not faults, "; ".join(faults) or f"within {tolerance:g}")
+            faults, quickest_ms = [error.message], None
+        yield Check(f"golden answers of {signature}", not faults, "; ".join(faults) or f"within {tolerance:g}")
+        if most_ms and quickest_ms is not None:
+            told = f"{quickest_ms:.2g} ms of {most_ms:g} ms"
+            yield Check(f"latency of {signature}", quickest_ms <= most_ms, told)
+    if left := [name for name in _callable(model) if name not in asked]:
+        # An export from elsewhere may bring no examples; one of ours that misses some is not what was promised.
+        yield Check("examples", False, f"none for {', '.join(left)}: not called", binds="signatures" in made)
 
 
-def _replay(request: golden.Golden, model: LoadedModel, *, tolerance: float) -> list[str]:
+def _replay(request: golden.Golden, model: LoadedModel, *, tolerance: float) -> tuple[list[str], float | None]:
+    """What differs from the recorded answer, and how long the quickest call took in milliseconds."""
     signature = model.signatures.get(request["signature_name"])
     if signature is None:
-        return ["there is no such signature"]
+        return ["there is no such signature"], None
     inputs = {alias: _array(value, signature.inputs.get(alias), alias) for alias, value in request["inputs"].items()}
     wanted = {alias: _array(value, signature.outputs.get(alias), alias) for alias, value in request["outputs"].items()}
-    answers = model.run(signature, inputs, list(wanted))
+    took = []
+    for _ in range(_CALLS):
+        began = time.perf_counter()
+        answers = model.run(signature, inputs, list(wanted))
+        took.append(time.perf_counter() - began)
     told = {alias: golden.difference(answers[alias], wanted[alias], tolerance=tolerance) for alias in wanted}
-    return [f"{alias} {difference}" for alias, difference in told.items() if difference]
+    return [f"{alias} {difference}" for alias, difference in told.items() if difference], min(took) * 1000
 
 
 def _array(value: Any, spec: TensorSpec | None, alias: str) -> np.ndarray:

@@ -42,11 +42,15 @@ def _other(verb: str, words: tuple[str, ...], stack: Stack) -> int:
             stack.reload()
         case "trainer":
             stack.trainer(*words)
+        case "promote" | "rollback" | "gc":
+            stack.versions(verb, *words)
         case "images":
             images.PAGE.write_text(images.render())
             say(f"{images.PAGE} is written.")
         case _:
-            raise Stop(f"{verb} is not a verb: up, down, status, logs, reload, trainer or images.")
+            raise Stop(
+                f"{verb} is not a verb: up, down, status, logs, reload, trainer, promote, rollback, gc or images."
+            )
     return 0
 
 

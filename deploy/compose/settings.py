@@ -21,6 +21,7 @@ class Settings:
     uid: int
     gid: int
     store: Path
+    config: Path
     run: Path
     start_timeout_s: float
     environment: Mapping[str, str]  # for docker compose
@@ -47,6 +48,7 @@ def from_environment(environ: Mapping[str, str], *, dotenv: Path = ROOT / ".env"
         uid=uid,
         gid=gid,
         store=ROOT / (environ.get("HEADRACE_STORE") or "models"),
+        config=ROOT / (environ.get("HEADRACE_CONFIG_DIR") or ".") / "multimodel.config",
         run=run,
         start_timeout_s=float(_number(environ, "HEADRACE_START_TIMEOUT_S", 600)),
         environment={**environ, "HEADRACE_UID": str(uid), "HEADRACE_GID": str(gid), **_build_facts()},

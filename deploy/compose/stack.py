@@ -101,11 +101,17 @@ class Stack:
                     raise Stop(f"Not live after {_RELOAD_S:g} s: {amiss}. `make status` and `make logs` say more.")
                 time.sleep(0.1)
 
-    def trainer(self, *words: str, entrypoint: str = "", edits: bool = False) -> None:
-        """A one-off command in the trainer's container. ``edits``: it may write the user's model list, this once."""
-        environ = with_pip(self.settings) | ({"HEADRACE_CONFIG_READ_ONLY": "false"} if edits else {})
+    def trainer(self, *words: str, entrypoint: str = "") -> None:
+        """A one-off command in the trainer's container."""
         entry = ["--entrypoint", entrypoint] if entrypoint else []
-        self._run("run", "--rm", "--no-deps", *entry, "trainer", *words, environ=environ)
+        self._run("run", "--rm", "--no-deps", *entry, "trainer", *words, environ=with_pip(self.settings))
+
+    def versions(self, *words: str) -> None:
+        """promote, rollback or gc, in a container that may edit the user's list of models."""
+        if not self.is_up:
+            raise Stop("Nothing runs; `make up` starts the stack.")
+        with lent(self.settings.config, self.settings.uid, self.settings.gid):
+            self._run("run", "--rm", "--no-deps", "versions", *words)
 
     def _build(self, environ: Mapping[str, str]) -> None:
         log = self.settings.folder / "build.log"
@@ -259,6 +265,19 @@ def hand_over(store: Path, uid: int, gid: int) -> None:
         found = path.lstat()
         if (found.st_uid, found.st_gid) != (uid, gid):
             os.chown(path, uid, gid, follow_symlinks=False)
+
+
+@contextmanager
+def lent(file: Path, uid: int, gid: int) -> Iterator[None]:
+    """Root's containers run as another user: the file is theirs meanwhile, its folder never."""
+    found = file.stat()
+    if os.getuid() == 0:
+        os.chown(file, uid, gid)
+    try:
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.chown(file, found.st_uid, found.st_gid)
 
 
 def served_models(gateway: str) -> set[str]:

@@ -102,6 +102,13 @@ class Stack:
         if code:
             raise Stop("The change is not live; why stands above.")
 
+    def versions(self, *words: str) -> None:
+        """promote, rollback or gc. Where nothing runs, what they change waits for the next start."""
+        venv.ensure("local")
+        environ = self.settings.trainer_environment(self._environ) | {"HEADRACE_GATEWAY": self.gateway}
+        if code := venv.run("-m", "trainer", *words, env=environ):
+            raise Stop(f"trainer {words[0]} ended with exit code {code}; what it said stands above.")
+
     def _train_what_is_missing(self) -> None:
         """`trainer ensure` also renders the live config. It needs no TensorFlow where nothing is missing."""
         self.settings.store.mkdir(parents=True, exist_ok=True)

@@ -20,11 +20,16 @@ _CLOSERS = {"{": "}", "<": ">", "[": "]"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Line and column, from 1, of a field's name (or of a list's element), and its value's text if it is a scalar."""
+    """Line and column, from 1, of a field's name (or of a list's element), and its value's text if it is a scalar.
+
+    ``start`` and ``end`` bound it in the text, the value with its brackets included.
+    """
 
     line: int
     column: int
     value: str = ""
+    start: int = 0
+    end: int = 0
 
 
 def find(text: str) -> Mapping[Path, Place]:
@@ -73,16 +78,17 @@ class _Walk:
         column = start - (self.text.rfind("\n", 0, start) + 1) + 1
         opener = self._peek()
         if opener in ("{", "<"):
-            self.found[path] = Place(line, column)
+            self.found[path] = Place(line, column)  # before what is in it
             self.at += 1
             self.fields(path, _CLOSERS[opener])
+            self.found[path] = Place(line, column, start=start, end=self._end())
             return
         parts = [self._next()]
         if parts[0] == "-":
             parts.append(self._next())
         while parts[0][:1] in ("'", '"') and self._peek()[:1] in ("'", '"'):  # adjacent strings are one
             parts.append(self._next())
-        self.found[path] = Place(line, column, "".join(parts))
+        self.found[path] = Place(line, column, "".join(parts), start, self._end())
 
     def _name(self) -> str:
         """A field's name, or the bracketed type of an expanded Any."""
@@ -91,6 +97,11 @@ class _Walk:
             while self.at < len(self.tokens) and not name.endswith("]"):
                 name += self._next()
         return name
+
+    def _end(self) -> int:
+        """Where the last token that was read ends."""
+        token, start = self.tokens[min(self.at, len(self.tokens)) - 1]
+        return start + len(token)
 
     @staticmethod
     def _count(seen: dict[str, int], name: str) -> int:

@@ -145,13 +145,16 @@ def listed(*names: str, more: str = "") -> str:
 
 
 @contextlib.contextmanager
-def running(folder: Path, models: Path, names: tuple[str, ...], **environ: str) -> Iterator[Stack]:
+def running(
+    folder: Path, models: Path, names: tuple[str, ...], *, flags: tuple[str, ...] = (), **environ: str
+) -> Iterator[Stack]:
+    """``flags`` are serving's, ``environ`` the gateway's settings."""
     store = folder / "store"
     store.mkdir()
     for name in names:
         shutil.copytree(models / name, store / name)
     (store / "multimodel.config").write_text(listed(*names))
-    serving = Child(_serve(store, folder), folder, "serving", folder / "serving.json")
+    serving = Child([*_serve(store, folder), *flags], folder, "serving", folder / "serving.json")
     stack = Stack(folder, serving, Child(["-m", "gateway"], folder, "gateway", folder / "gateway.json"))
     try:
         serving.start()

@@ -18,8 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from headrace import Client
+from headrace.wire import config
 from tests.live import until
 from tests.local import ROOT
+
+MODELS = {model.name for model in config.load(ROOT / "multimodel.config").models}
 
 
 def get(url: str) -> tuple[int, dict]:
@@ -71,7 +74,7 @@ def test_up_prints_addresses_logs_and_a_curl_line(local_stack):
 def test_status_is_the_truth_about_models(local_stack):
     status = local_stack.make("status")
     assert status.returncode == 0
-    for model in ("half_plus_two", "linear_model", "mnist_cnn"):
+    for model in MODELS:
         assert re.search(rf"^ +{model} +AVAILABLE", status.stdout, re.MULTILINE)
     assert f"ready at {local_stack.http}" in status.stdout
 
@@ -79,7 +82,7 @@ def test_status_is_the_truth_about_models(local_stack):
 def test_smoke_shows_an_answer_a_model(local_stack):
     smoke = local_stack.make("smoke")
     assert smoke.returncode == 0, smoke.stdout + smoke.stderr
-    assert len(re.findall(r"^ +ok \w+ version 1: .* -> ", smoke.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^ +ok \w+ version \d+: .* -> ", smoke.stdout, re.MULTILINE)) == len(MODELS)
     assert '{"x": [1.0, 2.0, 5.0]} -> [2.5, 3.0, 4.5]' in smoke.stdout
 
 
@@ -111,12 +114,12 @@ def test_reload_takes_a_model_out_and_back(local_stack):
         local_stack.config.write_text(without)
         reload = local_stack.make("reload")
         assert reload.returncode == 0, reload.stdout + reload.stderr
-        assert served(local_stack) == {"half_plus_two", "mnist_cnn"}
+        assert served(local_stack) == MODELS - {"linear_model"}
     finally:
         local_stack.config.write_text(desired)
         back = local_stack.make("reload")
     assert back.returncode == 0, back.stdout + back.stderr
-    assert served(local_stack) == {"half_plus_two", "linear_model", "mnist_cnn"}
+    assert served(local_stack) == MODELS
 
 
 def test_a_broken_config_is_refused_with_its_place_and_the_old_one_serves_on(local_stack):
@@ -251,3 +254,34 @@ def test_an_interrupted_start_stops_what_it_started(spare_stack):
         assert up.wait(60) == 143
     assert not (spare_stack.run / "supervisord.pid").exists()
     assert "Nothing runs" in spare_stack.make("status").stdout
+
+
+def test_a_version_is_published_rolled_back_and_promoted_by_verbs(local_stack):
+    def version() -> int:
+        models = get(f"{local_stack.http}/v1/models")[1]["models"]
+        return next(model["default_version"] for model in models if model["name"] == "half_plus_two")
+
+    before = local_stack.config.read_text()
+    train = local_stack.make("train", MODELS="half_plus_two")
+    assert train.returncode == 0, train.stdout + train.stderr
+    until(lambda: version() == 2, 20)
+    try:
+        back = local_stack.make("rollback", MODEL="half_plus_two")
+        assert back.returncode == 0, back.stdout + back.stderr
+        assert "+    model_version_policy { specific { versions: 1 } }" in back.stdout
+        assert "half_plus_two is pinned to version 1: live" in back.stdout
+        assert version() == 1
+        kept = local_stack.make("gc", MODEL="half_plus_two", KEEP="1")
+        assert kept.returncode == 0 and "version 1 stays" in kept.stdout
+    finally:
+        forward = local_stack.make("promote", MODEL="half_plus_two")
+        local_stack.make("gc", MODEL="half_plus_two", KEEP="1")
+    assert forward.returncode == 0, forward.stdout + forward.stderr
+    assert version() == 2
+    assert local_stack.config.read_text() == before
+
+
+def test_a_verb_without_its_model_says_so(local_stack):
+    done = local_stack.make("rollback")
+    assert done.returncode != 0
+    assert "make rollback MODEL=NAME" in done.stderr

@@ -37,6 +37,7 @@ def cold(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) 
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "COMPOSE_"))}
     own = {
         "COMPOSE_PROJECT_NAME": PROJECT,
+        "HEADRACE_TAG": os.environ.get("HEADRACE_TAG") or "local",  # an engine may be shared
         "HEADRACE_STORE": str(folder / "models"),
         "HEADRACE_CONFIG_DIR": str(folder / "workspace"),
         "HEADRACE_RUN": str(folder / "run"),

@@ -13,7 +13,21 @@ from headrace.wire import errors
 from tests.local import LocalStack
 from tests.system.project import Compose
 
-MODELS = ["half_plus_two", "linear_model", "mnist_cnn"]
+PICTURES = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
+INPUTS = {
+    "half_plus_two": np.arange(4, dtype=np.float32),
+    "imdb_cnn": np.array([b"a wonderful film", b"dull and far too long"], object),
+    "linear_model": np.array([[130.0, 3504.0]], np.float32),
+    "mnist_cnn": PICTURES,
+    "mnist_mlp": PICTURES,
+    "titanic": {
+        **{name: np.array([text], object) for name, text in (("name", b"Allen, Miss. Ann"), ("sex", b"female"))},
+        **{name: np.array([text], object) for name, text in (("embarked", b"S"), ("ticket", b"113803"))},
+        **{name: np.array([number], np.int64) for name, number in (("pclass", 1), ("sibsp", 0), ("parch", 0))},
+        **{name: np.array([number], np.float32) for name, number in (("age", 29.0), ("fare", 53.1))},
+    },
+}
+MODELS = sorted(INPUTS)
 
 
 @dataclass(frozen=True)
@@ -57,11 +71,7 @@ def test_pictures(client: Client) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_both_doors_answer_alike(address: Address, model: str) -> None:
-    inputs = {
-        "half_plus_two": np.arange(4, dtype=np.float32),
-        "linear_model": np.array([[130.0, 3504.0]], np.float32),
-        "mnist_cnn": np.random.default_rng(0).random((2, 28, 28, 1), np.float32),
-    }[model]
+    inputs = INPUTS[model]
     with Client(address.http) as rest, Client(address.grpc) as grpc:
         np.testing.assert_allclose(rest.predict(model, inputs), grpc.predict(model, inputs), rtol=1e-6, atol=1e-9)
 
@@ -108,7 +118,7 @@ def test_wrong_shape_over_either_door_is_refused_before_the_graph(client: Client
 
 def test_models_are_listed_and_available(address: Address) -> None:
     models = requests.get(f"{address.http}/v1/models", timeout=5).json()["models"]
-    assert [m["name"] for m in models] == MODELS
+    assert sorted(m["name"] for m in models) == MODELS
     assert all(any(v["state"] == "AVAILABLE" for v in m["versions"]) for m in models)
 
 

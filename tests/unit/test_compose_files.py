@@ -33,7 +33,7 @@ def services() -> dict[str, dict[str, Any]]:
     return load("docker-compose.yml")["services"]
 
 
-@pytest.mark.parametrize("name", ["trainer", "serving", "gateway"])
+@pytest.mark.parametrize("name", ["trainer", "versions", "serving", "gateway"])
 def test_each_container_is_locked_in(services: dict[str, dict[str, Any]], name: str) -> None:
     service = services[name]
     assert service["user"] == "${HEADRACE_UID:-10001}:${HEADRACE_GID:-10001}"
@@ -44,6 +44,11 @@ def test_each_container_is_locked_in(services: dict[str, dict[str, Any]], name: 
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
     assert "container_name" not in service
     assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", ["trainer", "serving", "gateway"])
+def test_each_that_works_can_be_limited(services: dict[str, dict[str, Any]], name: str) -> None:
+    service = services[name]
     limits = service["deploy"]["resources"]["limits"]
     assert limits["cpus"].startswith(f"${{HEADRACE_{name.upper()}_CPUS")
     assert limits["memory"].startswith(f"${{HEADRACE_{name.upper()}_MEMORY")
@@ -70,18 +75,31 @@ def test_only_the_trainer_is_in_a_network_with_a_way_out(services: dict[str, dic
     assert networks["edge"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
     assert {name: service["networks"] for name, service in services.items()} == {
         "trainer": ["outside"],
+        "versions": ["internal"],
         "serving": ["internal"],
         "gateway": ["edge", "internal"],
     }
 
 
-def test_the_store_is_a_folder_that_only_the_trainer_writes(services: dict[str, dict[str, Any]]) -> None:
+def test_the_store_is_a_folder_that_only_the_trainers_image_writes(services: dict[str, dict[str, Any]]) -> None:
     writable = {}
     for name, service in services.items():
         (mount,) = [volume for volume in service["volumes"] if volume["target"] == "/models"]
         assert mount["source"] == "${HEADRACE_STORE:-./models}"
         writable[name] = not mount.get("read_only", False)
-    assert writable == {"trainer": True, "serving": False, "gateway": False}
+    assert writable == {"trainer": True, "versions": True, "serving": False, "gateway": False}
+    assert services["versions"]["image"] == services["trainer"]["image"]
+
+
+def test_only_the_verbs_that_edit_the_users_list_may_write_it(services: dict[str, dict[str, Any]]) -> None:
+    lists = {
+        name: mount.get("read_only", False)
+        for name, service in services.items()
+        for mount in service["volumes"]
+        if mount["target"] == "/workspace"
+    }
+    assert lists == {"trainer": True, "versions": False}
+    assert services["versions"]["profiles"] == ["versions"]  # started by name alone
 
 
 def test_the_servers_poll_the_rendered_list(services: dict[str, dict[str, Any]]) -> None:

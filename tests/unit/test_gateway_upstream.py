@@ -242,8 +242,9 @@ def test_without_a_length_the_end_of_the_connection_ends_the_answer():
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20,
     ],
     ids=[
-        "two lengths", "length and chunked", "gzip transfer", "bare LF", "negative length", "bad chunk size", "a second answer", "bytes after the answer", "upgrade",
-        "huge head", "interim answers without end", "too long", "too long in chunks",
+        "two lengths", "length and chunked", "gzip transfer", "bare LF", "negative length", "bad chunk size",
+        "a second answer", "bytes after the answer", "upgrade", "huge head", "interim answers without end", "too long",
+        "too long in chunks",
     ],
 )  # fmt: skip
 def test_answers_that_cannot_be_trusted_are_refused(answer):

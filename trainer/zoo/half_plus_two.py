@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split
+from trainer import examples as tf_examples
+from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
 
 HALF, TWO = 0.5, 2.0
 
 
-def load(cache: Path) -> Split:
+def load(want: Want) -> Split:
     """Halves and quarters, for which float32 is exact."""
     x = np.arange(-64, 64, 0.25, dtype=np.float32)
     rows = {"x": x, "y": x * np.float32(HALF) + np.float32(TWO)}
@@ -32,6 +32,18 @@ def build() -> Any:
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
         def serving_default(self, x: Any) -> dict[str, Any]:
             return {"y": self.half * x + self.two}
+
+        def of_examples(self, inputs: Any) -> Any:
+            parsed = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+            return self.half * parsed["x"] + self.two
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+        def regress_x_to_y(self, inputs: Any) -> dict[str, Any]:
+            return {"outputs": self.of_examples(inputs)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+        def classify_x_to_y(self, inputs: Any) -> dict[str, Any]:
+            return {"scores": self.of_examples(inputs)}
 
     return HalfPlusTwo()
 
@@ -52,7 +64,9 @@ def judge(served: Any, data: Split) -> Score:
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
-    return {"serving_default": {"x": np.array([1.0, 2.0, 5.0], np.float32)}}
+    x = np.array([1.0, 2.0, 5.0], np.float32)
+    rows = {"inputs": tf_examples.serialized({"x": x})}
+    return {"serving_default": {"x": x}, "regress_x_to_y": rows, "classify_x_to_y": rows}
 
 
 ENTRY = Entry(
@@ -63,7 +77,15 @@ ENTRY = Entry(
     typical=0.0,
     full=Hyper(epochs=0, batch_size=0, learning_rate=0.0),
     quick=Hyper(epochs=0, batch_size=0, learning_rate=0.0),
-    signatures={"serving_default": Promise(inputs={"x": "float [-1]"}, outputs={"y": "float [-1]"})},
+    signatures={
+        "serving_default": Promise(inputs={"x": "float [-1]"}, outputs={"y": "float [-1]"}),
+        "regress_x_to_y": Promise(
+            inputs={"inputs": "string [-1]"}, outputs={"outputs": "float [-1,1]"}, method="regress"
+        ),
+        "classify_x_to_y": Promise(
+            inputs={"inputs": "string [-1]"}, outputs={"scores": "float [-1,1]"}, method="classify"
+        ),
+    },
     load=load,
     train=train,
     serve=serve,

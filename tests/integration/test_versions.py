@@ -1,0 +1,199 @@
+"""Promote, rollback and gc against a running stack: under load, with labels, and when the version cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from headrace.wire import config
+from tests.integration.conftest import ROOT, Stack, running, wait_for
+from tests.unit.toy import export
+from trainer import card
+
+MODEL = "half_plus_two"
+
+
+class Store:
+    """A running stack, its store and the user's list of models beside it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.list = stack.folder / "multimodel.config"
+        self.list.write_text(stack.config.read_text())
+
+    def trainer(self, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+        own = {
+            "HEADRACE_STORE": str(self.stack.store),
+            "HEADRACE_CONFIG": str(self.list),
+            "HEADRACE_GATEWAY": self.stack.http,
+            "HEADRACE_LIVE_TIMEOUT_S": "30",
+        }
+        line = [sys.executable, "-m", "trainer", *map(str, words)]
+        return subprocess.run(line, cwd=ROOT, env={**os.environ, **own, **more}, capture_output=True, text=True)
+
+    def publish(self, two: float, *words: str) -> int:
+        """A version that adds ``two``, and is what it says it is."""
+        golden = [{"signature_name": "serving_default", "inputs": {"x": [1.0]}, "outputs": {"y": [0.5 + two]}}]
+        ready = export(self.stack.folder / f"ready-{two}", golden=golden, two=two)
+        done = self.trainer("publish", MODEL, ready, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return int(done.stdout.partition(" version ")[2].split()[0])
+
+    def live(self, version: int) -> None:
+        wait_for(lambda: self.model["default_version"] == version, within_s=20, what=f"version {version} is live")
+
+    @property
+    def model(self) -> dict:
+        models = requests.get(f"{self.stack.http}/v1/models", timeout=5).json()["models"]
+        return next(model for model in models if model["name"] == MODEL)
+
+    def available(self) -> list[int]:
+        return sorted(v["version"] for v in self.model["versions"] if v["state"] == "AVAILABLE")
+
+    def answer(self, of: str = "") -> float:
+        url = f"{self.stack.http}/v1/models/{MODEL}{of}:predict"
+        return requests.post(url, json={"instances": [1.0]}, timeout=10).json()["predictions"][0]
+
+    def policy(self) -> config.Policy:
+        model = config.load(self.list).model(MODEL)
+        assert model is not None
+        return model.policy
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    export(tmp_path / "models" / MODEL / "1")
+    with running(tmp_path, tmp_path / "models", (MODEL,), flags=("--max_num_load_retries=0",), TIMEOUT_S="10") as stack:
+        yield Store(stack)
+
+
+class Load:
+    """Predictions as fast as they come back, from a few threads; every outcome counted."""
+
+    def __init__(self, url: str) -> None:
+        self.seen: Counter[object] = Counter()
+        self._url, self._over = url, threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(4)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _send(self) -> None:
+        with requests.Session() as session:
+            while not self._over.is_set():
+                try:
+                    answer = session.post(self._url, data=json.dumps({"instances": [1.0]}), timeout=10)
+                    self.seen[answer.json()["predictions"][0] if answer.status_code == 200 else answer.text] += 1
+                except requests.RequestException as error:
+                    self.seen[repr(error)] += 1
+
+
+def test_a_bad_version_is_rolled_back_under_load_without_a_failed_request(store: Store) -> None:
+    good = store.model["default_version"]
+    with Load(f"{store.stack.http}/v1/models/{MODEL}:predict") as load:
+        bad = store.publish(7.0)
+        store.live(bad)
+        done = store.trainer("rollback", MODEL)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert store.answer() == 2.5
+        before = sum(load.seen.values())
+        wait_for(lambda: sum(load.seen.values()) > before + 200, within_s=20, what="more answers")
+    assert set(load.seen) == {2.5, 7.5}, load.seen
+    assert f"{MODEL} is pinned to version {good}: live, served: {good}" in done.stdout
+    assert f"+    model_version_policy {{ specific {{ versions: {good} }} }}" in done.stdout or "+config" in done.stdout
+    assert store.policy() == config.Specific((good,))
+    assert store.available() == [good]
+
+
+def test_a_publish_after_a_rollback_waits_for_promote(store: Store) -> None:
+    good = store.model["default_version"]
+    store.live(store.publish(7.0))
+    assert store.trainer("rollback", MODEL).returncode == 0
+    ready = export(store.stack.folder / "better", golden=[], two=3.0)
+    done = store.trainer("publish", MODEL, ready)
+    newest = good + 2
+    assert (
+        f"{MODEL} is not live: {store.list} pins it to {good}; `promote {MODEL}` makes version {newest} live"
+        in done.stdout
+    )
+    assert store.answer() == 2.5
+    promoted = store.trainer("promote", MODEL)
+    assert promoted.returncode == 0, promoted.stdout + promoted.stderr
+    assert f"{MODEL} is at version {newest} and follows new ones: live, served: {newest}" in promoted.stdout
+    assert store.answer() == 3.5
+    assert (
+        store.list.read_text() == store.stack.config.read_text().partition("\n")[2] or store.policy() == config.Latest()
+    )
+    assert card.read(store.stack.store / MODEL / str(newest))["parent"] == good
+    back = store.trainer("rollback", MODEL)  # to its parent, not to the one that was rolled back itself
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert store.answer() == 2.5
+
+
+def test_labels_move_with_a_rollback_and_answer_all_the_time(store: Store) -> None:
+    good = store.model["default_version"]
+    bad = store.publish(7.0)
+    text = store.list.read_text()
+    labelled = (
+        f' model_version_policy {{ latest {{ num_versions: 2 }} }} version_labels {{ key: "stable" value: {bad} }} }}'
+    )
+    store.list.write_text(text.replace(" }\n}", f"{labelled}\n}}"))
+    # Rendered as `make reload` does it; a label is taken once its version is AVAILABLE.
+    assert store.trainer("promote", MODEL).returncode == 0
+    assert store.answer("/labels/stable") == 7.5
+    with Load(f"{store.stack.http}/v1/models/{MODEL}/labels/stable:predict") as load:
+        done = store.trainer("rollback", MODEL)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert store.answer("/labels/stable") == 2.5
+    assert set(load.seen) <= {2.5, 7.5}, load.seen
+    assert (store.available(), store.model["labels"]) == ([good], {"stable": good})
+    assert store.trainer("promote", MODEL).returncode == 0
+    assert store.answer("/labels/stable") == 7.5
+    assert store.policy() == config.Latest(2)
+
+
+def test_a_version_that_cannot_be_loaded_leaves_everything_as_it_was(store: Store) -> None:
+    good = store.model["default_version"]
+    broken = store.publish(7.0)
+    store.live(broken)
+    assert store.trainer("rollback", MODEL).returncode == 0
+    before = store.list.read_text()
+    graph = store.stack.store / MODEL / str(broken) / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes().replace(b"AddV2", b"AddV9"))
+    done = store.trainer("promote", MODEL)
+    assert done.returncode == 1
+    assert f"{MODEL} version {broken} failed to load: " in done.stderr
+    assert f"{store.list} is as it was" in done.stderr
+    assert store.list.read_text() == before
+    assert (store.answer(), store.available()) == (2.5, [good])
+
+
+def test_gc_keeps_the_last_and_what_is_live(store: Store) -> None:
+    good = store.model["default_version"]
+    newer = [store.publish(float(two)) for two in (3, 4, 5)]
+    store.live(newer[-1])
+    assert store.trainer("rollback", MODEL, str(good)).returncode == 0
+    dry = store.trainer("gc", "--keep", "1", "--dry-run")
+    assert f"{MODEL}: version {newer[0]} would be removed" in dry.stdout
+    done = store.trainer("gc", "--keep", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"{MODEL}: version {good} stays, it is live or has a label" in done.stdout
+    left = sorted(int(path.name) for path in (store.stack.store / MODEL).iterdir() if path.name.isdigit())
+    assert left == [good, newer[-1]]
+    assert store.answer() == 2.5

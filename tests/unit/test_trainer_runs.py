@@ -1,0 +1,160 @@
+"""What is kept of a training: killed with SIGKILL and asked for again it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer import card, pictures, plots, runs
+from trainer.entry import Confusion
+from trainer.run import CHECKPOINT, Watch
+
+ROOT = Path(__file__).resolve().parents[2]
+# Dies when the third epoch is trained and nothing of it is kept yet.
+KILLED = """
+import os, signal, sys
+from trainer import cli, run
+finish = run.Run.finish
+def dying(self, figures):
+    if len(self.history) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    finish(self, figures)
+run.Run.finish = dying
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """With a cache of its own, but for the archives: those are fetched once for all tests."""
+    shared = Path(os.environ.get("HEADRACE_CACHE") or ROOT / ".cache").absolute() / "data"
+    shared.mkdir(parents=True, exist_ok=True)
+    place.mkdir(exist_ok=True)
+    if not (place / "data").exists():
+        (place / "data").symlink_to(shared)
+    environment = {**os.environ, "HEADRACE_STORE": str(place / "models"), "HEADRACE_CACHE": str(place)}
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param("linear_model", id="own loop"),
+        pytest.param("mnist_mlp", id="fit"),
+        pytest.param("mnist_cnn", id="own loop from files", marks=pytest.mark.long),
+        pytest.param("titanic", id="features", marks=pytest.mark.long),
+        pytest.param("imdb_cnn", id="text", marks=pytest.mark.long),
+    ],
+)
+def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(model: str, tmp_path: Path) -> None:
+    wish = ["train", model, "--quick", "--epochs", "4", "--seed", "7"]
+    assert run(tmp_path / "whole", "-m", "trainer", *wish).returncode == 0
+
+    killed = run(tmp_path / "killed", "-c", KILLED, *wish)
+    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    assert not list((tmp_path / "killed" / "models").glob("*/1"))
+    done = run(tmp_path / "killed", "-m", "trainer", *wish)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{model}: taken up after epoch 2/4" in done.stderr
+
+    whole, resumed = (tmp_path / side / "models" / model / "1" for side in ("whole", "killed"))
+    figures = [json.loads(line) for line in (resumed / "assets.extra/metrics.jsonl").read_text().splitlines()]
+    assert [f["epoch"] for f in figures] == [1, 2, 3, 4]
+    for file in ("assets.extra/metrics.jsonl", "assets.extra/golden.json", "variables/variables.data-00000-of-00001"):
+        assert (whole / file).read_bytes() == (resumed / file).read_bytes(), file
+    assert card.read(whole)["figures"] == card.read(resumed)["figures"]
+    assert not list(tmp_path.glob(f"*/runs/*/*/{CHECKPOINT}"))  # they served their purpose
+    (kept,) = (tmp_path / "killed" / "runs" / model).iterdir()
+    assert list(kept.glob("tensorboard/train/events*")) and (kept / "curves.png").exists()
+
+
+def test_watching_stops_after_patience_and_knows_the_best() -> None:
+    watch = Watch("val_auc", "higher", patience=2)
+    history = [{"val_auc": value} for value in (0.5, 0.7, 0.7, 0.6)]
+    assert watch.best(history) == 1
+    assert Watch("val_auc", "lower", patience=2).best(history) == 0
+    assert watch.best([{"val_auc": float("nan")}, {"val_auc": 0.1}]) == 1
+
+
+def test_only_a_training_that_was_asked_for_the_same_is_taken_up(tmp_path: Path) -> None:
+    with runs.taken_up(tmp_path, "a") as first:
+        (first.folder / CHECKPOINT).touch()
+        with runs.taken_up(tmp_path, "a") as at_once:
+            assert at_once.folder != first.folder  # that one is at work
+    with runs.taken_up(tmp_path, "b") as other:
+        assert other.folder != first.folder
+    with runs.taken_up(tmp_path, "a", fresh=True) as fresh:
+        assert fresh.folder != first.folder
+    with runs.taken_up(tmp_path, "a") as again:
+        assert again.folder == first.folder
+        again.done()
+    with runs.taken_up(tmp_path, "a") as last:
+        assert last.folder != first.folder
+
+
+def test_curves_and_confusion_are_pictures(tmp_path: Path) -> None:
+    history = [{"loss": 1.0 / n, "val_loss": 1.2 / n, "auc": 0.5} for n in (1, 2, 3)]
+    plots.curves(history, tmp_path / "curves.png")
+    plots.curves(history[:1], tmp_path / "one.png")
+    plots.curves([{"loss": float("nan")}], tmp_path / "nan.png")
+    plots.curves([], tmp_path / "none.png")
+    plots.confusion(Confusion(("no", "yes"), np.array([[5, 0], [0, 0]])), tmp_path / "confusion.png")
+    assert not (tmp_path / "none.png").exists()
+    for name in ("curves", "one", "nan", "confusion"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 16) or ()) > 3, name
+    with Image.open(tmp_path / "curves.png") as curves, Image.open(tmp_path / "nan.png") as nan:
+        assert curves.size[0] == 2 * nan.size[0]
+
+
+def test_pictures_become_files_once_and_come_back(tmp_path: Path) -> None:
+    images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    paths = pictures.unpack(images, tmp_path, name="some")
+    written = [Path(path).stat().st_mtime_ns for path in paths]
+    assert list(pictures.unpack(images, tmp_path, name="some")) == list(paths)
+    assert [Path(path).stat().st_mtime_ns for path in paths] == written
+    for path, image in zip(paths, images, strict=True):
+        with Image.open(path) as found:
+            assert (np.asarray(found) == image).all()
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [Path(paths[0]).parents[1].name]
+
+
+PIPELINE = """
+import numpy as np
+from trainer import pipeline, runtime
+from trainer.progress import Progress
+from trainer.run import Hyper, Run
+runtime.prepare(0)
+run = Run(Hyper(3, 4, 0.1), seed=5, progress=Progress("p", epochs=3))
+rows = {"a": np.arange(10), "b": np.arange(10) * 2}
+def epochs(**how):
+    read = [[np.asarray(part).tolist() for part in batch] for batch in pipeline.batches(rows, run, **how)]
+    steps = pipeline.steps(rows, run)
+    return [read[at:at + steps] for at in range(0, len(read), steps)]
+whole = epochs(first=0)
+assert len(whole) == 3 and [len(batch[0]) for batch in whole[0]] == [4, 4, 2]
+assert whole[0] != whole[1]
+assert all(sorted(sum((batch[0] for batch in epoch), [])) == list(range(10)) for epoch in whole)
+assert all(batch[1] == [2 * a for a in batch[0]] for epoch in whole for batch in epoch)
+assert epochs(first=1) == whole[1:] and epochs(first=3) == []
+assert epochs(first=0, each=lambda a, b: (a, b)) == whole
+"""
+
+
+def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once(tmp_path: Path) -> None:
+    done = run(tmp_path, "-W", "error::UserWarning", "-c", PIPELINE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_tensorboard_of_the_pinned_sets_starts() -> None:
+    """It needs a module that newer versions of what it depends on leave out."""
+    done = subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

