@@ -115,7 +115,7 @@ def _run(model: str, body: bytes) -> bytes:
     parsed = rest.parse_predict(body)
     name = parsed.signature_name or "serving_default"
     if name not in MODELS[model]:
-        fault = faults.Fault("unknown_signature", facts={"signature": name})
+        fault = faults.Fault("unknown_signature", facts={"signature": name, "model": model, "version": 1})
         raise InvalidArgument(faults.our_text(fault), fault=fault)
     signature, function = MODELS[model][name]
     tensors = parsed.tensors(signature)

@@ -49,9 +49,15 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._server.close()
-        for task in asyncio.all_tasks(self._loop):
+        talks = asyncio.all_tasks(self._loop)
+        for task in talks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.05))
+
+        async def ended() -> None:
+            await asyncio.gather(*talks, return_exceptions=True)
+            await asyncio.sleep(0.01)  # a turn for every aborted transport to close its socket
+
+        self._loop.run_until_complete(ended())
         self._loop.close()
 
     def _run(self, opened: threading.Event) -> None:
@@ -64,18 +70,16 @@ class Proxy:
         self._loop.run_forever()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        transports = [writer.transport]
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
-            writer.transport.abort()
-            return
-        try:
+            transports.append(up_writer.transport)
             await asyncio.gather(self._pipe(reader, up_writer), self._pipe(up_reader, writer, is_answer=True))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            writer.transport.abort()
-            up_writer.transport.abort()
+            for transport in transports:
+                transport.abort()
 
     async def _pipe(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False
