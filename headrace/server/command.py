@@ -59,21 +59,24 @@ def _serve(config: ServerConfig) -> int:
     threading.Thread(target=_preload, daemon=True).start()
     from headrace.server.server import Server
 
-    # A pipe, not an Event: a signal may come while this thread holds the Event's lock, which its handler would need.
+    # A pipe that the interpreter itself writes to, in whichever thread a signal comes: a handler in Python runs in this
+    # thread alone, and not while it waits; and waiting for an Event would take a lock that the handler may need.
     told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
     asked: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         if asked:
             sys.exit(128 + number)  # asked twice: at once
         asked.append(number)
-        os.write(tell, b"!")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with Server(config) as server:
         threading.Thread(target=_announce_ready, args=(server, started), daemon=True).start()
-        os.read(told, 1)
+        while not asked:
+            os.read(told, 1)
         log.info("stopping; calls under way may end", extra={"drain_seconds": config.drain_seconds})
     log.info("stopped")
     if not server.is_quiet:

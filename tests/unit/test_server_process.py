@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -160,6 +162,18 @@ def test_the_port_file_is_whole_when_it_is_there(launch: Launch, store: Path) ->
     assert set(ports) == {"grpc", "rest"}
     for port in ports.values():
         socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_a_signal_is_heard_in_whichever_thread_it_comes(launch: Launch, store: Path) -> None:
+    server = launch(model_config_file=store / "models.config", models_root=store)
+    server.wait_until_available("half_plus_two")
+    pid = server.process.pid
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    tgkill = ctypes.CDLL(None, use_errno=True).tgkill  # the kernel itself would choose the main thread
+
+    assert tgkill(pid, max(threads), signal.SIGTERM) == 0
+
+    assert server.process.wait(10) == 0
 
 
 def test_sigterm_lets_a_call_end_and_exits_0(launch: Launch, contract_models: Path) -> None:
