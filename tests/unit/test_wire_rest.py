@@ -308,7 +308,7 @@ def calls(draw: Any) -> tuple[bytes, Signature]:
     return raw, of
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(calls())
 @example((b'{"instances":[[1.0],[2.0]]}', X))
 def test_any_body_is_read_the_same_both_ways(call: tuple[bytes, Signature]) -> None:
