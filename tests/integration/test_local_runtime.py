@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -275,9 +276,11 @@ def test_a_version_is_published_rolled_back_and_promoted_by_verbs(local_stack):
         assert kept.returncode == 0 and "version 1 stays" in kept.stdout
     finally:
         forward = local_stack.make("promote", MODEL="half_plus_two")
-        local_stack.make("gc", MODEL="half_plus_two", KEEP="1")
+        live = version()
+        shutil.rmtree(local_stack.store / "half_plus_two" / "2")  # others find the stack as it was
+        until(lambda: version() == 1, 20)
     assert forward.returncode == 0, forward.stdout + forward.stderr
-    assert version() == 2
+    assert live == 2
     assert local_stack.config.read_text() == before
 
 
