@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -24,9 +24,15 @@ class LocalStack:
     ports: Mapping[str, int]
 
     @classmethod
-    def new(cls, folder: Path) -> LocalStack:
+    def new(cls, folder: Path, *names: str) -> LocalStack:
+        """Of the models of these names, or of all that are listed."""
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "multimodel.config", folder / "multimodel.config")
+        listed = (ROOT / "multimodel.config").read_text()
+        if names:
+            entries = re.findall(r"^  config \{\n.*?^  \}\n", listed, re.MULTILINE | re.DOTALL)
+            mine = [entry for entry in entries if re.search(r'name: "(.*)"', entry)[1] in names]
+            listed = f"model_config_list {{\n{''.join(mine)}}}\n"
+        (folder / "multimodel.config").write_text(listed)
         return cls(folder, dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True)))
 
     @property

@@ -25,6 +25,7 @@ from tests.local import ROOT, LocalStack
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e-?\d+)?")
+_REQUEST_ID = re.compile(r'(?<="request_id": ")[0-9a-f]{16}(?=")')
 # Training gives other digits on another kind of processor; the answers of half_plus_two are exact all the same.
 _TOLERANCE = 0.05
 
@@ -169,8 +170,8 @@ def _curl(words: list[str]) -> str:
 
 
 def _assert_alike(got: str, wanted: str) -> None:
-    """The same text but for the digits of numbers; the layout of JSON is TensorFlow Serving's, so it counts too."""
-    plain = [" ".join(_NUMBER.sub("#", text).split()) for text in (got, wanted)]
+    """The same text but for the digits of numbers and a call's id; JSON is laid out as TensorFlow Serving does it."""
+    plain = [" ".join(_REQUEST_ID.sub("#", _NUMBER.sub("#", text)).split()) for text in (got, wanted)]
     assert plain[0] == plain[1]
     for mine, theirs in zip(_NUMBER.findall(got), _NUMBER.findall(wanted), strict=True):
         assert math.isclose(float(mine), float(theirs), rel_tol=_TOLERANCE), (json.dumps(got), json.dumps(wanted))

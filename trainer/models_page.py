@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from headrace.wire import store
-from trainer import card, settings, shelf, zoo
+from trainer import asked, card, golden, settings, shelf, zoo
 from trainer.card import Card
+from trainer.golden import Golden
 
+_LONGEST = 1500  # characters of a body that is shown
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/models.md"
 _HEAD = """# Models
 
 What the zoo's models reach, from the cards of their published versions. `.venv/bin/python -m trainer.models_page`
 writes this page, `.venv/bin/python -m trainer show NAME` prints a whole card. Figures are of held-out rows that no
-training saw; where several seeds were trained, the published model is that of the median.
+training saw; where several seeds were trained, the published model is that of the median. Each signature whose example
+is short has one, with that model's answer; all of them lie beside each version, in `assets.extra/golden.json`, and the
+gateway's `/docs` sends them.
 
 | model | figure | baseline | wanted | seeds | settings |
 |---|---|---|---|---|---|
@@ -26,24 +31,26 @@ training saw; where several seeds were trained, the published model is that of t
 
 def main() -> int:
     where = settings.from_environment(os.environ)
-    cards = {}
+    cards, recorded = {}, {}
     for name in zoo.names():
         if present := shelf.versions(name, where):
-            cards[name] = card.read(store.version_path(shelf.folder(name, where), present[-1]))
+            version = store.version_path(shelf.folder(name, where), present[-1])
+            cards[name], recorded[name] = card.read(version), golden.read(version)
     if missing := [name for name in zoo.names() if not cards.get(name)]:
         print(
             f"no version with a card: {', '.join(missing)}; python -m trainer train {' '.join(missing)}",
             file=sys.stderr,
         )
         return 1
-    PAGE.write_text(page(cards), encoding="utf-8")
+    PAGE.write_text(page(cards, recorded), encoding="utf-8")
     print(f"{PAGE} written, {len(cards)} models")
     return 0
 
 
-def page(cards: Mapping[str, Card]) -> str:
+def page(cards: Mapping[str, Card], recorded: Mapping[str, Sequence[Golden]]) -> str:
     rows = [line for made in cards.values() for line in _rows(made)]
-    return _HEAD + "".join(f"{row}\n" for row in rows) + "".join(_section(name, made) for name, made in cards.items())
+    sections = (_section(name, made) + _examples(name, made, recorded.get(name, ())) for name, made in cards.items())
+    return _HEAD + "".join(f"{row}\n" for row in rows) + "".join(sections)
 
 
 def _rows(made: Card) -> Iterator[str]:
@@ -81,6 +88,27 @@ def _section(name: str, made: Card) -> str:
         takes, gives = (_columns(promise[side]) for side in ("inputs", "outputs"))
         told.append(f"| {signature} | {takes} | {gives} | {promise['method']} |\n")
     return "".join(told)
+
+
+def _examples(name: str, made: Card, recorded: Sequence[Golden]) -> str:
+    """The first row of each golden request, as a call by REST."""
+    told = []
+    for request in recorded:
+        method = made["signatures"][request["signature_name"]]["method"]
+        call = asked.call(asked.first_row(request), method)
+        body, answer = (json.dumps(_rounded(part), ensure_ascii=False) for part in (call.body, call.answer))
+        if len(body) <= _LONGEST:
+            told.append(f"\n`POST /v1/models/{name}:{method}`\n\n```json\n{body}\n```\n\n```json\n{answer}\n```\n")
+    return "".join(told)
+
+
+def _rounded(value: Any) -> Any:
+    """To the digits that a float32 has."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def _columns(specs: Mapping[str, str]) -> str:

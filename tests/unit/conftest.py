@@ -1,7 +1,18 @@
-"""What unit tests of the server need of models."""
+"""What unit tests need of models: exported ones to serve, and a trainer that need not import TensorFlow each time."""
 
 from __future__ import annotations
 
-from tests.served import contract_models, launch
+from collections.abc import Iterator
 
-__all__ = ["contract_models", "launch"]
+import pytest
+
+from tests.served import contract_models, launch
+from tests.unit.warm import WarmTrainer, warm_trainer
+
+__all__ = ["contract_models", "launch", "trainer"]
+
+
+@pytest.fixture(scope="session")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTrainer]:
+    with warm_trainer(tmp_path_factory.mktemp("trainer")) as found:
+        yield found

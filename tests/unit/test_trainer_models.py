@@ -1,11 +1,9 @@
-"""Training, end to end and short: models that take a second, in child processes, since TensorFlow comes with them."""
+"""Training, end to end and short: models that take a second, in a child process, since TensorFlow comes with them."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,16 @@ from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.metrics import Metrics
 from headrace.server.warmup import FILE, WarmingEngine
 from headrace.wire import messages, records, store
+from tests.unit.warm import WarmTrainer
 from trainer import card, golden
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*arguments: str, place: Path) -> subprocess.CompletedProcess[str]:
-    """Data comes from the configured index once and stays in the shared cache."""
-    environment = {**os.environ, "HEADRACE_STORE": str(place / "models"), "HEADRACE_CONFIG": "multimodel.config"}
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, trainer: WarmTrainer
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     place = tmp_path_factory.mktemp("trained")
-    done = run("-m", "trainer", "train", "half_plus_two", "linear_model", "--quick", place=place)
+    done = trainer.call(place, "train", "half_plus_two", "linear_model", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     return place / "models", done
 
@@ -109,45 +102,30 @@ def test_no_optimizer_is_exported(trained: tuple[Path, subprocess.CompletedProce
     assert b"learning_rate" not in shard.read_bytes()
 
 
-SEEDS = """
-import json, sys
-from pathlib import Path
-from trainer import runtime, zoo
-from trainer.entry import Hyper, Run, Want
-from trainer.progress import Progress
-from trainer.settings import from_environment
-import os
-entry = zoo.find("linear_model")
-data = entry.load(Want(from_environment(os.environ).archives))
-scores = []
-for seed in (0, 1, 0):
-    runtime.prepare(seed)
-    hyper = Hyper(epochs=3, batch_size=32, learning_rate=0.3)
-    model = entry.train(data, Run(hyper, seed=seed, progress=Progress("linear_model", epochs=3)))
-    answers = model.serving_default(model.mean[None])["mpg"].numpy().tolist()
-    scores.append([entry.judge(entry.serve(model), data).value, *answers])
-print(json.dumps(scores))
-"""
-
-
-def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
-    done = run("-c", SEEDS, place=tmp_path)
-    assert done.returncode == 0, done.stderr
-    first, other, again = json.loads(done.stdout)
+def test_the_same_seed_gives_the_same_model(tmp_path: Path, trainer: WarmTrainer) -> None:
+    made = []
+    for place, seed in (("first", 0), ("other", 1), ("again", 0)):
+        done = trainer.call(tmp_path / place, "train", "linear_model", "--epochs", "3", "--seed", str(seed))
+        assert done.returncode == 0, done.stderr
+        version = tmp_path / place / "models" / "linear_model" / "1"
+        made.append((card.read(version)["metric"]["value"], golden.read(version)))
+    first, other, again = made
     assert first == again
-    assert first != other
+    assert first[0] != other[0] and first[1] != other[1]
 
 
-def test_a_training_that_diverges_is_not_published(tmp_path: Path) -> None:
+def test_a_training_that_diverges_is_not_published(tmp_path: Path, trainer: WarmTrainer) -> None:
     wild = ["--epochs", "4", "--learning-rate", "1e38"]
-    done = run("-m", "trainer", "train", "linear_model", *wild, place=tmp_path)
+    done = trainer.call(tmp_path, "train", "linear_model", *wild)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "the training diverged" in done.stderr
     assert not (tmp_path / "models" / "linear_model").exists()
 
 
-def test_a_keras_model_answers_in_the_servers_engine_and_below_its_bar_says_so(tmp_path: Path) -> None:
-    done = run("-m", "trainer", "train", "mnist_cnn", "--quick", "--epochs", "1", "--batch-size", "64", place=tmp_path)
+def test_a_keras_model_answers_in_the_servers_engine_and_below_its_bar_says_so(
+    tmp_path: Path, trainer: WarmTrainer
+) -> None:
+    done = trainer.call(tmp_path, "train", "mnist_cnn", "--quick", "--epochs", "1", "--batch-size", "64")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "  pass  golden answers of serving_default: within 1e-05" in done.stdout
     assert "  below accuracy: " in done.stdout

@@ -34,7 +34,8 @@ CARD = {
 
 
 def test_a_card_becomes_rows_and_a_section() -> None:
-    page = models_page.page({"m": CARD})
+    golden = {"signature_name": "serving_default", "inputs": {"text": ["a", "b"]}, "outputs": {"good": [0.5, 0.75]}}
+    page = models_page.page({"m": CARD}, {"m": [golden]})
     assert "| m | accuracy 0.8499 | 0.5 (a guess) | >= 0.83 | 0.8493, 0.8499, 0.86 | full |\n" in page
     assert "| m | auc 0.9 (below) | 0.5 (a guess) | >= 0.91 |  | full |\n" in page
     assert "\n## m\n\n`text -> good or not`\n" in page
@@ -42,12 +43,19 @@ def test_a_card_becomes_rows_and_a_section() -> None:
     assert "* data: a.whl; MIT\n" in page
     assert "120 s of CPU in all, 60 s on 2 cores\n" in page
     assert "| serving_default | `text` string [-1] | `good` float [-1] | predict |\n" in page
+    call = '`POST /v1/models/m:predict`\n\n```json\n{"inputs": ["a"]}\n```\n\n```json\n{"outputs": [0.5]}\n```\n'
+    assert page.endswith(call)
+
+
+def test_an_example_too_long_to_read_is_left_out() -> None:
+    golden = {"signature_name": "serving_default", "inputs": {"text": ["a" * 2000]}, "outputs": {"good": [0.5]}}
+    assert "POST" not in models_page.page({"m": CARD}, {"m": [golden]})
 
 
 def test_the_page_in_the_tree_is_of_full_trainings_of_every_model() -> None:
     page = models_page.PAGE.read_text()
     sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    assert sections[0].startswith(models_page.page({}))
+    assert sections[0].startswith(models_page.page({}, {}))
     assert [section.split("\n")[0] for section in sections[1:]] == list(zoo.names())
     rows = [line.split(" | ") for line in sections[0].splitlines() if line.startswith("| ")][1:]
     assert {row[0].strip("| ") for row in rows} == set(zoo.names())

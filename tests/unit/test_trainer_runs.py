@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unit.warm import WarmTrainer, environment
 from trainer import card, pictures, plots, runs
 from trainer.entry import Confusion
 from trainer.run import CHECKPOINT, Watch
@@ -32,15 +33,10 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """With a cache of its own, but for the archives: those are fetched once for all tests."""
-    shared = Path(os.environ.get("HEADRACE_CACHE") or ROOT / ".cache").absolute() / "data"
-    shared.mkdir(parents=True, exist_ok=True)
-    place.mkdir(exist_ok=True)
-    if not (place / "data").exists():
-        (place / "data").symlink_to(shared)
-    environment = {**os.environ, "HEADRACE_STORE": str(place / "models"), "HEADRACE_CACHE": str(place)}
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+def killed(place: Path, *words: str) -> None:
+    line = [sys.executable, "-c", KILLED, *words]
+    done = subprocess.run(line, cwd=ROOT, env={**os.environ, **environment(place)}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -53,14 +49,15 @@ def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         pytest.param("imdb_cnn", id="text", marks=pytest.mark.long),
     ],
 )
-def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(model: str, tmp_path: Path) -> None:
+def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(
+    model: str, tmp_path: Path, trainer: WarmTrainer
+) -> None:
     wish = ["train", model, "--quick", "--epochs", "4", "--seed", "7"]
-    assert run(tmp_path / "whole", "-m", "trainer", *wish).returncode == 0
+    assert trainer.call(tmp_path / "whole", *wish).returncode == 0
 
-    killed = run(tmp_path / "killed", "-c", KILLED, *wish)
-    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    killed(tmp_path / "killed", *wish)
     assert not list((tmp_path / "killed" / "models").glob("*/1"))
-    done = run(tmp_path / "killed", "-m", "trainer", *wish)
+    done = trainer.call(tmp_path / "killed", *wish)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{model}: taken up after epoch 2/4" in done.stderr
 
@@ -148,8 +145,9 @@ assert epochs(first=0, each=lambda a, b: (a, b)) == whole
 """
 
 
-def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once(tmp_path: Path) -> None:
-    done = run(tmp_path, "-W", "error::UserWarning", "-c", PIPELINE)
+def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once() -> None:
+    line = [sys.executable, "-W", "error::UserWarning", "-c", PIPELINE]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 

@@ -1,0 +1,77 @@
+"""A trainer that stays: the trainer's command line, called many times in one process, since TensorFlow takes seconds
+to import. A call's standard output and error are those of the process, so what C++ writes is in them too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_LOOP = """
+import json, os, sys
+from pathlib import Path
+from trainer import cli
+
+answers = os.fdopen(os.dup(1), "w")
+for line in sys.stdin:
+    words, environment, folder = json.loads(line)
+    os.environ.update(environment)
+    kept = [os.dup(1), os.dup(2)]
+    for number, name in ((1, "out"), (2, "err")):
+        file = os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(file, number)
+        os.close(file)
+    try:
+        code = cli.main(words)
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        for number, before in zip((1, 2), kept):
+            os.dup2(before, number)
+            os.close(before)
+    print(code, file=answers, flush=True)
+"""
+
+
+class WarmTrainer:
+    """``call`` is `python -m trainer WORDS`, with a store of ``place``; archives are fetched once for all tests."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+        self._folder = folder
+        self._process = process
+
+    def call(self, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        request = [list(words), environment(place), str(self._folder)]
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        code = self._process.stdout.readline()
+        assert code, f"the trainer died at {words}; {(self._folder / 'err').read_text()}"
+        out, err = ((self._folder / name).read_text() for name in ("out", "err"))
+        return subprocess.CompletedProcess(["trainer", *words], int(code), out, err)
+
+
+@contextmanager
+def warm_trainer(folder: Path) -> Iterator[WarmTrainer]:
+    line = [sys.executable, "-c", _LOOP]
+    with subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield WarmTrainer(folder, process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def environment(place: Path) -> dict[str, str]:
+    """A store, a list and runs of its own."""
+    place.mkdir(exist_ok=True)
+    shared = Path(os.environ.get("HEADRACE_CACHE") or ROOT / ".cache").absolute() / "data"
+    shared.mkdir(parents=True, exist_ok=True)
+    if not (place / "data").exists():
+        (place / "data").symlink_to(shared)
+    return {
+        "HEADRACE_STORE": str(place / "models"),
+        "HEADRACE_CONFIG": str(ROOT / "multimodel.config"),
+        "HEADRACE_CACHE": str(place),
+    }
