@@ -21,7 +21,7 @@ from gateway.metrics import Metrics
 from gateway.registry import Registry
 from gateway.replicas import Replica, Replicas
 from gateway.settings import Settings
-from gateway.upstream import NOT_SERVED, GrpcChannel, GrpcUpstream, Reply, RestUpstream
+from gateway.upstream import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, NotFound, Unavailable
 
@@ -148,13 +148,13 @@ class Core:
             replica.pulse_rest.send("GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s),
             return_exceptions=True,
         )
-        trouble = _trouble(grpc) or _trouble(rest)
-        if trouble is None:
+        fault = trouble(grpc) or trouble(rest)
+        if fault is None:
             replica.pulse.answered()
-        elif isinstance(trouble, BackendDown):
-            replica.pulse.failed(trouble.message)
+        elif isinstance(fault, BackendDown):
+            replica.pulse.failed(fault.message)
         else:
-            replica.pulse.failed(str(trouble), asked_at=asked_at)
+            replica.pulse.failed(str(fault), asked_at=asked_at)
 
     async def _refresh_forever(self) -> None:
         while True:
@@ -173,7 +173,7 @@ class Core:
                     await self._refresh_now.wait()
 
 
-def _trouble(answer: bytes | Reply | BaseException) -> BaseException | None:
+def trouble(answer: object) -> BaseException | None:
     """What keeps an answer from being a sign of life; an error that the backend itself worded is one."""
     if not isinstance(answer, BaseException):
         return None
