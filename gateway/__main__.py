@@ -49,7 +49,12 @@ def _serve(settings: Settings) -> int:
     from gateway.server import Server
 
     log.configure(settings.log_level)
-    Server(settings).run()
+    if settings.processes > 1:
+        from gateway.workers import Workers
+
+        Workers(settings, settings.processes).run()
+    else:
+        Server(settings).run()
     return 0
 
 

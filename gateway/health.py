@@ -35,9 +35,9 @@ class Pulse:
 class Health:
     """The pulses of all replicas together: up when one is; and what was seen of readiness so far."""
 
-    def __init__(self, *pulses: Pulse) -> None:
+    def __init__(self, *pulses: Pulse, was_ready: bool = False) -> None:
         self.pulses = pulses
-        self._was_ready = False
+        self._was_ready = was_ready
 
     @property
     def up(self) -> bool:

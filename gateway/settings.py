@@ -6,6 +6,7 @@ Read once at start by the caller (``Settings.from_env(os.environ)``), never at i
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -79,6 +80,11 @@ class Settings:
     access_log: bool = _knob(True, "One line a request on stderr.")
     metrics: bool = _knob(True, "Count and time requests for /metrics.")
     log_level: str = _knob("info", "Lowest level of what else is logged: debug, info, warning or error.")
+
+    @property
+    def processes(self) -> int:
+        """How many workers that makes on this machine."""
+        return self.workers or _cores()
 
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port"):
@@ -157,10 +163,10 @@ _PAGE = """\
 
 <!-- Made from gateway/settings.py: python -m gateway --settings > docs/reference/settings.md -->
 
-Each is an environment variable, read once at the start; `make up HEADRACE_TIMEOUT_S=5` sets one too. A name that begins with
-`HEADRACE_` and is no setting, or a value that does not fit, ends the start with exit code 2 and one sentence that names
-it. `python -m gateway --check` reads them as a start does, asks the serving backend, and says what is wrong and what
-to do next, without opening a port.
+Each is an environment variable, read once at the start; `make up HEADRACE_TIMEOUT_S=5` sets one too. A name that begins
+with `HEADRACE_` and is no setting, or a value that does not fit, ends the start with exit code 2 and one sentence that
+names it. `python -m gateway --check` reads them as a start does, asks the serving backend, and says what is wrong and
+what to do next, without opening a port.
 
 Lists are written with commas. Yes and no are `1` and `0`; `true`, `yes`, `on` and `false`, `no`, `off` are read too.
 In containers the addresses, ports and the model list are set by `docker-compose.yml`; the others are passed on.
@@ -168,6 +174,13 @@ In containers the addresses, ports and the model list are set by `docker-compose
 | setting | unit | default | what it does |
 |---|---|---|---|
 """
+
+
+def _cores() -> int:
+    """Those this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _unit(f: Field[Any]) -> str:
