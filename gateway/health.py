@@ -23,8 +23,9 @@ class Pulse:
     def answered(self) -> None:
         self._answered_at = time.monotonic()
         if not self.up:
-            self.up, self.down, self.reason = True, False, ""
-            self._on_return()
+            was_down, self.up, self.down, self.reason = self.down, True, False, ""
+            if was_down:  # the first verdict of all is no return
+                self._on_return()
 
     def failed(self, reason: str, *, asked_at: float | None = None) -> None:
         """Counts as down, unless an answer came in since ``asked_at``: slow to a probe is not dead."""
