@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import sys
 from contextlib import suppress
@@ -33,12 +34,15 @@ def main(argv: list[str]) -> int:
         metrics = Metrics(enabled=settings.metrics, folder=order["metrics"])
         core = Core(settings, metrics=metrics, was_ready=order["was_ready"])
 
+        orphaned: list[bool] = []
+
         def opened(_: dict[str, int]) -> None:
             link.setblocking(False)
             asyncio.get_running_loop().add_reader(link, left)
             link.send(b"{}\n")
 
         def left() -> None:
+            orphaned.append(True)
             asyncio.get_running_loop().remove_reader(link)
             server.stop()
 
@@ -50,6 +54,9 @@ def main(argv: list[str]) -> int:
             with suppress(OSError):  # nobody there to be told
                 link.sendall(json.dumps({"trouble": e.message}).encode() + b"\n")
             return 2
+        finally:
+            if orphaned and order["metrics"]:  # nobody else is left to clear it away
+                shutil.rmtree(order["metrics"], ignore_errors=True)
         return 0
 
 

@@ -143,8 +143,12 @@ def _in_flight(stack: Stack) -> float:
 def test_workers_go_when_their_parent_is_killed(pair):
     stack = pair
     workers = living(stack)
+    environ = Path(f"/proc/{workers[0]}/environ").read_bytes()
+    (folder,) = re.findall(rb"PROMETHEUS_MULTIPROC_DIR=([^\0]+)", environ)
+    assert Path(os.fsdecode(folder)).is_dir()
     stack.gateway.kill()
     wait_for(lambda: not any(exists(pid) for pid in workers), within_s=10, what="no orphans")
+    assert not Path(os.fsdecode(folder)).exists()
 
 
 @pytest.mark.parametrize("door", ["http", "grpc"])
