@@ -10,10 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import inside
 from benchmarks.grpc_load import drive_grpc
 from benchmarks.load import Load, drive
 from benchmarks.processes import child, cpu_s, free_port, rss_mb, wait_http
-from benchmarks.stack import IMAGE_PATH, PICTURE_PATH, Stack, image_body, image_request, stack, with_picture
+from benchmarks.stack import (
+    IMAGE_PATH,
+    PICTURE_PATH,
+    QUIET,
+    Stack,
+    gateway,
+    image_body,
+    image_request,
+    stack,
+    with_picture,
+)
 from benchmarks.table import Row, paired_difference, paired_ratio
 
 ROUNDS = 5
@@ -43,6 +54,15 @@ class Measured:
         return f"{statistics.median(self.us):.0f} us"
 
     @property
+    def together(self) -> list[float]:
+        """Its own CPU and that of the process behind."""
+        return [a + b for a, b in zip(self.us, self.behind_us, strict=True)]
+
+    @property
+    def both(self) -> float:
+        return statistics.median(self.together)
+
+    @property
     def per_second(self) -> float:
         return statistics.median(load.per_second for load in self.loads)
 
@@ -54,7 +74,9 @@ class Measured:
 def rows(trained: Path, work: Path) -> Iterator[Row]:
     store = with_picture(trained, work)
     with stack(store, work) as real:
-        for part in (json_rows, latency_rows, peer_rows, picture_rows, grpc_rows):
+        for part in (
+            json_rows, latency_rows, peer_rows, picture_rows, grpc_rows, protocol_rows, inside.rows,
+        ):  # fmt: skip
             yield from part(real, work)
         yield Row("gateway, memory after the load", f"{rss_mb(real.default.pid):.0f} MB")
         yield Row("serving with two models, memory after the load", f"{rss_mb(real.serving_pid):.0f} MB")
@@ -86,8 +108,7 @@ def json_rows(real: Stack, work: Path) -> Iterator[Row]:
     yield Row("gateway as it comes - bare app", f"{more:.0f} us", "<= 160 us", more <= 160)
     yield Row("serving behind the gateway, CPU a request", f"{statistics.median(default.behind_us):.0f} us")
     yield Row("serving called directly, CPU a request", direct.cpu)
-    both = [a + b for a, b in zip(default.us, default.behind_us, strict=True)]
-    yield Row("gateway and serving together, CPU a request", f"{statistics.median(both):.0f} us")
+    yield Row("gateway and serving together, CPU a request", f"{default.both:.0f} us")
     yield share(f"requests a second at {BUSY} connections, gateway : serving called directly", default, direct, 0.5)
     failed = sum(load.failed for m in got.values() for load in m.loads)
     yield Row("answers other than 200 in all of these", str(failed), "0", failed == 0)
@@ -185,6 +206,34 @@ def grpc_rows(real: Stack, work: Path) -> Iterator[Row]:
     yield Row("gateway as it comes : bare relay, gRPC", f"{ratio:.2f}x", "<= 1.3x", ratio <= 1.3)
     failed = sum(load.failed for m in got.values() for load in m.loads)
     yield Row("failed calls", str(failed), "0", failed == 0)
+
+
+def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
+    """REST calls sent on as they came, or as tensors over gRPC: CPU of gateway and serving together, by body size."""
+    ports = {"rest": real.rest, "grpc": real.grpc}
+    env = {**QUIET, "HEADRACE_UPSTREAM_PROTOCOL": "grpc"}
+    with gateway(real.store, work, ports, env=env) as over_grpc:
+        for images, connections in ((1, BUSY), (32, 4), (256, 2)):
+            body = image_body(images)
+
+            def load(port: int, body: bytes = body, connections: int = connections) -> Callable[[], Load]:
+                return lambda: drive(port, IMAGE_PATH, body, connections=connections, seconds=SECONDS)
+
+            got = in_turns(
+                {
+                    "rest": Side(real.quiet.pid, load(real.quiet.http), behind=real.serving_pid),
+                    "grpc": Side(over_grpc.pid, load(over_grpc.http), behind=real.serving_pid),
+                }
+            )
+            what = f"{images} image{'s' if images > 1 else ''} as JSON ({len(body) / 1e3:.0f} KB)"
+            for name, side in got.items():
+                figure = f"{side.both:.0f} us ({side.cpu} + {statistics.median(side.behind_us):.0f} us)"
+                yield Row(f"{what}, passed on by {name}, CPU of gateway + serving a request", figure)
+            ratio = paired_ratio(got["grpc"].together, got["rest"].together)
+            yield Row(f"{what}, by grpc : by rest, CPU of both", f"{ratio:.2f}x")
+            yield share(f"{what}, requests a second, by grpc : by rest", got["grpc"], got["rest"], None)
+            failed = sum(load.failed for side in got.values() for load in side.loads)
+            yield Row(f"{what}, answers other than 200", str(failed), "0", failed == 0)
 
 
 def in_turns(sides: Mapping[str, Side]) -> dict[str, Measured]:

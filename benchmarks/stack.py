@@ -32,6 +32,7 @@ class Gateway:
 class Stack:
     """``default`` is a gateway as it comes, ``quiet`` one without log and metrics."""
 
+    store: Path
     serving_pid: int
     rest: int
     grpc: int
@@ -66,9 +67,9 @@ def with_picture(store: Path, work: Path) -> Path:
     return own
 
 
-def image_body() -> bytes:
-    """One 28x28 image as clients send it: six digits a pixel, four fifths of them zero, as MNIST's are."""
-    return json.dumps({"instances": _image().tolist()}).encode()
+def image_body(images: int = 1) -> bytes:
+    """28x28 images as clients send them: six digits a pixel, four fifths of them zero, as MNIST's are."""
+    return json.dumps({"instances": _image().tolist() * images}).encode()
 
 
 def image_request() -> bytes:
@@ -98,7 +99,7 @@ def stack(store: Path, work: Path) -> Iterator[Stack]:
         wait_http(ports["rest"], IMAGE_PATH.split(":")[0], process=serving, log=log)
         default = exits.enter_context(gateway(store, work, ports))
         quiet = exits.enter_context(gateway(store, work, ports, env=QUIET))
-        yield Stack(serving.pid, ports["rest"], ports["grpc"], default, quiet)
+        yield Stack(store, serving.pid, ports["rest"], ports["grpc"], default, quiet)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""python -m gateway: run it, or --check the settings; --help lists them."""
+"""python -m gateway: run it, --check what it would run with, or print its --settings; --help lists them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ def main(argv: list[str] | None = None) -> int:
         epilog="Settings, all from the environment:\n\n" + settings_module.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--check", action="store_true", help="read the settings and the model list, say what is wrong, and exit"
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--check",
+        action="store_true",
+        help="read the settings and the model list, ask the backend, say what is wrong and what to do next, and exit "
+        "(0 = all good, 1 = the backend does not answer, 2 = settings or model list are wrong)",
     )
+    what.add_argument("--settings", action="store_true", help="print docs/reference/settings.md and exit")
     arguments = parser.parse_args(argv)
+    if arguments.settings:
+        print(settings_module.reference(), end="")
+        return 0
     try:
         settings = Settings.from_env(os.environ)
         return _check(settings) if arguments.check else _serve(settings)
@@ -31,21 +39,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check(settings: Settings) -> int:
-    from headrace.wire import config
+    from gateway import preflight
 
-    try:
-        models = config.load(settings.model_config_file).models
-    except OSError as e:
-        print(f"gateway: {settings.model_config_file}: {e.strerror}", file=sys.stderr)
-        return 2
-    named = {m.name for m in models}
-    for name in settings.lenient_models:
-        if name not in named:
-            print(
-                f'gateway: {settings_module.variable("lenient_models")} names "{name}", which is not in the model list'
-            )
-    print(f"settings are good; {len(models)} models: {', '.join(sorted(named)) or 'none'}")
-    return 0
+    return preflight.run(settings)
 
 
 def _serve(settings: Settings) -> int:
@@ -53,7 +49,12 @@ def _serve(settings: Settings) -> int:
     from gateway.server import Server
 
     log.configure(settings.log_level)
-    Server(settings).run()
+    if settings.processes > 1:
+        from gateway.workers import Workers
+
+        Workers(settings, settings.processes).run()
+    else:
+        Server(settings).run()
     return 0
 
 

@@ -21,7 +21,7 @@ from gateway.metrics import Metrics
 from gateway.registry import Registry
 from gateway.replicas import Replica, Replicas
 from gateway.settings import Settings
-from gateway.upstream import NOT_SERVED, GrpcChannel, GrpcUpstream, Reply, RestUpstream
+from gateway.upstream import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, NotFound, Unavailable
 
@@ -35,15 +35,23 @@ class Core:
     """Holds what lives as long as the gateway; an async context manager, opened by the app's lifespan."""
 
     def __init__(
-        self, settings: Settings, *, rest: RestUpstream | None = None, grpc: GrpcUpstream | None = None
+        self,
+        settings: Settings,
+        *,
+        rest: RestUpstream | None = None,
+        grpc: GrpcUpstream | None = None,
+        metrics: Metrics | None = None,
+        was_ready: bool = False,
     ) -> None:
         self.settings = settings
-        self.metrics = Metrics(enabled=settings.metrics)
+        self.metrics = metrics or Metrics(enabled=settings.metrics)
         self.access_log = AccessLog(enabled=settings.access_log)
         self._refresh_now = asyncio.Event()
         self._returned = False
         self._given = (rest, grpc)
-        self.health = Health(*(Pulse(self._on_return) for _ in ((0,) if rest else settings.upstream_rest)))
+        pulses = (Pulse(self._on_return) for _ in ((0,) if rest else settings.upstream_rest))
+        self.health = Health(*pulses, was_ready=was_ready)
+        self._looked = asyncio.Event()
         self.rest: Replicas  # the same as grpc: the doors ask for one protocol each
         self.grpc: Replicas
         self.registry: Registry
@@ -63,6 +71,10 @@ class Core:
         self.registry.read_config()
         self._tasks = [asyncio.create_task(self._probe_forever(replica)) for replica in self.rest.all]
         self._tasks.append(asyncio.create_task(self._refresh_forever()))
+        # Who is let in before the first look is told to wait; a backend that is away must not keep the doors shut.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(s.probe_timeout_s):
+                await self._looked.wait()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -148,13 +160,13 @@ class Core:
             replica.pulse_rest.send("GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s),
             return_exceptions=True,
         )
-        trouble = _trouble(grpc) or _trouble(rest)
-        if trouble is None:
+        fault = trouble(grpc) or trouble(rest)
+        if fault is None:
             replica.pulse.answered()
-        elif isinstance(trouble, BackendDown):
-            replica.pulse.failed(trouble.message)
+        elif isinstance(fault, BackendDown):
+            replica.pulse.failed(fault.message)
         else:
-            replica.pulse.failed(str(trouble), asked_at=asked_at)
+            replica.pulse.failed(str(fault), asked_at=asked_at)
 
     async def _refresh_forever(self) -> None:
         while True:
@@ -164,6 +176,7 @@ class Core:
                 await self.registry.refresh(anew=anew)
             except Exception:  # a fault in one look must not end all later ones
                 log.exception("refresh failed")
+            self._looked.set()
             settled = self.catalog.models and not any(
                 m.loading or not m.contracts for m in self.catalog.models.values()
             )
@@ -173,7 +186,7 @@ class Core:
                     await self._refresh_now.wait()
 
 
-def _trouble(answer: bytes | Reply | BaseException) -> BaseException | None:
+def trouble(answer: object) -> BaseException | None:
     """What keeps an answer from being a sign of life; an error that the backend itself worded is one."""
     if not isinstance(answer, BaseException):
         return None

@@ -62,9 +62,10 @@ Check = Callable[..., Contract]  # of (catalog, target, message, noted)
 
 
 class GrpcDoor:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, shared: bool = False) -> None:
         self._core = core
         self._settings = core.settings
+        self._shared = shared  # with the other workers of this gateway
         self._server: Any = None
 
     async def start(self) -> int:
@@ -74,7 +75,7 @@ class GrpcDoor:
             options=[
                 ("grpc.max_receive_message_length", s.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # a second gateway must fail here, not share the port
+                ("grpc.so_reuseport", int(self._shared)),  # a second gateway must fail here, not share the port
             ]
         )
         server.add_generic_rpc_handlers(self._handlers())
@@ -111,7 +112,7 @@ class GrpcDoor:
     def _handler(self, method: str, answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(request: bytes, context: Any) -> bytes:
             call = self._call(method, context)
-            self._core.metrics.in_flight += 1
+            self._core.metrics.began()
             status = (
                 "CANCELLED"  # stays when the caller goes away: gRPC then cancels this task, and with it what it awaits
             )
@@ -126,7 +127,7 @@ class GrpcDoor:
                 await context.abort(_CODES[error.grpc_code], text, _trailing(error, call.request_id))
                 raise AssertionError("abort() raises") from e
             finally:
-                self._core.metrics.in_flight -= 1
+                self._core.metrics.ended()
                 self._record(call, status)
 
         return handle

@@ -23,8 +23,9 @@ class Pulse:
     def answered(self) -> None:
         self._answered_at = time.monotonic()
         if not self.up:
-            self.up, self.down, self.reason = True, False, ""
-            self._on_return()
+            was_down, self.up, self.down, self.reason = self.down, True, False, ""
+            if was_down:  # the first verdict of all is no return
+                self._on_return()
 
     def failed(self, reason: str, *, asked_at: float | None = None) -> None:
         """Counts as down, unless an answer came in since ``asked_at``: slow to a probe is not dead."""
@@ -35,9 +36,9 @@ class Pulse:
 class Health:
     """The pulses of all replicas together: up when one is; and what was seen of readiness so far."""
 
-    def __init__(self, *pulses: Pulse) -> None:
+    def __init__(self, *pulses: Pulse, was_ready: bool = False) -> None:
         self.pulses = pulses
-        self._was_ready = False
+        self._was_ready = was_ready
 
     @property
     def up(self) -> bool:

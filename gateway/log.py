@@ -14,6 +14,7 @@ from functools import lru_cache
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 _FLUSH_S = 0.05
+_PIPE_BUF = 4096  # as much goes into a pipe in one piece, so that the lines of several workers stay whole
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -53,8 +54,21 @@ class AccessLog:
     def flush(self) -> None:
         calls, self._calls = self._calls, []
         lines = [json.dumps({"t": _stamp(at), "event": "request", **fields}) + "\n" for at, fields in calls]
-        sys.stderr.write("".join(lines))
-        sys.stderr.flush()
+        piece: list[str] = []
+        size = 0
+        for line in lines:
+            if piece and size + len(line) > _PIPE_BUF:
+                _write("".join(piece))
+                piece, size = [], 0
+            piece.append(line)
+            size += len(line)
+        if piece:
+            _write("".join(piece))
+
+
+def _write(lines: str) -> None:
+    sys.stderr.write(lines)
+    sys.stderr.flush()
 
 
 def request_id(given: bytes | None) -> str:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 UNKNOWN = "unknown"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """One registry of its own, so that several gateways can live in one process."""
+    """One registry of its own, so that several gateways can live in one process.
 
-    def __init__(self, *, enabled: bool) -> None:
+    Workers of one gateway share a ``folder``, which must stand in PROMETHEUS_MULTIPROC_DIR from their start: each
+    counts in files of its own there, and any of them shows the sum, the dead included.
+    """
+
+    def __init__(self, *, enabled: bool, folder: str = "") -> None:
         self.enabled = enabled
+        self._folder = folder
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "headrace_gateway_requests",
@@ -30,14 +35,31 @@ class Metrics:
             registry=self.registry,
         )
         self._backend_up = Gauge(
-            "headrace_gateway_backend_up", "1 when the serving backend answers, else 0.", registry=self.registry
-        )
+            "headrace_gateway_backend_up",
+            "1 when the serving backend answers, else 0.",
+            multiprocess_mode="livemin", registry=self.registry,
+        )  # fmt: skip
         self.in_flight = 0  # a plain number: it changes in one thread only
-        Gauge("headrace_gateway_in_flight", "Calls under way in both doors.", registry=self.registry).set_function(
-            lambda: self.in_flight
+        self._flying = Gauge(
+            "headrace_gateway_in_flight",
+            "Calls under way in both doors.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
         )
+        if not folder:
+            self._flying.set_function(lambda: self.in_flight)
         # labels() takes a lock and builds a key on every call; the children are few and never change.
         self._children: dict[tuple[str, ...], tuple[Any, Any]] = {}
+
+    def began(self) -> None:
+        self.in_flight += 1
+        if self._folder:
+            self._flying.set(self.in_flight)
+
+    def ended(self) -> None:
+        self.in_flight -= 1
+        if self._folder:
+            self._flying.set(self.in_flight)
 
     def answered(self, door: str, model: str, version: str, signature: str, code: str, *, seconds: float) -> None:
         if not self.enabled:
@@ -53,4 +75,8 @@ class Metrics:
         self._backend_up.set(1 if up else 0)
 
     def render(self) -> bytes:
-        return generate_latest(self.registry)
+        if not self._folder:
+            return generate_latest(self.registry)
+        everybody = CollectorRegistry()
+        multiprocess.MultiProcessCollector(everybody, path=self._folder)  # type: ignore[no-untyped-call]
+        return generate_latest(everybody)

@@ -70,7 +70,7 @@ class RestDoor:
             request_id=logs.request_id(headers.get(b"x-request-id")),
         )
         extra: list[tuple[bytes, bytes]] = []
-        self._core.metrics.in_flight += 1
+        self._core.metrics.began()
         try:
             reply = await self._answer(call, scope["query_string"])
         except Disconnected:
@@ -85,7 +85,7 @@ class RestDoor:
             log.exception("a request failed inside the gateway", extra={"id": call.request_id})
             reply = _refusal(call, Internal("the gateway failed on this request; its log says why"))
         finally:
-            self._core.metrics.in_flight -= 1
+            self._core.metrics.ended()
         if reply is not None:
             await self._send(call, reply, send, extra=extra)
         self._record(call, 499 if reply is None else reply.status, 0 if reply is None else len(reply.body), started)

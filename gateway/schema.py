@@ -34,7 +34,9 @@ def document(contract: Contract) -> bytes:
         }
         for name, s in sorted(contract.callable.items())
     }
-    return json.dumps({"model": contract.model, "version": contract.version, "signatures": signatures}).encode()
+    return json.dumps(
+        {"model": contract.model, "version": contract.version, "signatures": signatures}, indent=2
+    ).encode()
 
 
 def request(signature: Signature) -> _Schema:

@@ -24,17 +24,31 @@ log = logging.getLogger("gateway")
 
 
 class Server:
-    """A gateway that can be run to its end; ``stop()`` is what SIGTERM does."""
+    """A gateway that can be run to its end; ``stop()`` is what SIGTERM does.
 
-    def __init__(self, settings: Settings) -> None:
+    One of several workers is given its app, a socket that already listens and whom to tell that it is open; its gRPC
+    port is shared.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        app: App | None = None,
+        listener: socket.socket | None = None,
+        opened: Callable[[dict[str, int]], None] | None = None,
+    ) -> None:
         self.settings = settings
+        self._app = app
+        self._listener = listener
+        self._tell = opened or self._told
         self._http: _Uvicorn | None = None
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Unavailable when a port is taken."""
-        listener = _listen(self.settings)
-        app = create_app(self.settings)
-        grpc = GrpcDoor(app.core)
+        listener = self._listener or listen(self.settings)
+        app = self._app or create_app(self.settings)
+        grpc = GrpcDoor(app.core, shared=self._listener is not None)
         self._http = _Uvicorn(
             self._config(app),
             opened=lambda: self._opened(grpc, listener),
@@ -68,17 +82,15 @@ class Server:
         )
 
     async def _opened(self, grpc: GrpcDoor, listener: socket.socket) -> None:
-        s = self.settings
         try:
             grpc_port = await grpc.start()
         except OSError as e:
-            raise Unavailable(
-                f"port {s.grpc_port} on {s.bind_address} cannot be opened; set {variable('grpc_port')} to a free one"
-            ) from e
-        ports = {"http": listener.getsockname()[1], "grpc": grpc_port}
-        if s.port_file:
-            _write_whole(Path(s.port_file), json.dumps(ports) + "\n")
-        log.info("open", extra={"address": s.bind_address, **ports})
+            raise taken(self.settings, "grpc_port", str(e)) from e
+        self._tell({"http": listener.getsockname()[1], "grpc": grpc_port})
+
+    def _told(self, ports: dict[str, int]) -> None:
+        write_ports(self.settings, ports)
+        log.info("open", extra={"address": self.settings.bind_address, **ports})
 
     def _close(self, grpc: GrpcDoor, app: App) -> None:
         """Both doors stop accepting at once; the core, closed by the app's lifespan, waits for the gRPC calls."""
@@ -118,7 +130,8 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _listen(s: Settings) -> socket.socket:
+def listen(s: Settings) -> socket.socket:
+    """The HTTP port, open. Unavailable when it cannot be had."""
     family = socket.AF_INET6 if ":" in s.bind_address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -127,12 +140,20 @@ def _listen(s: Settings) -> socket.socket:
         listener.listen(2048)
     except OSError as e:
         listener.close()
-        raise Unavailable(
-            f"port {s.http_port} on {s.bind_address} cannot be opened ({e.strerror}); "
-            f"set {variable('http_port')} to a free one"
-        ) from e
+        raise taken(s, "http_port", e.strerror or str(e)) from e
     listener.setblocking(False)
     return listener
+
+
+def taken(s: Settings, name: str, why: str) -> Unavailable:
+    """A port that cannot be had, as one sentence."""
+    port = f"port {getattr(s, name)} on {s.bind_address}"
+    return Unavailable(f"{port} cannot be opened ({why}); set {variable(name)} to a free one")
+
+
+def write_ports(s: Settings, ports: dict[str, int]) -> None:
+    if s.port_file:
+        _write_whole(Path(s.port_file), json.dumps(ports) + "\n")
 
 
 def _write_whole(path: Path, text: str) -> None:

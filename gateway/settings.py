@@ -6,8 +6,9 @@ Read once at start by the caller (``Settings.from_env(os.environ)``), never at i
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from gateway.address import Address
@@ -28,6 +29,9 @@ _OTHERS = frozenset(
         "UID",
     )
 )
+
+_MOST_WORKERS = 256
+_UNITS = {"_s": "seconds", "_bytes": "bytes", "_port": "port", "_connections": "connections", "workers": "processes"}
 
 
 def _knob(default: Any, help: str) -> Any:
@@ -69,10 +73,18 @@ class Settings:
     refresh_s: float = _knob(1.0, "Seconds between looks at the model list and at the versions the backend serves.")
     probe_s: float = _knob(0.2, "Seconds between questions whether the backend answers.")
     probe_timeout_s: float = _knob(0.5, "Seconds without an answer after which the backend counts as down.")
+    workers: int = _knob(
+        1, "Processes that share the two ports; 0 or auto = one a core. Each has its own upstream_connections."
+    )
     drain_s: float = _knob(30.0, "Seconds that running calls get to finish after SIGTERM.")
     access_log: bool = _knob(True, "One line a request on stderr.")
     metrics: bool = _knob(True, "Count and time requests for /metrics.")
     log_level: str = _knob("info", "Lowest level of what else is logged: debug, info, warning or error.")
+
+    @property
+    def processes(self) -> int:
+        """How many workers that makes on this machine."""
+        return self.workers or _cores()
 
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port"):
@@ -81,6 +93,7 @@ class Settings:
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for name in ("upstream_connections", "max_body_bytes"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(0 <= self.workers <= _MOST_WORKERS, "workers", self.workers, f"0 to {_MOST_WORKERS}, or auto")
         _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")
         _require(self.thread_body_bytes >= -1, "thread_body_bytes", self.thread_body_bytes, "-1 or more")
         protocols = ("rest", "grpc")
@@ -108,6 +121,8 @@ class Settings:
                 continue
             if name not in known:
                 raise InvalidArgument(f"{name} is not a setting{_near(name, sorted(known) + sorted(_OTHERS))}")
+            if name == variable("workers") and text.strip().lower() == "auto":
+                text = "0"
             given[known[name].name] = _parse(name, str(known[name].type), text)
         return cls(**given)
 
@@ -117,12 +132,64 @@ def variable(field_name: str) -> str:
     return PREFIX + field_name.upper()
 
 
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A line of the table, as one writes it."""
+
+    variable: str
+    unit: str
+    default: str
+    help: str
+
+
+def table() -> list[Knob]:
+    """Every setting, in the class's order."""
+    return [Knob(variable(f.name), _unit(f), _shown(f.default), f.metadata["help"]) for f in fields(Settings)]
+
+
 def describe() -> str:
     """The whole table as text, for --help."""
-    lines = []
-    for f in fields(Settings):
-        lines.append(f"  {variable(f.name)} (default {_shown(f.default)})\n      {f.metadata['help']}")
-    return "\n".join(lines)
+    return "\n".join(f"  {k.variable} ({k.unit}; default {k.default})\n      {k.help}" for k in table())
+
+
+def reference() -> str:
+    """The whole table as docs/reference/settings.md."""
+    rows = [f"| `{k.variable}` | {k.unit} | `{k.default}` | {k.help} |" for k in table()]
+    return _PAGE + "\n".join(rows) + "\n"
+
+
+_PAGE = """\
+# Settings of the gateway
+
+<!-- Made from gateway/settings.py: python -m gateway --settings > docs/reference/settings.md -->
+
+Each is an environment variable, read once at the start; `make up HEADRACE_TIMEOUT_S=5` sets one too. A name that begins
+with `HEADRACE_` and is no setting, or a value that does not fit, ends the start with exit code 2 and one sentence that
+names it. `python -m gateway --check` reads them as a start does, asks the serving backend, and says what is wrong and
+what to do next, without opening a port.
+
+Lists are written with commas. Yes and no are `1` and `0`; `true`, `yes`, `on` and `false`, `no`, `off` are read too.
+In containers the addresses, ports and the model list are set by `docker-compose.yml`; the others are passed on.
+
+| setting | unit | default | what it does |
+|---|---|---|---|
+"""
+
+
+def _cores() -> int:
+    """Those this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _unit(f: Field[Any]) -> str:
+    for end, unit in _UNITS.items():
+        if f.name.endswith(end):
+            return unit
+    if isinstance(f.default, tuple):
+        return "list"
+    return "1 or 0" if isinstance(f.default, bool) else "text"
 
 
 def _shown(value: Any) -> str:

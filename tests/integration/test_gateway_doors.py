@@ -6,7 +6,10 @@ import base64
 import gzip
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import grpc
@@ -15,7 +18,7 @@ import pytest
 import requests
 
 from headrace.wire import messages, tensors
-from tests.integration.conftest import Stack, wait_for
+from tests.integration.conftest import ROOT, Stack, wait_for
 
 IMAGE = np.zeros((1, 28, 28, 1), np.float32)
 
@@ -191,3 +194,18 @@ def test_metrics_and_request_ids(stack):
     wait_for(lambda: '"id": "it-is-me"' in stack.gateway.log, within_s=2, what="the access line")
     text = requests.get(f"{stack.http}/metrics", timeout=10).text
     assert 'model="half_plus_two"' in text and "headrace_gateway_backend_up 1.0" in text
+
+
+def test_check_of_a_running_backend_says_what_is_live_and_what_to_do_next(stack):
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "--check"],
+        cwd=ROOT,
+        env={**os.environ, **stack.gateway.environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"backend {stack.direct}: answers\n" in done.stdout
+    assert "  half_plus_two: AVAILABLE 123\n" in done.stdout
+    assert "next: python -m gateway, then curl" in done.stdout

@@ -100,13 +100,15 @@ def test_a_slow_probe_does_not_outvote_an_answer_that_came_meanwhile():
     assert pulse.down
 
 
-def test_coming_back_is_announced_once():
+def test_coming_back_is_announced_once_and_the_first_answer_is_no_return():
     returns: list[int] = []
     pulse = Pulse(on_return=lambda: returns.append(1))
     pulse.answered()
-    pulse.answered()
-    pulse.failed("gone")
-    pulse.answered()
+    assert not returns
+    for _ in range(2):
+        pulse.failed("gone")
+        pulse.answered()
+        pulse.answered()
     assert len(returns) == 2
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings, describe, variable
+from gateway.settings import Settings, describe, reference, variable
 from headrace.wire.errors import InvalidArgument
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,8 @@ def test_names_of_the_rest_of_the_stack_are_let_through():
         ("UPSTREAM_REST", "http://x:99999", "like http://"),
         ("UPSTREAM_GRPC", "127.0.0.1", "like 127.0.0.1:8500"),
         ("LOG_LEVEL", "loud", "one of debug"),
+        ("WORKERS", "-1", "0 to 256, or auto"),
+        ("WORKERS", "many", "expected a whole number"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_its_name(name, value, said):
@@ -63,6 +66,15 @@ def test_help_lists_every_setting_with_its_sentence():
     for f in fields(Settings):
         assert variable(f.name) in text
         assert f.metadata["help"].endswith(".") and f.metadata["help"] in text
+
+
+def test_the_page_of_settings_is_what_the_class_says():
+    page = ROOT / "docs" / "reference" / "settings.md"
+    assert page.read_text() == reference(), "python -m gateway --settings > docs/reference/settings.md"
+
+
+def test_auto_is_a_worker_a_core():
+    assert Settings.from_env({"HEADRACE_WORKERS": "auto"}).workers == 0
 
 
 def _gateway(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -85,10 +97,28 @@ def test_check_names_line_and_column_of_a_broken_model_list(tmp_path):
     assert f"{config}:2:" in done.stderr
 
 
-def test_check_passes_on_a_good_model_list():
-    done = _gateway("--check", HEADRACE_MODEL_CONFIG_FILE="multimodel.config")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "mnist_cnn" in done.stdout
+def test_check_says_that_the_backend_is_away_and_what_to_do():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers here
+        port = taken.getsockname()[1]
+        done = _gateway(
+            "--check",
+            HEADRACE_MODEL_CONFIG_FILE="multimodel.config",
+            HEADRACE_LENIENT_MODELS="mnist_cnn,nobody",
+            HEADRACE_UPSTREAM_REST=f"http://127.0.0.1:{port}",
+            HEADRACE_UPSTREAM_GRPC=f"127.0.0.1:{port}",
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "settings are good; 6 models: half_plus_two" in done.stdout
+    assert 'HEADRACE_LENIENT_MODELS names "nobody"' in done.stdout
+    assert f"backend http://127.0.0.1:{port}: the serving backend" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("next: start the serving backend")
+
+
+def test_check_of_a_model_list_that_is_not_there_names_the_setting(tmp_path):
+    done = _gateway("--check", HEADRACE_MODEL_CONFIG_FILE=str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "No such file" in done.stderr and "HEADRACE_MODEL_CONFIG_FILE" in done.stderr
 
 
 def test_a_wrong_setting_ends_the_start_with_one_sentence():
