@@ -155,9 +155,7 @@ def test_versions_swap_in_an_isolated_engine(
 
     source = contract_models / "half_plus_two" / "123"
     shutil.copytree(source, tmp_path / "m" / "1")
-    server = launch(
-        model_name="m", model_base_path=tmp_path / "m", isolate=True, file_system_poll_wait_seconds=0.05
-    )
+    server = launch(model_name="m", model_base_path=tmp_path / "m", isolate=True, file_system_poll_wait_seconds=0.05)
     server.wait_until_available("m")
     shutil.copytree(source, tmp_path / "m" / ".2")
     (tmp_path / "m" / ".2").rename(tmp_path / "m" / "2")
