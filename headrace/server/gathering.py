@@ -117,7 +117,9 @@ class Gatherer:
 
     def kind(self, inputs: Arrays, outputs: Sequence[str]) -> object:
         """Different inner shapes are not mixed, nor are different outputs."""
-        return tuple(outputs) if not self._free else (tuple(outputs), *(inputs[alias].shape[1:] for alias in self._free))
+        return (
+            tuple(outputs) if not self._free else (tuple(outputs), *(inputs[alias].shape[1:] for alias in self._free))
+        )
 
     def expected_s(self, batch: Batch) -> float:
         """How long it will probably take."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from headrace.server.rowwise import shaping, windows
 from headrace.server.rowwise.graphs import Node, Outputs, Rule
 from headrace.server.rowwise.values import (
@@ -162,7 +164,8 @@ def _reduce(node: Node, args: Sequence[Value]) -> Value:
     if isinstance(args[0], Dims):
         return shaping.product(node, args)
     if all_fixed(args):
-        return Fixed()
+        known = isinstance(args[0], Fixed) and args[0].value is not None and node.op == "Prod"
+        return Fixed((), np.prod(vector(args[0]))) if known and vector(args[1]) == [0] else Fixed()
     x = the_rows(args[0])
     axes = {axis(n, x.rank) for n in vector(args[1])}
     keeps = node.flag("keep_dims")
