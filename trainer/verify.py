@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.server import adaptive
 from headrace.server.engines import LoadedModel
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.warmup import WarmingEngine
@@ -43,6 +44,7 @@ def verify(folder: Path) -> list[Check]:
         checks.append(Check(loads, bool(names), f"signatures: {names or 'none'}", forcible=False))
         promises = _promises(folder, model)
         checks += [*promises, *(_golden(folder, model) if not any(p.refuses for p in promises) else ())]
+        checks.append(_row_wise(folder, model))
     finally:
         model.close()
     return [*checks, *_metric(folder)]
@@ -127,6 +129,13 @@ def _array(value: Any, spec: TensorSpec | None, alias: str) -> np.ndarray:
     if spec is None or spec.dtype is None:
         raise InvalidArgument(f"{alias} is not in the signature")
     return golden.to_array(value, spec.dtype)
+
+
+def _row_wise(folder: Path, model: LoadedModel) -> Check:
+    """Told only: which signatures the server will batch, and why not the others."""
+    found = adaptive.row_wise(model, folder)
+    told = [f"{name} {f'not: {why}' if why else 'yes'}" for name, why in sorted(found.items())]
+    return Check("row-wise, so batched", True, "; ".join(told) or "no signature", binds=False)
 
 
 def _metric(folder: Path) -> list[Check]:

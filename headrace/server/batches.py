@@ -42,6 +42,11 @@ def rows(inputs: Mapping[str, np.ndarray]) -> int:
     return sizes.pop()
 
 
+def size(inputs: Mapping[str, np.ndarray]) -> int:
+    """In bytes, those of strings counted."""
+    return sum(sum(map(len, array.ravel())) if array.dtype == object else array.nbytes for array in inputs.values())
+
+
 def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
     """Whether the inputs are of the signature's types: what is not cannot be put together with what is."""
     specs = ((signature.inputs[alias].dtype, array.dtype) for alias, array in inputs.items())

@@ -6,6 +6,7 @@ Asked for by the operator, who knows that the model treats rows one by one. Whoe
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -98,6 +99,7 @@ class BatchedModel:
         self._parameters = parameters
         self.signatures: Mapping[str, Signature] = model.signatures
         self.signature_defs: Mapping[str, Any] = model.signature_defs
+        self.not_row_wise = model.not_row_wise
         # In pairs: for requests of the signature's shapes, and for others, whose faults are nobody else's.
         self._queues = {
             name: (Queue(model, signature, parameters), Queue(model, signature, parameters))
@@ -131,6 +133,9 @@ class BatchedModel:
         if len(found) == 1:
             return found[0]
         return {alias: np.concatenate([part[alias] for part in found]) for alias in outputs}
+
+    def expected_s(self, signature: Signature, size: int) -> float:
+        return math.inf  # it waits for others
 
     def close(self) -> None:
         self._scheduler.remove(queue for pair in self._queues.values() for queue in pair)

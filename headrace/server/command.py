@@ -56,7 +56,8 @@ def main(argv: Sequence[str]) -> int:
 def _serve(config: ServerConfig) -> int:
     started = time.monotonic()
     # While TensorFlow's library loads, on another core, this thread imports what the ports need.
-    threading.Thread(target=_preload, daemon=True).start()
+    if not config.isolate:
+        threading.Thread(target=_preload, daemon=True).start()
     from headrace.server.server import Server
 
     # A pipe that the interpreter itself writes to, in whichever thread a signal comes: a handler in Python runs in this

@@ -91,4 +91,12 @@ class ServerConfig:
     port_file: str = _flag("", 'write {"grpc": n, "rest": n} here once the ports are open')
     rest_api_max_body_bytes: int = _flag(256 * _MIB, "largest REST body, bytes; more is answered 413")
     grpc_max_message_bytes: int = _flag(256 * _MIB, "largest gRPC request, bytes")
+    adaptive_batching: bool = _flag(
+        True, "run requests that wait together, for signatures that treat rows one by one; enable_batching overrides it"
+    )
+    adaptive_max_batch_rows: int = _flag(64, "rows of an adaptive batch; a request with more runs alone")
+    max_waiting_requests: int = _flag(
+        1000, "requests that may wait, for each batched signature and for a thread; more are answered UNAVAILABLE, 503"
+    )
+    isolate: bool = _flag(False, "run the models in a child process, which is restarted when one of them ends it")
     drain_seconds: float = _flag(10.0, "after SIGTERM, longest wait for calls under way, seconds")

@@ -79,13 +79,30 @@ class Core:
     ) -> Prediction:
         """``inputs`` reads the request once the signature is known; an empty ``output_filter`` means all outputs."""
         with self._repository.use(spec) as (version, model):
-            signature = _signature(model, spec.signature_name or DEFAULT_SIGNATURE)
-            if self._check_methods:
-                _check_method(signature)
+            signature = self._wanted(model, spec)
             arrays = inputs(signature)
             names = _outputs(signature, output_filter)
             started = time.perf_counter()
             outputs = self._runner.run(model, signature, arrays, names, deadline=deadline)
+            self._metrics.ran(spec.name, "Predict", time.perf_counter() - started)
+        return Prediction(version, signature, outputs)
+
+    async def predict_soon(
+        self,
+        spec: ModelSpec,
+        inputs: Callable[[Signature], Inputs],
+        *,
+        deadline: float | None = None,
+        is_gone: Callable[[], bool] | None = None,
+    ) -> Prediction:
+        """All outputs, asked for by an event loop: ``inputs`` is read in it, so it had better be small."""
+        with self._repository.use(spec) as (version, model):
+            signature = self._wanted(model, spec)
+            arrays = inputs(signature)
+            started = time.perf_counter()
+            outputs = await self._runner.run_soon(
+                model, signature, arrays, tuple(signature.outputs), deadline=deadline, is_gone=is_gone
+            )
             self._metrics.ran(spec.name, "Predict", time.perf_counter() - started)
         return Prediction(version, signature, outputs)
 
@@ -124,6 +141,12 @@ class Core:
 
     def models(self) -> Sequence[ModelStatus]:
         return self._repository.models()
+
+    def _wanted(self, model: LoadedModel, spec: ModelSpec) -> Signature:
+        signature = _signature(model, spec.signature_name or DEFAULT_SIGNATURE)
+        if self._check_methods:
+            _check_method(signature)
+        return signature
 
     def _run(self, name: str, model: LoadedModel, api: str, deadline: float | None) -> Run:
         def run(signature: Signature, inputs: Inputs, outputs: Sequence[str]) -> dict[str, np.ndarray]:

@@ -11,8 +11,10 @@ from typing import Any
 import grpc
 
 from headrace.server.access import AccessLog
+from headrace.server.gathering import Caller
 from headrace.server.health import Health
 from headrace.server.reflection import Reflection
+from headrace.server.runner import CALLER
 from headrace.server.services import Answer, Answers
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, Unavailable
@@ -112,6 +114,10 @@ class GrpcServer:
 def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadPoolExecutor | None = None) -> Any:
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
         started, status = time.perf_counter(), "OK"
+        caller = Caller()
+        CALLER.set(caller)
+        if not context.add_callback(caller.leave):
+            caller.leave()
         try:
             return answer(request, _deadline(context))
         except HeadraceError as error:

@@ -13,7 +13,7 @@ import uvloop
 from httptools import HttpParserInvalidMethodError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from headrace.server.rest import TARGET, RestDoor, page
+from headrace.server.rest import GONE, TARGET, RestDoor, page
 
 _MAX_HEAD_BYTES = 1 << 20
 _LINGER_S = 2.0
@@ -45,6 +45,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._is_in_head = False
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
+        self.scope[GONE] = self.transport.is_closing  # type: ignore[literal-required]
 
     def send_400_response(self, msg: str) -> None:
         is_method = isinstance(sys.exception(), HttpParserInvalidMethodError)

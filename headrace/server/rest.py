@@ -26,9 +26,11 @@ from headrace.wire.signatures import Signature
 log = logging.getLogger(__name__)
 
 TARGET = "headrace.target"  # where our HTTP protocol leaves the request target as it was sent
+GONE = "headrace.gone"  # and what tells whether the caller has left
 
 _MAX_INFLATED_BYTES = 100 << 20
 _DISCARD_S = 10.0
+_SMALL_BYTES = 32 << 10  # a body read and answered in the event loop; a larger one would keep other calls waiting
 _VERSIONS = ("1.1", "1.0")
 _JSON = "application/json"
 _EMPTY = "text/html; charset=ISO-8859-1"  # libevent's, where TF Serving says nothing
@@ -167,9 +169,11 @@ class RestDoor:
             return page(HTTPStatus.EXPECTATION_FAILED)
         body = await _body(receive, headers, self._max_body_bytes)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
+        if route.kind is Kind.PREDICT and len(body) <= _SMALL_BYTES and not is_gzip:
+            return Response(200, await _predict_soon(self._core, route.spec, body, deadline, scope.get(GONE)))
         answer = _INFERENCES[route.kind]
         work = lambda: answer(self._core, route.spec, _inflate(body) if is_gzip else body, deadline)  # noqa: E731
-        return Response(200, await self._runner.call(work, deadline=deadline))
+        return Response(200, await self._runner.call(work, deadline=deadline, is_gone=scope.get(GONE)))
 
     def _metrics_page(self, target: bytes) -> Response:
         if target != self._metrics_path:
@@ -190,7 +194,8 @@ class RestDoor:
                 "name": model.name,
                 "default_version": model.default_version,
                 "versions": [
-                    {"version": v.version, "state": v.state.name, "reason": v.error_message} for v in model.versions
+                    {"version": v.version, "state": v.state.name, "reason": v.error_message, "batched": list(v.batched)}
+                    for v in model.versions
                 ],
                 "labels": dict(model.labels),
                 "reason": model.trouble,
@@ -212,6 +217,26 @@ def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -
 
     try:
         prediction = core.predict(replace(spec, signature_name=parsed.signature_name), inputs, deadline=deadline)
+    except SignatureNotFound as error:
+        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
+    return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
+
+
+async def _predict_soon(
+    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, is_gone: Callable[[], bool] | None
+) -> bytes:
+    parsed = [rest.parse_predict(body)]
+    spec = replace(spec, signature_name=parsed[0].signature_name)
+    row_format = False
+
+    def inputs(signature: Signature) -> Mapping[str, Any]:
+        nonlocal row_format
+        tensors = parsed.pop().tensors(signature)  # while the call waits, others may have its parser
+        row_format = tensors.row_format
+        return tensors.arrays
+
+    try:
+        prediction = await core.predict_soon(spec, inputs, deadline=deadline, is_gone=is_gone)
     except SignatureNotFound as error:
         raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)

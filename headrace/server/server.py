@@ -15,12 +15,15 @@ import grpc
 
 from headrace.server import textfiles, tls
 from headrace.server.access import AccessLog
+from headrace.server.adaptive import AdaptiveEngine
 from headrace.server.batching import BatchingEngine, Parameters, Scheduler
-from headrace.server.config import AUTO, ServerConfig
+from headrace.server.config import AUTO, CPUS, ServerConfig
 from headrace.server.core import Core
 from headrace.server.engines import Engine
+from headrace.server.engines.isolated import IsolatedEngine
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
+from headrace.server.gathering import Limits
 from headrace.server.grpc import GrpcServer
 from headrace.server.http import HttpServer
 from headrace.server.metrics import PATH, Metrics
@@ -84,7 +87,7 @@ class Server:
         metrics = Metrics()
         repository = self._repository = _repository(config, _engine(config, opened, metrics), metrics)
         opened.callback(self._close_repository)
-        runner = Runner(threads=config.rest_api_num_threads)
+        runner = Runner(threads=config.rest_api_num_threads, max_waiting=config.max_waiting_requests)
         opened.callback(runner.close)
         check = config.enable_signature_method_name_check
         core = Core(repository, runner, metrics=metrics, check_methods=check)
@@ -222,6 +225,8 @@ def _check(config: ServerConfig) -> None:
         raise InvalidArgument("port and rest_api_port are 0 and there is no grpc_socket_path: there is no way in")
     if config.batching_parameters_file and not config.enable_batching:
         raise InvalidArgument("server_options.batching_parameters_file is set without setting enable_batching to true.")
+    if config.adaptive_max_batch_rows < 1 or config.max_waiting_requests < 0:
+        raise InvalidArgument("adaptive_max_batch_rows must be positive, and max_waiting_requests not negative")
     if config.use_alts_credentials and config.ssl_config_file:
         raise InvalidArgument("Only one of use_alts_credentials and ssl_config_file can be given")
 
@@ -240,7 +245,8 @@ def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repos
 
 def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine:
     """TensorFlow, with what the flags put around it: batching, then the warm-up that goes through it."""
-    engine: Engine = TensorFlowEngine(tuple(config.saved_model_tags.split(",")), _session_options(config))
+    tensorflow = TensorFlowEngine(tuple(config.saved_model_tags.split(",")), _session_options(config))
+    engine: Engine = opened.enter_context(IsolatedEngine(tensorflow)) if config.isolate else tensorflow
     if config.enable_batching:
         file = config.batching_parameters_file
         parameters = Parameters.load(file) if file else Parameters()
@@ -250,6 +256,9 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
         engine = BatchingEngine(engine, scheduler, None if own else parameters)
     if config.enable_model_warmup:
         engine = WarmingEngine(engine, max(1, config.num_request_iterations_for_warmup), metrics)
+    if config.adaptive_batching and not config.enable_batching:
+        limits = Limits(config.adaptive_max_batch_rows, config.max_waiting_requests, parallel=max(1, CPUS - 1))
+        engine = AdaptiveEngine(engine, limits, metrics)
     return engine
 
 

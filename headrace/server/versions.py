@@ -31,6 +31,7 @@ class VersionStatus:
     error_code: int = 0
     error_name: str = "OK"
     error_message: str = ""
+    batched: tuple[str, ...] = ()  # the signatures whose requests may run together, unasked
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +61,7 @@ class Version:
     @property
     def status(self) -> VersionStatus:
         if self.error is None:
-            return VersionStatus(self.number, self.state)
+            return VersionStatus(self.number, self.state, batched=tuple(sorted(getattr(self.loaded, "batched", ()))))
         error = self.error
         return VersionStatus(self.number, self.state, error.grpc_code, error.status_name, error.message)
 

@@ -83,6 +83,29 @@ def replay(model: LoadedModel, record: Any) -> None:
             raise Unimplemented(f"Unsupported log_type for warmup: {other or 'none'}")
 
 
+def recorded(data: bytes, signature: Signature) -> dict[str, np.ndarray] | None:
+    """The inputs that a serialized PredictionLog has for this signature; None where it is for another."""
+    record = messages.parse(messages.PredictionLog, data)
+    match record.WhichOneof("log_type"):
+        case "predict_log":
+            request = record.predict_log.request
+            name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            return inputs.read(signature, request.inputs) if name == signature.name else None
+        case "classify_log":
+            return _examples(record.classify_log.request, signature)
+        case "regress_log":
+            return _examples(record.regress_log.request, signature)
+    return None
+
+
+def _examples(request: Any, signature: Signature) -> dict[str, np.ndarray] | None:
+    if (request.model_spec.signature_name or DEFAULT_SIGNATURE) != signature.name:
+        return None
+    found = np.empty(len(sent := examples.serialized(request.input)), object)
+    found[:] = sent
+    return {alias: found for alias in signature.inputs}
+
+
 def _records(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
         try:

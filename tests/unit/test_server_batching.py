@@ -48,6 +48,7 @@ class FakeModel:
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     signatures: dict[str, Signature] = field(default_factory=lambda: {s.name: s for s in (DOUBLE, PAIR)})
     signature_defs: dict[str, Any] = field(default_factory=dict)
+    not_row_wise: dict[str, str] = field(default_factory=dict)
     closed: bool = False
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str], **_: Any) -> dict[str, Any]:
@@ -55,6 +56,9 @@ class FakeModel:
         assert self.hold.wait(10)
         self.seen.append(dict(inputs))
         return self.answer(inputs)
+
+    def expected_s(self, signature: Signature, size: int) -> float:
+        return 0.0
 
     def close(self) -> None:
         self.closed = True

@@ -110,7 +110,9 @@ def test_the_models_are_listed(live: LiveServer) -> None:
     assert models["half_plus_two"] == {
         "name": "half_plus_two",
         "default_version": 123,
-        "versions": [{"version": 123, "state": "AVAILABLE", "reason": ""}],
+        "versions": [
+            {"version": 123, "state": "AVAILABLE", "reason": "", "batched": ["regress_x2_to_y3", "serving_default"]}
+        ],
         "labels": {},
         "reason": "",
     }

@@ -34,6 +34,7 @@ def test_a_ready_export_is_published_checked_and_live(place: Path) -> None:
         "  pass  files: 2 files",
         "  pass  loads in the server's engine: signatures: serving_default",
         "  pass  golden answers of serving_default: within 0",
+        "  pass  row-wise, so batched: serving_default yes",
         f"known version 1 published in {place}/models/known/1: no figures on its card",
     ]
     version = place / "models" / "known" / "1"

@@ -17,6 +17,7 @@ class LoadedModel(Protocol):
 
     signatures: Mapping[str, Signature]
     signature_defs: Mapping[str, Any]  # name -> SignatureDef message, as the artifact has it
+    not_row_wise: Mapping[str, str]  # name -> why rows may depend on each other, "" where it is proved that they do not
 
     def run(
         self,
@@ -26,6 +27,9 @@ class LoadedModel(Protocol):
         *,
         timeout_s: float | None = None,
     ) -> dict[str, np.ndarray]: ...
+
+    def expected_s(self, signature: Signature, size: int) -> float:
+        """How long a run over inputs of so many bytes will probably take; infinite where that is not known."""
 
     def close(self) -> None: ...
 

@@ -18,8 +18,9 @@ _ABORTS_ON_WRONG_RANK = re.compile(
 )
 # Together these are a normalisation over the instance; fused by oneDNN it divides by the number of elements.
 _DIVIDES_BY_SIZE = frozenset({"Mean", "SquaredDifference", "Rsqrt"})
-# Kinds that can keep a run going for long, or for ever: only these need TensorFlow's own timeout.
-_MAY_TAKE_LONG = re.compile(r"While|NextIteration|PyFunc|Map|Reduce.*Dataset|Iterator|Queue|Barrier|Recv|Scan")
+# Kinds that can keep a run going for long, or for ever, or for as long as a small picture is large unpacked: only these
+# need TensorFlow's own timeout.
+_MAY_TAKE_LONG = re.compile(r"While|NextIteration|PyFunc|Map|Reduce.*Dataset|Iterator|Queue|Barrier|Recv|Scan|Decode")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.server import batches, rowwise
 from headrace.server.engines import capi, graph, tensors
 from headrace.server.engines.options import CALLERS_THREAD, SessionOptions, run_options
 from headrace.wire import errors, signatures
@@ -48,7 +49,10 @@ class SavedModel:
                 for name, definition in self.signature_defs.items()
             }
             self.traits = graph.traits(meta_graph)
-            self._last_run_s: dict[str, float] = {}
+            self.not_row_wise: Mapping[str, str] = {
+                name: rowwise.reason(meta_graph, signature) for name, signature in self.signatures.items()
+            }
+            self._took_s: dict[tuple[str, int], float] = {}
             self._resolved = {
                 spec.tensor_name: self._resolve(spec.tensor_name)
                 for signature in self.signatures.values()
@@ -76,7 +80,8 @@ class SavedModel:
         try:
             for i, (alias, array) in enumerate(inputs.items()):
                 fed[i] = tensors.to_tensor(alias, array)
-            options = capi.buffer_over(self._run_options(signature, timeout_s))
+            size = batches.size(inputs)
+            options = capi.buffer_over(self._run_options(signature, size, timeout_s))
             started = time.perf_counter()
             with capi.checked() as status:
                 lib.TF_SessionRun(
@@ -85,7 +90,7 @@ class SavedModel:
                     *(fetches, fetched, len(outputs)),
                     *(None, 0, None, status),
                 )
-            self._last_run_s[signature.name] = time.perf_counter() - started
+            self._took_s[signature.name, size.bit_length()] = time.perf_counter() - started
             return {alias: tensors.to_array(fetched[i] or 0) for i, alias in enumerate(outputs)}
         finally:
             for tensor in (*fed, *fetched):
@@ -103,8 +108,16 @@ class SavedModel:
             lib.TF_DeleteGraph(self._graph)
         self._session = self._graph = None
 
-    def _run_options(self, signature: Signature, timeout_s: float | None) -> bytes:
-        if not self.traits.may_take_long and self._last_run_s.get(signature.name, math.inf) < _QUICK_S:
+    def expected_s(self, signature: Signature, size: int) -> float:
+        """As long as the last run over inputs of about this size, or in proportion as one over half as much."""
+        if self.traits.may_take_long:
+            return math.inf
+        bits = size.bit_length()
+        took = self._took_s.get((signature.name, bits))
+        return took if took is not None else 2 * self._took_s.get((signature.name, bits - 1), math.inf)
+
+    def _run_options(self, signature: Signature, size: int, timeout_s: float | None) -> bytes:
+        if self.expected_s(signature, size) < _QUICK_S:
             return _INLINE
         return run_options(timeout_ms=max(1, math.ceil(timeout_s * 1000))) if timeout_s is not None else b""
 
