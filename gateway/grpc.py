@@ -74,6 +74,8 @@ class GrpcDoor:
             options=[
                 ("grpc.max_receive_message_length", s.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", s.max_grpc_streams),
+                ("grpc.server_handshake_timeout_ms", round(s.head_s * 1000)),
                 ("grpc.so_reuseport", 0),  # a second gateway must fail here, not share the port
             ]
         )

@@ -17,6 +17,7 @@ from headrace.server import textfiles, tls
 from headrace.server.access import AccessLog
 from headrace.server.batching import BatchingEngine, Parameters, Scheduler
 from headrace.server.config import AUTO, ServerConfig
+from headrace.server.connection import Limits
 from headrace.server.core import Core
 from headrace.server.engines import Engine
 from headrace.server.engines.options import SessionOptions
@@ -146,7 +147,11 @@ def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics
         answers,
         _grpc_addresses(config),
         credentials=_credentials(config),
-        arguments=_channel_arguments(config.grpc_channel_arguments),
+        arguments=[
+            ("grpc.max_concurrent_streams", config.grpc_max_streams),
+            ("grpc.server_handshake_timeout_ms", round(config.grpc_handshake_seconds * 1000)),
+            *_channel_arguments(config.grpc_channel_arguments),
+        ],
         slow=models.slow_answers(),
         health=config.enable_grpc_healthcheck_service,
         threads=config.grpc_max_threads,
@@ -183,12 +188,25 @@ def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics, ac
         runner,
         timeout_s=config.rest_api_timeout_in_ms / 1000,
         max_body_bytes=config.rest_api_max_body_bytes,
+        max_inflated_bytes=config.rest_api_max_inflated_bytes,
+        max_depth=config.rest_api_max_json_depth,
         cors=config.rest_api_enable_cors_support,
         metrics=metrics,
         metrics_path=_metrics_path(config.monitoring_config_file),
         access=access,
     )
-    return HttpServer(app, _listen(config.bind_address, max(config.rest_api_port, 0)), drain_s=config.drain_seconds)
+    limits = Limits(
+        connections=config.rest_api_max_connections,
+        head_bytes=config.rest_api_max_header_bytes,
+        headers=config.rest_api_max_headers,
+        first_byte_s=config.rest_api_first_byte_seconds,
+        head_s=config.rest_api_head_seconds,
+        body_s=config.rest_api_body_seconds,
+        send_s=config.rest_api_send_seconds,
+        idle_s=config.rest_api_idle_seconds,
+    )
+    listener = _listen(config.bind_address, max(config.rest_api_port, 0))
+    return HttpServer(app, listener, drain_s=config.drain_seconds, limits=limits)
 
 
 def _metrics_path(file: str) -> str:
