@@ -121,8 +121,9 @@ class LimitedConnection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_response_complete(self) -> None:
+        is_last = not self.pipeline
         super().on_response_complete()
-        if self._owed and not self.pipeline and not self.transport.is_closing():
+        if self._owed and is_last:
             self._tell(self._owed)
 
     def refuse(self, status: HTTPStatus) -> None:

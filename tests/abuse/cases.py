@@ -259,6 +259,7 @@ def _turns() -> list[Case]:
         _case(group, "two requests at once", good + good, both="200 200"),
         _case(group, "fifty requests at once", good * 50, both=" ".join(["200"] * 50)),
         _case(group, "a broken one behind a good one", good + bad, both=f"200 {_NO}"),
+        _case(group, "a broken one behind two good ones", good + good + bad, both=f"200 200 {_NO}"),
         _case(
             group,
             "a broken chunk behind a good one",
