@@ -82,12 +82,13 @@ def _is_done(data: bytes, probed: bool) -> bool:
 
 
 def _answers(data: bytes, *, bodyless: bool) -> Iterator[tuple[int, bytes]]:
-    """Status and body; ``bodyless``: the first has a length but no body, as after HEAD."""
+    """Status and body; ``bodyless``: the first may have a length but no body, as after HEAD."""
     while data:
         head, blank, rest = data.partition(b"\r\n\r\n")
         if not blank or not head.startswith(b"HTTP/1.1 "):
             raise AssertionError(f"not an HTTP answer: {data[:200]!r}")
         status = int(head[9:12])
+        bodyless = bodyless and (not rest or rest.startswith(b"HTTP/"))  # a HEAD that could not be read has one
         length = 0 if bodyless or status == CONTINUE else _length(head)
         if status != CONTINUE:
             yield status, rest[:length]
