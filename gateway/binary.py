@@ -46,11 +46,12 @@ def admit(
     wanted: Media,
     signature: str,
     limit: int,
+    max_depth: int,
 ) -> Call:
     """Reads and checks a body of this media; ``signature`` is the header's, since there is no name in such a body."""
     row_format = False
     if sent is Media.JSON:
-        admitted = check.predict_body(catalog, target, body, noted)
+        admitted = check.predict_body(catalog, target, body, noted, max_depth=max_depth)
         contract, name = admitted.contract, admitted.signature
         arrays, row_format = admitted.tensors.arrays, admitted.tensors.row_format
     else:

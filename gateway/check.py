@@ -15,6 +15,7 @@ from headrace.wire import dtypes, examples, rest, signatures, tensors
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, Unimplemented
 from headrace.wire.faults import Fault, our_text
+from headrace.wire.rapidjson import ANY_DEPTH
 from headrace.wire.rest import PredictBody, Tensors
 from headrace.wire.signatures import Shape, Signature
 
@@ -42,8 +43,10 @@ class Admitted:
     tensors: Tensors
 
 
-def predict_body(catalog: Catalog, target: Target, body: bytes, noted: Noted) -> Admitted:
-    parsed = rest.parse_predict(body)
+def predict_body(
+    catalog: Catalog, target: Target, body: bytes, noted: Noted, *, max_depth: int = ANY_DEPTH
+) -> Admitted:
+    parsed = rest.parse_predict(body, max_depth=max_depth)
     if fault := parsed.ambiguities():
         raise InvalidArgument(our_text(fault), fault=fault)
     contract, name = resolved(catalog, target, parsed.signature_name, noted)
@@ -62,8 +65,10 @@ def predict_body(catalog: Catalog, target: Target, body: bytes, noted: Noted) ->
     return Admitted(contract, name, read)
 
 
-def examples_body(catalog: Catalog, target: Target, method: str, body: bytes, noted: Noted) -> Contract:
-    parsed = examples.parse(body)
+def examples_body(
+    catalog: Catalog, target: Target, method: str, body: bytes, noted: Noted, *, max_depth: int = ANY_DEPTH
+) -> Contract:
+    parsed = examples.parse(body, max_depth=max_depth)
     if parsed.ambiguity is not None:
         raise InvalidArgument(our_text(parsed.ambiguity), fault=parsed.ambiguity)
     contract, name = resolved(catalog, target, parsed.signature_name, noted)

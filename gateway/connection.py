@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway import errors
 from gateway.hangup import EXTENSION, HangUps
-from headrace.wire.errors import InvalidArgument
+from gateway.settings import Settings, variable
+from headrace.server.connection import LimitedConnection, Limits
+from headrace.wire.errors import InvalidArgument, Unavailable
 
 _HELD_BYTES = 64 * 1024
 
 
-class Connection(HttpToolsProtocol):
+_REASONS = {
+    HTTPStatus.BAD_REQUEST: "the request is not valid HTTP",
+    HTTPStatus.EXPECTATION_FAILED: "Expect: of something else than 100-continue",
+    HTTPStatus.REQUEST_TIMEOUT: "the request did not arrive in time",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
+        f"the request's head is too large ({variable('max_header_bytes')}, {variable('max_headers')})"
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: f"too many connections ({variable('max_connections')})",
+}
+
+
+def limits(s: Settings) -> Limits:
+    return Limits(
+        connections=s.max_connections,
+        head_bytes=s.max_header_bytes,
+        headers=s.max_headers,
+        first_byte_s=s.first_byte_s,
+        head_s=s.head_s,
+        body_s=s.body_s,
+        send_s=s.send_s,
+        idle_s=s.idle_s,
+    )
+
+
+class Connection(LimitedConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._hang_ups: HangUps = set()
         self._extensions = {EXTENSION: self._hang_ups}
@@ -30,14 +55,17 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
 
-    def send_400_response(self, msg: str) -> None:
-        """What is not even HTTP is refused in the shape of every other error."""
-        body = errors.body(InvalidArgument("the request is not valid HTTP"))
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%s" % (len(body), body)
-        )
-        self.transport.close()
+    def objection(self) -> HTTPStatus | None:
+        if b"#" in self.url:
+            return HTTPStatus.BAD_REQUEST  # TensorFlow Serving takes a fragment for a part of the path
+        if any(name == b"expect" and value.lower() != b"100-continue" for name, value in self.headers):
+            return HTTPStatus.EXPECTATION_FAILED
+        return super().objection()
+
+    def refusal(self, status: HTTPStatus) -> tuple[str, bytes]:
+        """What does not get as far as a call is refused in the shape of every other error."""
+        kind = Unavailable if status is HTTPStatus.SERVICE_UNAVAILABLE else InvalidArgument
+        return "application/json", errors.body(kind(_REASONS[status]))
 
 
 class Corked:
@@ -65,6 +93,10 @@ class Corked:
         else:
             self._held = data
             self._loop.call_soon(self._flush)  # nothing is kept longer than the turn it was written in
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
 
     def close(self) -> None:
         self._flush()

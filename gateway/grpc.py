@@ -76,6 +76,8 @@ class GrpcDoor:
                 ("grpc.max_receive_message_length", s.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", int(self._shared)),  # a second gateway must fail here, not share the port
+                ("grpc.max_concurrent_streams", s.max_grpc_streams),
+                ("grpc.server_handshake_timeout_ms", round(s.head_s * 1000)),
             ]
         )
         server.add_generic_rpc_handlers(self._handlers())

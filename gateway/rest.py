@@ -56,6 +56,7 @@ class RestDoor:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._settings = core.settings
+        self._max_depth = core.settings.max_json_depth
         self._over_grpc = core.settings.upstream_protocol == "grpc"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +106,7 @@ class RestDoor:
     async def _infer(self, call: Call, route: Route) -> Reply:
         s = self._settings
         sent, wanted = media.of_request(call.headers), media.of_answer(call.headers)
-        body = await bodies.read(call.headers, call.receive, limit=s.max_body_bytes, timeout_s=s.timeout_s)
+        body = await bodies.read(call.headers, call.receive, limit=s.max_body_bytes, timeout_s=s.body_s)
         call.body_bytes = len(body)
         deadline = time.monotonic() + s.timeout_s
         if route.kind is not Kind.PREDICT:
@@ -119,7 +120,7 @@ class RestDoor:
 
     async def _predict(self, call: Call, target: Target, body: bytes, deadline: float) -> Reply:
         def admit(catalog: Catalog) -> Contract:
-            return check.predict_body(catalog, target, body, call).contract
+            return check.predict_body(catalog, target, body, call, max_depth=self._max_depth).contract
 
         def send(contract: Contract) -> Awaitable[Reply]:
             return self._forward(call, contract.predict_path, body, deadline)
@@ -131,7 +132,7 @@ class RestDoor:
         verb = route.kind.value
 
         def admit(catalog: Catalog) -> Contract:
-            return check.examples_body(catalog, route.target, verb, body, call)
+            return check.examples_body(catalog, route.target, verb, body, call, max_depth=self._max_depth)
 
         def send(contract: Contract) -> Awaitable[Reply]:
             return self._forward(call, contract.path(verb), body, deadline)
@@ -146,7 +147,14 @@ class RestDoor:
         threaded = sent in (Media.JSON, Media.NPZ) and self._is_big(body)
 
         def admit(catalog: Catalog) -> binary.Call:
-            return binary.admit(catalog, target, body, call, sent=sent, wanted=wanted, signature=name, limit=limit)
+            return binary.admit(
+                *(catalog, target, body, call),
+                sent=sent,
+                wanted=wanted,
+                signature=name,
+                limit=limit,
+                max_depth=self._max_depth,
+            )
 
         async def send(admitted: binary.Call) -> Reply:
             left = max(deadline - time.monotonic(), 0.001)

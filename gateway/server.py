@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -15,9 +16,10 @@ from pathlib import Path
 import uvicorn
 
 from gateway.app import App, create_app
-from gateway.connection import Connection
+from gateway.connection import Connection, limits
 from gateway.grpc import GrpcDoor
 from gateway.settings import Settings, variable
+from headrace.server.connection import LimitedServer
 from headrace.wire.errors import Unavailable
 
 log = logging.getLogger("gateway")
@@ -70,14 +72,14 @@ class Server:
         return uvicorn.Config(
             app,
             loop="uvloop",
-            http=Connection,
+            http=functools.partial(Connection, limits=limits(self.settings)),  # type: ignore[arg-type]
             ws="none",
             proxy_headers=False,
             lifespan="on",
             access_log=False,
             log_config=None,
             server_header=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=1 << 30,  # the sweep sees to it
             timeout_graceful_shutdown=int(self.settings.drain_s) + 1,
         )
 
@@ -97,7 +99,7 @@ class Server:
         app.core.last_calls = asyncio.ensure_future(grpc.stop(grace_s=self.settings.drain_s))
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(LimitedServer):
     """uvicorn with our gRPC door opened after its own, and an exit that is 0 after a signal it obeyed."""
 
     def __init__(

@@ -32,6 +32,15 @@ _OTHERS = frozenset(
 
 _MOST_WORKERS = 256
 _UNITS = {"_s": "seconds", "_bytes": "bytes", "_port": "port", "_connections": "connections", "workers": "processes"}
+_PATIENCE = ("first_byte_s", "head_s", "body_s", "send_s", "idle_s")
+_LIMITS = (
+    "max_body_bytes",
+    "max_json_depth",
+    "max_connections",
+    "max_header_bytes",
+    "max_headers",
+    "max_grpc_streams",
+)
 
 
 def _knob(default: Any, help: str) -> Any:
@@ -63,6 +72,18 @@ class Settings:
     max_body_bytes: int = _knob(
         64 * 2**20, "Largest request body, in bytes after inflating; above it the answer is 413."
     )
+    max_json_depth: int = _knob(100_000, "Deepest nesting of a JSON body, in brackets; above it the answer is 400.")
+    max_connections: int = _knob(
+        4096, "Most connections to the REST door at once; further ones are answered 503 and closed."
+    )
+    max_header_bytes: int = _knob(128 * 2**10, "Largest head of a REST request, in bytes; above it the answer is 431.")
+    max_headers: int = _knob(128, "Most headers of a REST request; above it the answer is 431.")
+    max_grpc_streams: int = _knob(1024, "Most calls at once on one gRPC connection; further ones wait at the caller.")
+    first_byte_s: float = _knob(60.0, "Seconds a new connection may send nothing before it is closed.")
+    head_s: float = _knob(10.0, "Seconds a request's head may take to arrive before the answer is 408.")
+    body_s: float = _knob(60.0, "Seconds a request's body may take to arrive before the answer is 408.")
+    send_s: float = _knob(60.0, "Seconds a caller may take nothing of its answer before the connection is closed.")
+    idle_s: float = _knob(75.0, "Seconds a connection is kept between requests.")
     thread_body_bytes: int = _knob(
         64 * 2**10, "Bodies larger than this, in bytes, are checked in a thread (+0.1 ms); -1 = never."
     )
@@ -89,9 +110,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port"):
             _require(0 <= getattr(self, name) <= 65535, name, getattr(self, name), "a port from 0 to 65535")
-        for name in ("connect_timeout_s", "timeout_s", "refresh_s", "probe_s", "probe_timeout_s"):
+        for name in ("connect_timeout_s", "timeout_s", "refresh_s", "probe_s", "probe_timeout_s", *_PATIENCE):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
-        for name in ("upstream_connections", "max_body_bytes"):
+        for name in ("upstream_connections", *_LIMITS):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(0 <= self.workers <= _MOST_WORKERS, "workers", self.workers, f"0 to {_MOST_WORKERS}, or auto")
         _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")

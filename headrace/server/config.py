@@ -90,6 +90,20 @@ class ServerConfig:
     access_log: str = _flag("text", "a line for each request, on stderr: text, json or off")
     port_file: str = _flag("", 'write {"grpc": n, "rest": n} here once the ports are open')
     rest_api_max_body_bytes: int = _flag(256 * _MIB, "largest REST body, bytes; more is answered 413")
+    rest_api_max_inflated_bytes: int = _flag(
+        100 * _MIB, "largest gzip body once inflated, bytes; more counts as an empty body, as with TensorFlow Serving"
+    )
+    rest_api_max_json_depth: int = _flag(100_000, "deepest nesting of a REST body, brackets; more is answered 400")
+    rest_api_max_connections: int = _flag(4096, "REST connections at once; more are answered 503 and closed")
+    rest_api_max_header_bytes: int = _flag(128 << 10, "largest head of a REST request, bytes; more is answered 431")
+    rest_api_max_headers: int = _flag(128, "most headers of a REST request; more is answered 431")
+    rest_api_first_byte_seconds: float = _flag(
+        60.0, "longest wait for the first byte on a new REST connection, seconds; 0 = no end, here and below"
+    )
+    rest_api_head_seconds: float = _flag(10.0, "longest time for a REST request's head to arrive, seconds; then 408")
+    rest_api_body_seconds: float = _flag(120.0, "longest time for a REST request's body to arrive, seconds; then 408")
+    rest_api_send_seconds: float = _flag(60.0, "longest time in which a caller takes nothing of its answer, seconds")
+    rest_api_idle_seconds: float = _flag(300.0, "longest time a REST connection is kept between requests, seconds")
     grpc_max_message_bytes: int = _flag(256 * _MIB, "largest gRPC request, bytes")
     adaptive_batching: bool = _flag(
         True, "run requests that wait together, for signatures that treat rows one by one; enable_batching overrides it"
@@ -99,4 +113,6 @@ class ServerConfig:
         1000, "requests that may wait, for each batched signature and for a thread; more are answered UNAVAILABLE, 503"
     )
     isolate: bool = _flag(False, "run the models in a child process, which is restarted when one of them ends it")
+    grpc_max_streams: int = _flag(1024, "calls at once on one gRPC connection; further ones wait at the caller's end")
+    grpc_handshake_seconds: float = _flag(10.0, "longest time for a new gRPC connection's settings to arrive, seconds")
     drain_seconds: float = _flag(10.0, "after SIGTERM, longest wait for calls under way, seconds")

@@ -3,74 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 import socket
-import sys
 import threading
 from http import HTTPStatus
 
 import uvicorn
 import uvloop
-from httptools import HttpParserInvalidMethodError
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError, HttpParserInvalidMethodError
 
+from headrace.server.connection import LimitedConnection, LimitedServer, Limits
 from headrace.server.rest import GONE, TARGET, RestDoor, page
 
-_MAX_HEAD_BYTES = 1 << 20
-_LINGER_S = 2.0
-_KEEP_ALIVE_S = 300  # libevent, which TF Serving is built on, never closes an idle connection
+_NEVER_S = 1 << 30
+_METHOD = re.compile(rb"[A-Z]{1,20} [/*]")
 
 
-class _Protocol(HttpToolsProtocol):
+class _Protocol(LimitedConnection):
     """One connection."""
-
-    _head_bytes = 0
-    _is_in_head = True
-    _is_refused = False
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_refused:
-            return
-        if self._is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-                return
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._is_in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self._is_in_head = False
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         self.scope[GONE] = self.transport.is_closing  # type: ignore[literal-required]
 
-    def send_400_response(self, msg: str) -> None:
-        is_method = isinstance(sys.exception(), HttpParserInvalidMethodError)
-        self._refuse(HTTPStatus.NOT_IMPLEMENTED if is_method else HTTPStatus.BAD_REQUEST)
+    def fault(self, error: HttpParserError, data: bytes) -> HTTPStatus:
+        is_method = isinstance(error, HttpParserInvalidMethodError) and _METHOD.match(data)
+        return HTTPStatus.NOT_IMPLEMENTED if is_method else super().fault(error, data)
 
-    def _refuse(self, status: HTTPStatus) -> None:
+    def refusal(self, status: HTTPStatus) -> tuple[str, bytes]:
         answer = page(status)
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {answer.content_type}\r\n"
-            f"content-length: {len(answer.body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + answer.body)
-        self.transport.write_eof()
-        # Closed at once, a connection whose other end still sends would be reset, and the answer lost with it.
-        self._is_refused = True
-        self.loop.call_later(_LINGER_S, self.transport.close)
+        return answer.content_type, answer.body
 
 
 class HttpServer:
     """Serves a bound socket from a thread with an event loop; stopping lets the calls under way end."""
 
-    def __init__(self, app: RestDoor, listener: socket.socket, *, drain_s: float) -> None:
+    def __init__(self, app: RestDoor, listener: socket.socket, *, drain_s: float, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=functools.partial(_Protocol, limits=limits),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -78,11 +52,11 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_keep_alive=_NEVER_S,  # the sweep sees to it
             timeout_graceful_shutdown=max(1, round(drain_s)),
         )
         self.port: int = listener.getsockname()[1]
-        self._server = uvicorn.Server(config)
+        self._server = LimitedServer(config)
         self._listener = listener
         self._thread = threading.Thread(target=self._serve, name="rest", daemon=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -21,6 +22,7 @@ from headrace.server.routes import Kind, Route
 from headrace.server.runner import Runner
 from headrace.wire import answers, examples, faults, rest
 from headrace.wire.errors import BodyTooLarge, HeadraceError, InvalidArgument
+from headrace.wire.rapidjson import ANY_DEPTH
 from headrace.wire.signatures import Signature
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,6 @@ log = logging.getLogger(__name__)
 TARGET = "headrace.target"  # where our HTTP protocol leaves the request target as it was sent
 GONE = "headrace.gone"  # and what tells whether the caller has left
 
-_MAX_INFLATED_BYTES = 100 << 20
 _DISCARD_S = 10.0
 _SMALL_BYTES = 32 << 10  # a body read and answered in the event loop; a larger one would keep other calls waiting
 _VERSIONS = ("1.1", "1.0")
@@ -72,6 +73,8 @@ class RestDoor:
         *,
         timeout_s: float,
         max_body_bytes: int,
+        max_inflated_bytes: int = 100 << 20,
+        max_depth: int = ANY_DEPTH,
         cors: bool = False,
         metrics: Metrics | None = None,
         metrics_path: str = "",
@@ -81,6 +84,8 @@ class RestDoor:
         self._runner = runner
         self._timeout_s = timeout_s
         self._max_body_bytes = max_body_bytes
+        self._max_inflated_bytes = max_inflated_bytes
+        self._max_depth = max_depth
         self._cors = cors
         self._metrics = metrics or Metrics()
         self._metrics_path = metrics_path.encode()
@@ -102,7 +107,13 @@ class RestDoor:
         if self._cors and response.is_api:
             headers.extend(_CORS)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body})
+        if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not _header(scope, b"expect"):
+            # Told at once, but closed only after a while: a client that still sends would be cut off from its answer.
+            await send({"type": "http.response.body", "body": response.body, "more_body": True})
+            await _discard(receive)
+            await send({"type": "http.response.body"})
+        else:
+            await send({"type": "http.response.body", "body": response.body})
         if self._access.enabled:
             self._access.rest(
                 *(scope["method"], target, response.status, started),
@@ -170,9 +181,13 @@ class RestDoor:
         body = await _body(receive, headers, self._max_body_bytes)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
         if route.kind is Kind.PREDICT and len(body) <= _SMALL_BYTES and not is_gzip:
-            return Response(200, await _predict_soon(self._core, route.spec, body, deadline, scope.get(GONE)))
+            return Response(200, await _predict_soon(self._core, route.spec, body, deadline, scope.get(GONE), self._max_depth))
         answer = _INFERENCES[route.kind]
-        work = lambda: answer(self._core, route.spec, _inflate(body) if is_gzip else body, deadline)  # noqa: E731
+
+        def work() -> bytes:
+            plain = _inflate(body, self._max_inflated_bytes) if is_gzip else body
+            return answer(self._core, route.spec, plain, deadline, self._max_depth)
+
         return Response(200, await self._runner.call(work, deadline=deadline, is_gone=scope.get(GONE)))
 
     def _metrics_page(self, target: bytes) -> Response:
@@ -205,8 +220,8 @@ class RestDoor:
         return Response(200, json.dumps({"models": models}, indent=4).encode())
 
 
-def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -> bytes:
-    parsed = rest.parse_predict(body)
+def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    parsed = rest.parse_predict(body, max_depth=max_depth)
     row_format = False
 
     def inputs(signature: Signature) -> Mapping[str, Any]:
@@ -223,9 +238,9 @@ def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -
 
 
 async def _predict_soon(
-    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, is_gone: Callable[[], bool] | None
+    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, is_gone: Callable[[], bool] | None, max_depth: int
 ) -> bytes:
-    parsed = [rest.parse_predict(body)]
+    parsed = [rest.parse_predict(body, max_depth=max_depth)]
     spec = replace(spec, signature_name=parsed[0].signature_name)
     row_format = False
 
@@ -242,16 +257,16 @@ async def _predict_soon(
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
 
 
-def _classify(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -> bytes:
-    return _inferred(core, spec, inference.CLASSIFY, body, deadline)
+def _classify(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    return _inferred(core, spec, inference.CLASSIFY, body, deadline, max_depth)
 
 
-def _regress(core: Core, spec: ModelSpec, body: bytes, deadline: float | None) -> bytes:
-    return _inferred(core, spec, inference.REGRESS, body, deadline)
+def _regress(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    return _inferred(core, spec, inference.REGRESS, body, deadline, max_depth)
 
 
-def _inferred(core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None) -> bytes:
-    parsed = examples.parse(body)
+def _inferred(core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    parsed = examples.parse(body, max_depth=max_depth)
     spec = replace(spec, signature_name=parsed.signature_name)
     (result,) = core.infer(spec, method, examples.serialized(parsed.input), deadline=deadline).results
     if isinstance(result, Classes):
@@ -288,11 +303,10 @@ def _options(scope: Mapping[str, Any]) -> Response:
 
 async def _body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
     declared = headers.get(b"content-length", b"")
-    refused = declared.isdigit() and int(declared[:20]) > limit
-    if refused and b"expect" in headers:
-        raise _too_large(limit)  # the body has not been sent yet, and need not be
+    if int(declared or 0) > limit:  # the HTTP parser lets only digits through
+        raise _too_large(limit)
     parts: list[bytes] = []
-    size, give_up = 0, 0.0
+    size = 0
     more = True
     while more:
         message = await receive()
@@ -300,30 +314,31 @@ async def _body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) ->
             raise _CallerGone
         part = message.get("body", b"")
         size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
         more = message.get("more_body", False)
-        if refused or size > limit:
-            # Read on for a while and forget: closing on a client that still sends would cost it the answer.
-            refused = True
-            parts.clear()
-            give_up = give_up or time.monotonic() + _DISCARD_S
-            if time.monotonic() > give_up:
-                break
-        else:
-            parts.append(part)
-    if refused:
-        raise _too_large(limit)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _discard(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(_DISCARD_S):
+            while (await receive()).get("more_body", False):
+                pass
+    except TimeoutError:
+        return
 
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body is larger than {limit} bytes")
 
 
-def _inflate(body: bytes) -> bytes:
+def _inflate(body: bytes, limit: int) -> bytes:
     """As TF Serving has it, a body that does not inflate whole, or to too much, counts as none."""
     inflater = zlib.decompressobj(wbits=31)
     try:
-        data = inflater.decompress(body, _MAX_INFLATED_BYTES)
+        data = inflater.decompress(body, limit)
     except zlib.error:
         return b""
     return data if inflater.eof and not inflater.unused_data else b""

@@ -18,12 +18,13 @@ from headrace.server.access import AccessLog
 from headrace.server.adaptive import AdaptiveEngine
 from headrace.server.batching import BatchingEngine, Parameters, Scheduler
 from headrace.server.config import AUTO, CPUS, ServerConfig
+from headrace.server.connection import Limits
 from headrace.server.core import Core
 from headrace.server.engines import Engine
 from headrace.server.engines.isolated import IsolatedEngine
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.server.gathering import Limits
+from headrace.server.gathering import Limits as BatchLimits
 from headrace.server.grpc import GrpcServer
 from headrace.server.http import HttpServer
 from headrace.server.metrics import PATH, Metrics
@@ -149,7 +150,11 @@ def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics
         answers,
         _grpc_addresses(config),
         credentials=_credentials(config),
-        arguments=_channel_arguments(config.grpc_channel_arguments),
+        arguments=[
+            ("grpc.max_concurrent_streams", config.grpc_max_streams),
+            ("grpc.server_handshake_timeout_ms", round(config.grpc_handshake_seconds * 1000)),
+            *_channel_arguments(config.grpc_channel_arguments),
+        ],
         slow=models.slow_answers(),
         health=config.enable_grpc_healthcheck_service,
         threads=config.grpc_max_threads,
@@ -186,12 +191,25 @@ def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics, ac
         runner,
         timeout_s=config.rest_api_timeout_in_ms / 1000,
         max_body_bytes=config.rest_api_max_body_bytes,
+        max_inflated_bytes=config.rest_api_max_inflated_bytes,
+        max_depth=config.rest_api_max_json_depth,
         cors=config.rest_api_enable_cors_support,
         metrics=metrics,
         metrics_path=_metrics_path(config.monitoring_config_file),
         access=access,
     )
-    return HttpServer(app, _listen(config.bind_address, max(config.rest_api_port, 0)), drain_s=config.drain_seconds)
+    limits = Limits(
+        connections=config.rest_api_max_connections,
+        head_bytes=config.rest_api_max_header_bytes,
+        headers=config.rest_api_max_headers,
+        first_byte_s=config.rest_api_first_byte_seconds,
+        head_s=config.rest_api_head_seconds,
+        body_s=config.rest_api_body_seconds,
+        send_s=config.rest_api_send_seconds,
+        idle_s=config.rest_api_idle_seconds,
+    )
+    listener = _listen(config.bind_address, max(config.rest_api_port, 0))
+    return HttpServer(app, listener, drain_s=config.drain_seconds, limits=limits)
 
 
 def _metrics_path(file: str) -> str:
@@ -257,7 +275,7 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
     if config.enable_model_warmup:
         engine = WarmingEngine(engine, max(1, config.num_request_iterations_for_warmup), metrics)
     if config.adaptive_batching and not config.enable_batching:
-        limits = Limits(config.adaptive_max_batch_rows, config.max_waiting_requests, parallel=max(1, CPUS - 1))
+        limits = BatchLimits(config.adaptive_max_batch_rows, config.max_waiting_requests, parallel=max(1, CPUS - 1))
         engine = AdaptiveEngine(engine, limits, metrics)
     return engine
 

@@ -17,7 +17,7 @@ from headrace.wire.fastjson import first_duplicate
 from headrace.wire.faults import Fault, Place
 from headrace.wire.jsonprint import dump, type_name
 from headrace.wire.jsonvalues import decoded_base64, described, is_base64, refuse
-from headrace.wire.rapidjson import Document, JsonObject
+from headrace.wire.rapidjson import ANY_DEPTH, Document, JsonObject
 from headrace.wire.signatures import near_name
 
 _INT64_MAX = (1 << 63) - 1
@@ -35,8 +35,8 @@ class ExamplesBody:
     ambiguity: Fault | None = None  # what TensorFlow Serving accepts and another reader may take for something else
 
 
-def parse(body: bytes) -> ExamplesBody:
-    document, signature_name = jsonbody.read(body)
+def parse(body: bytes, *, max_depth: int = ANY_DEPTH) -> ExamplesBody:
+    document, signature_name = jsonbody.read(body, max_depth=max_depth)
     root: JsonObject = document.value
     found = messages.Input()
     holder = found.example_list

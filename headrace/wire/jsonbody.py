@@ -13,12 +13,12 @@ def refuse_empty() -> None:
     refuse(Fault("empty_body", got="nothing", expected="a JSON object"))
 
 
-def read(body: bytes) -> tuple[Document, str]:
+def read(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> tuple[Document, str]:
     """The document, its value a JsonObject, and the signature's name, "" when there is none; or the first fault."""
     if not body:
         refuse_empty()
     try:
-        document = rapidjson.read(body)
+        document = rapidjson.read(body, max_depth=max_depth)
     except JsonSyntaxError as error:
         reason = error.text[0].lower() + error.text[1:].rstrip(".")
         refuse(Fault("syntax", offset=error.offset, facts={"text": error.text, "reason": reason}))

@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+ANY_DEPTH = sys.maxsize
 INT64_MIN, UINT64_MAX = -(1 << 63), (1 << 64) - 1
 
 
@@ -65,12 +67,12 @@ class JsonSyntaxError(ValueError):
         self.offset = offset
 
 
-def read(body: bytes) -> Document:
+def read(body: bytes, *, max_depth: int = ANY_DEPTH) -> Document:
     start = 0
     for byte in b"\xef\xbb\xbf":  # each one skipped for itself, as RapidJSON does
         if body[start : start + 1] == bytes((byte,)):
             start += 1
-    value, end = _Reader(body).read(start)
+    value, end = _Reader(body, max_depth).read(start)
     rest = _BLANKS.match(body, end)
     return Document(value, end, start > 0, rest is not None and rest.end() < len(body))
 
@@ -112,7 +114,8 @@ _LONG_INTEGER = 20  # digits and sign of the longest that may fit 64 bits
 
 
 class _Reader:
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, max_depth: int) -> None:
+        self._max_depth = max_depth
         self._data = body + b"\0"  # to RapidJSON a zero byte is the end, wherever it stands
 
     def read(self, pos: int) -> tuple[Any, int]:
@@ -148,6 +151,8 @@ class _Reader:
                         stack.append((holder, name))
                     else:
                         stack.append(([], None))
+                    if len(stack) > self._max_depth:
+                        raise JsonSyntaxError(f"Nested deeper than {self._max_depth}.", pos)
                     holder, name, fresh, pos = [], None if byte == _LEFT else "", True, pos + 1
                     continue
                 if byte == _DOUBLE_QUOTE:

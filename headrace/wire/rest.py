@@ -23,22 +23,23 @@ __all__ = ["PredictBody", "Tensors", "build_predict", "parse_predict"]
 _LEADING = b"\xef\xbb\xbf"  # a byte order mark, which RapidJSON also skips in part
 
 
-def parse_predict(body: bytes) -> PredictBody:
+def parse_predict(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> PredictBody:
     """Syntax, top level and signature_name are checked here; what the signature says, in tensors()."""
     if not body:
         jsonbody.refuse_empty()
-    return PredictBody(body)
+    return PredictBody(body, max_depth)
 
 
 class PredictBody:
     """A body that is a JSON object. ``signature_name`` is "" when it names none."""
 
-    __slots__ = ("_body", "_document", "_parser", "_root", "signature_name")
+    __slots__ = ("_body", "_document", "_max_depth", "_parser", "_root", "signature_name")
 
     signature_name: str
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, max_depth: int) -> None:
         self._body = body
+        self._max_depth = max_depth
         self._document: Document | None = None
         self._root: Object | None = None
         self._parser = parsers.borrow()
@@ -105,7 +106,7 @@ class PredictBody:
         return Document(value, len(self._body), False, False)
 
     def _read_exactly(self) -> None:
-        self._document, self.signature_name = jsonbody.read(self._body)
+        self._document, self.signature_name = jsonbody.read(self._body, max_depth=self._max_depth)
 
 
 def _duplicate_key(body: JsonObject) -> Fault | None:

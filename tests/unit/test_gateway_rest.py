@@ -211,7 +211,7 @@ def test_a_body_that_never_arrives_is_408(backend, config):
         await app(scope, stalled, send)
         return sent
 
-    assert run(backend, config, work, timeout_s=0.05)[0]["status"] == 408
+    assert run(backend, config, work, body_s=0.05)[0]["status"] == 408
 
 
 def test_a_caller_that_hangs_up_cancels_the_call_upstream(backend, config):

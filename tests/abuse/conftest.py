@@ -1,0 +1,42 @@
+"""The two doors under abuse: an embedded server, and a gateway with that server behind it; defaults all through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.contract import servers
+from tests.live import LiveGateway, LiveServer
+from tests.served import contract_models, launch
+
+__all__ = ["contract_models", "doors", "launch"]
+
+MODELS = ("half_plus_two", "ident_float", "ident_string", "mnist_cnn", "slow")
+
+
+@dataclass(frozen=True)
+class Doors:
+    server: LiveServer
+    gateway: LiveGateway
+    config: Path
+
+    def __getitem__(self, name: str) -> LiveServer | LiveGateway:
+        return {"server": self.server, "gateway": self.gateway}[name]
+
+
+@pytest.fixture(scope="session")
+def doors(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    entries, _ = servers.configuration("A", contract_models)
+    folder = tmp_path_factory.mktemp("abuse")
+    config = folder / "models.config"
+    config.write_text(servers.config_text({name: entries[name] for name in MODELS}))
+    with LiveServer.launcher(folder) as launch:
+        server = launch(model_config_file=config, file_system_poll_wait_seconds=0)
+        server.wait_until_available(*MODELS)
+        # half_plus_two as in TensorFlow Serving's guide: its signature is narrower than its graph.
+        gateway = LiveGateway(folder / "gateway", server, config, {"LENIENT_MODELS": "half_plus_two"})
+        yield Doors(server, gateway, config)
+        gateway.close()

@@ -1,0 +1,81 @@
+"""Nobody holds a connection for longer than the limits say; beyond the most connections callers are told so."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.abuse import slow
+from tests.abuse.cases import MODEL, get
+from tests.abuse.conftest import Doors
+from tests.abuse.watch import assert_well, descriptors, settles
+from tests.abuse.wire import converse
+from tests.contract import servers
+from tests.live import LiveGateway, LiveServer, until
+
+DOORS = ("server", "gateway")
+MOST = 24
+_S = 0.6
+_TIMES = ("first_byte", "head", "body", "send", "idle")
+MODELS = ("half_plus_two", "ident_float")
+
+
+@pytest.fixture(scope="module")
+def hasty(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    """Both doors with little patience."""
+    entries, _ = servers.configuration("A", contract_models)
+    folder = tmp_path_factory.mktemp("hasty")
+    config = folder / "models.config"
+    config.write_text(servers.config_text({name: entries[name] for name in MODELS}))
+    flags: dict[str, object] = {f"rest_api_{name}_seconds": _S for name in _TIMES}
+    flags |= {"rest_api_max_connections": MOST + 2, "grpc_handshake_seconds": _S}  # the gateway has one or two
+    settings: dict[str, object] = {f"{name.upper()}_S": _S for name in _TIMES}
+    settings |= {"MAX_CONNECTIONS": MOST, "LENIENT_MODELS": "half_plus_two"}
+    with LiveServer.launcher(folder) as launch:
+        server = launch(model_config_file=config, file_system_poll_wait_seconds=0, **flags)
+        server.wait_until_available(*MODELS)
+        gateway = LiveGateway(folder / "gateway", server, config, settings)
+        yield Doors(server, gateway, config)
+        gateway.close()
+
+
+@pytest.fixture(scope="module")
+def outcomes(hasty: Doors) -> Iterator[Callable[[str, str], int | None]]:
+    """All scripts play at the same time, to both doors."""
+    with ThreadPoolExecutor(2 * len(slow.SCRIPTS)) as pool:
+        playing = {
+            (door, name): pool.submit(slow.play, script, hasty[door].rest_port)
+            for name, (script, _) in slow.SCRIPTS.items()
+            for door in DOORS
+        }
+        yield lambda door, name: playing[door, name].result(60)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", slow.SCRIPTS)
+def test_a_slow_caller_is_let_go(
+    hasty: Doors, outcomes: Callable[[str, str], int | None], name: str, door: str
+) -> None:
+    assert outcomes(door, name) == slow.SCRIPTS[name][1]
+    assert_well(hasty[door])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_connections_beyond_the_most_are_told_and_leave_nothing(hasty: Doors, door: str) -> None:
+    port, before = hasty[door].rest_port, descriptors(hasty[door])
+    with slow.crowd(port, 4 * MOST):
+        heard = converse(port, (get(MODEL),), probed=False)
+        assert heard.told in ("503", "503, closed", "no answer, closed")
+    settles(hasty[door], before + 2)
+    until(lambda: hasty[door].get(MODEL.decode()).status == 200, 10)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_grpc_connection_that_says_nothing_is_closed(hasty: Doors, door: str) -> None:
+    with socket.create_connection(("127.0.0.1", hasty[door].grpc_port), timeout=10) as connection:
+        while connection.recv(1 << 16):
+            pass
