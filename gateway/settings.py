@@ -210,7 +210,9 @@ def _unit(f: Field[Any]) -> str:
             return unit
     if isinstance(f.default, tuple):
         return "list"
-    return "1 or 0" if isinstance(f.default, bool) else "text"
+    if isinstance(f.default, bool):
+        return "1 or 0"
+    return "number" if isinstance(f.default, int) else "text"
 
 
 def _shown(value: Any) -> str:

@@ -181,7 +181,9 @@ class RestDoor:
         body = await _body(receive, headers, self._max_body_bytes)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
         if route.kind is Kind.PREDICT and len(body) <= _SMALL_BYTES and not is_gzip:
-            return Response(200, await _predict_soon(self._core, route.spec, body, deadline, scope.get(GONE), self._max_depth))
+            return Response(
+                200, await _predict_soon(self._core, route.spec, body, deadline, scope.get(GONE), self._max_depth)
+            )
         answer = _INFERENCES[route.kind]
 
         def work() -> bytes:

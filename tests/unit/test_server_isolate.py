@@ -134,9 +134,9 @@ def test_the_server_survives_the_end_of_its_child(contract_models: Path, launch:
 
     for _ in range(2):
         os.kill(child_of(server.process.pid), signal.SIGKILL)
-        refused = []
+        refused: list[tuple[int, str]] = []
 
-        def back() -> bool:
+        def back(refused: list[tuple[int, str]] = refused) -> bool:
             answer = server.predict("m", {"instances": [[1.0]]})
             if answer.status == 200:
                 return True
