@@ -10,7 +10,6 @@ from typing import Any
 from headrace.wire import messages
 from trainer.golden import Golden
 
-
 _BYTES = "_bytes"  # outputs of such names are base64 in TensorFlow Serving's answers, others text
 
 

@@ -204,38 +204,17 @@ def test_help_is_free_of_tensorflow(place: Path) -> None:
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
 
 
-KILLED = """
-import os, signal, sys
-from trainer.cli import main
-at, seen = int(sys.argv[1]), 0
-def hook(event, args):
-    global seen
-    if event.startswith(("open", "os.", "fcntl.", "shutil.", "subprocess.")):
-        seen += 1
-        if seen == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-main(sys.argv[2:])
-print(seen)
-"""
-
-
-def killed_publish(place: Path, ready: Path, *, kill_at: int) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-c", KILLED, str(kill_at), "publish", "known", str(ready)]
-    return subprocess.run(line, cwd=ROOT, env=environment(place), capture_output=True, text=True)
-
-
 def no_partial_version_after_kills(place: Path, count: int) -> None:
     """Python reports every opening, making and renaming of a file before it is done; at one of them it is killed."""
     ready = export(place / "ready")
     model = place / "models" / "known"
-    steps = int(killed_publish(place, ready, kill_at=0).stdout.splitlines()[-1])
+    steps = int(trainer(place, "publish", "known", ready, kill_at=0).stdout.splitlines()[-1])
     seed = random.randrange(1 << 32)
     points = random.Random(seed)
     for number in range(count):
         # The last steps are where the version appears: every other kill falls on one of them.
         point = points.randint(1 if number % 2 else max(1, steps - 40), steps)
-        killed = killed_publish(place, ready, kill_at=point)
+        killed = trainer(place, "publish", "known", ready, kill_at=point)
         assert killed.returncode == -signal.SIGKILL, f"seed {seed}, step {point} of {steps}: {killed.stderr}"
         for version in store.versions(model):
             made, where = card.read(model / str(version)), f"seed {seed}, killed at step {point} of {steps}"
