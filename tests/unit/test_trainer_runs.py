@@ -49,15 +49,13 @@ def killed(place: Path, *words: str) -> None:
         pytest.param("imdb_cnn", id="text", marks=pytest.mark.long),
     ],
 )
-def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(
-    model: str, tmp_path: Path, trainer: WarmTrainer
-) -> None:
+def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(model: str, tmp_path: Path, warm: WarmTrainer) -> None:
     wish = ["train", model, "--quick", "--epochs", "4", "--seed", "7"]
-    assert trainer.call(tmp_path / "whole", *wish).returncode == 0
+    assert warm.call(tmp_path / "whole", *wish).returncode == 0
 
     killed(tmp_path / "killed", *wish)
     assert not list((tmp_path / "killed" / "models").glob("*/1"))
-    done = trainer.call(tmp_path / "killed", *wish)
+    done = warm.call(tmp_path / "killed", *wish)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{model}: taken up after epoch 2/4" in done.stderr
 
