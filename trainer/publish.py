@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headrace.wire import config, store
 from headrace.wire.store import RenderedLive
-from trainer import card, gate, shelf, staging
+from trainer import card, gate, shelf, staging, warmup
 from trainer.card import Card
 from trainer.errors import Refused, Usage
 from trainer.gate import Check
@@ -63,6 +63,7 @@ def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell, for
         brought = card.read(ready)
         if wrong := card.changed(brought, folder):
             raise Refused(f"{name} was not published: not as on the card it brought: {', '.join(wrong)}")
+        tell(f"  {warmup.give(name, folder)}")
         return {"model": name, **brought}
 
     return publish(name, settings, fill, tell=tell, force=force)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from headrace.wire import config, store
-from headrace.wire.config import Latest, ModelConfig, Policy, Specific
-from trainer import edit, live, shelf
+from headrace.wire.config import All, Latest, ModelConfig, Policy, Specific
+from trainer import before, edit, live, shelf
 from trainer.errors import NotLive, Usage
 from trainer.settings import Settings, Tell
 from trainer.shelf import served
@@ -43,10 +43,12 @@ def promote(name: str, version: int | None, settings: Settings, *, tell: Tell) -
         target = whole[-1] if version is None else _whole(name, version, whole)
         if version is None:
             labels = _moved(model, target, whole)
-            plan = _plan(model, target, _following(model, labels, whole), labels, whole)
+            known = before.policy(name, settings) if isinstance(model.policy, Specific) else model.policy
+            plan = _plan(model, target, _following(known, labels, whole), labels, whole)
         else:
             plan = _pin(model, target, whole)
         _carry_out(name, model, plan, whole, settings, tell=tell)
+        before.keep(name, model.policy, settings)
 
 
 def rollback(name: str, version: int | None, settings: Settings, *, tell: Tell) -> None:
@@ -56,6 +58,7 @@ def rollback(name: str, version: int | None, settings: Settings, *, tell: Tell) 
         now = served(model, whole)[-1:]
         target = _before(name, now[0] if now else whole[-1] + 1, whole, settings) if version is None else version
         _carry_out(name, model, _pin(model, _whole(name, target, whole), whole), whole, settings, tell=tell)
+        before.keep(name, model.policy, settings)
 
 
 def _look(name: str, settings: Settings) -> tuple[ModelConfig, tuple[int, ...]]:
@@ -97,9 +100,11 @@ def _pin(model: ModelConfig, target: int, whole: tuple[int, ...]) -> Plan:
     return _plan(model, target, Specific(tuple(sorted({target, *labels.values()}))), labels, whole)
 
 
-def _following(model: ModelConfig, labels: Mapping[str, int], whole: tuple[int, ...]) -> Latest:
+def _following(known: Policy, labels: Mapping[str, int], whole: tuple[int, ...]) -> Latest | All:
     """As many as before; with labels two, so that theirs outlives the next publish, and all down to theirs."""
-    count = model.policy.num_versions if isinstance(model.policy, Latest) else 1
+    if isinstance(known, All):
+        return known
+    count = known.num_versions if isinstance(known, Latest) else 1
     down_to = min(labels.values(), default=whole[-1])
     return Latest(max(count, 2 if labels else 1, sum(version >= down_to for version in whole)))
 
@@ -164,7 +169,7 @@ def _take_back(before: str, written: str, settings: Settings) -> None:
 
 
 def _said(name: str, plan: Plan) -> str:
-    if isinstance(plan.policy, Latest):
+    if not isinstance(plan.policy, Specific):
         return f"{name} is at version {plan.target} and follows new ones"
     return f"{name} is pinned to version {plan.target}"
 

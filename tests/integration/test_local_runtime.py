@@ -21,7 +21,7 @@ import pytest
 from headrace import Client
 from headrace.wire import config
 from tests.live import until
-from tests.local import ROOT
+from tests.local import ROOT, LocalStack
 
 MODELS = {model.name for model in config.load(ROOT / "multimodel.config").models}
 
@@ -173,6 +173,20 @@ def test_up_and_down_again_leave_nothing_behind(spare_stack):
     again = spare_stack.make("down")
     assert again.returncode == 0 and "Nothing runs" in again.stdout
     assert spare_stack.make("status").returncode != 0
+
+
+@pytest.mark.long
+def test_up_over_an_empty_store_trains_all_and_says_what_full_trainings_reach(tmp_path):
+    stack = LocalStack.new(tmp_path)
+    try:
+        up = stack.make("up")
+        assert up.returncode == 0, up.stdout + up.stderr
+        for model in MODELS:
+            assert f"{model} version 1 published in {stack.store / model / '1'}: " in up.stdout
+        assert len(re.findall(r"quick settings: full ones reach about \d", up.stdout)) == len(MODELS) - 1
+        assert served(stack) == MODELS
+    finally:
+        stack.make("down")
 
 
 def test_changed_settings_restart_the_programs(spare_stack):

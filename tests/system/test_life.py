@@ -8,6 +8,7 @@ from typing import Any
 
 import requests
 
+from headrace.wire import config
 from tests.system.project import PROJECT, SERVICES, Compose, wait_for
 
 
@@ -15,12 +16,9 @@ def test_cold_start_ends_in_a_right_prediction(started: tuple[Compose, float]) -
     compose, seconds = started
     print(f"cold start to first prediction, images built, nothing trained: {seconds:.1f} s")
     assert compose.predicts()
-    assert {m["name"] for m in requests.get(f"{compose.url}/v1/models", timeout=5).json()["models"]} == {
-        "half_plus_two",
-        "linear_model",
-        "mnist_cnn",
-    }
-    assert seconds < 180
+    served = {m["name"] for m in requests.get(f"{compose.url}/v1/models", timeout=5).json()["models"]}
+    assert served == {model.name for model in config.load(compose.config).models}
+    assert seconds < 240  # what is promised of a fresh machine with two cores
 
 
 def test_each_waited_for_the_one_before(stack: Compose) -> None:
@@ -32,7 +30,7 @@ def test_each_waited_for_the_one_before(stack: Compose) -> None:
 
 def test_down_is_quick_and_clean_and_the_models_stay(stack: Compose) -> None:
     before = {path: path.stat().st_mtime_ns for path in stack.store.rglob("saved_model.pb")}
-    assert len(before) >= 3
+    assert len(before) >= 6
     codes = exit_codes_during(stack, lambda: stack.run("down"))
     assert set(codes) == {"serving", "gateway"}
     assert set(codes.values()) == {0}

@@ -9,10 +9,10 @@ import pytest
 from tests.served import contract_models, launch
 from tests.unit.warm import WarmTrainer, warm_trainer
 
-__all__ = ["contract_models", "launch", "trainer"]
+__all__ = ["contract_models", "launch", "warm"]
 
 
 @pytest.fixture(scope="session")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTrainer]:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTrainer]:
     with warm_trainer(tmp_path_factory.mktemp("trainer")) as found:
         yield found

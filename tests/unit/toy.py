@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from headrace.wire import messages
+from tests.unit.warm import WarmTrainer, warm_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = [{"signature_name": "serving_default", "inputs": {"x": [1.0, 2.0]}, "outputs": {"y": [2.5, 3.0]}}]
@@ -81,5 +86,17 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-c", script, *map(str, arguments)]
 
 
-def trainer(place: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=ROOT, env=environment(place), capture_output=True, text=True)
+def trainer(place: Path, *arguments: str | Path, kill_at: int | None = None) -> subprocess.CompletedProcess[str]:
+    """The CLI in a child that stays for all tests, since its imports cost more than most calls; it fails when
+    TensorFlow was imported. ``kill_at``: see WarmTrainer.call."""
+    child = _child()
+    done = child.call(place, *map(str, arguments), environ=environment(place), kill_at=kill_at)
+    assert not child.imported_tensorflow, arguments
+    return done
+
+
+@functools.cache
+def _child() -> WarmTrainer:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(warm_trainer(Path(stack.enter_context(tempfile.TemporaryDirectory()))))

@@ -7,33 +7,54 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOP = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 from trainer import cli
 
+def killed(words, at):
+    # Python reports every opening, making and renaming of a file before it is done: at one of them this is killed.
+    seen = 0
+    def hook(event, args):
+        nonlocal seen
+        if event.startswith(("open", "os.", "fcntl.", "shutil.", "subprocess.")):
+            seen += 1
+            if seen == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+    cli.main(words)
+    print(seen, flush=True)
+    os._exit(0)
+
 answers = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
-    words, environment, folder = json.loads(line)
+    words, environment, folder, kill_at = json.loads(line)
+    os.environ.clear()
     os.environ.update(environment)
     kept = [os.dup(1), os.dup(2)]
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, number)
         os.close(file)
-    try:
-        code = cli.main(words)
-    finally:
-        sys.stdout.flush(), sys.stderr.flush()
-        for number, before in zip((1, 2), kept):
-            os.dup2(before, number)
-            os.close(before)
-    print(code, file=answers, flush=True)
+    if kill_at is None:
+        try:
+            code = cli.main(words)
+        except SystemExit as end:  # argparse's
+            code = end.code
+    elif child := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    else:
+        killed(words, kill_at)
+    sys.stdout.flush(), sys.stderr.flush()
+    for number, before in zip((1, 2), kept):
+        os.dup2(before, number)
+        os.close(before)
+    print(code, "tensorflow" in sys.modules, file=answers, flush=True)
 """
 
 
@@ -43,15 +64,22 @@ class WarmTrainer:
     def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
         self._folder = folder
         self._process = process
+        self.imported_tensorflow = False
 
-    def call(self, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, place: Path, *words: str, environ: Mapping[str, str] | None = None, kill_at: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """``environ``: all of the environment, where it is not that of environment(). ``kill_at``: in a process forked
+        for this call, killed when it touches files for that time; 0 = not at all, and how many there were is printed.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None
-        request = [list(words), environment(place), str(self._folder)]
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        code = self._process.stdout.readline()
-        assert code, f"the trainer died at {words}; {(self._folder / 'err').read_text()}"
+        given = {**os.environ, **environment(place)} if environ is None else dict(environ)
+        print(json.dumps([words, given, str(self._folder), kill_at]), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline().split()
+        assert answer, f"the trainer died at {words}; {(self._folder / 'err').read_text()}"
+        self.imported_tensorflow = answer[1] == "True"
         out, err = ((self._folder / name).read_text() for name in ("out", "err"))
-        return subprocess.CompletedProcess(["trainer", *words], int(code), out, err)
+        return subprocess.CompletedProcess(["trainer", *words], int(answer[0]), out, err)
 
 
 @contextmanager

@@ -1,0 +1,53 @@
+"""Promote goes back to the policy that stood before a rollback, whatever it was; where none is known, to the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.wire import config
+from headrace.wire.config import All, Latest, Policy, Specific
+from tests.unit.toy import CONFIG, export, trainer
+from trainer import before
+from trainer.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("", Latest()),
+        ("model_version_policy { latest { num_versions: 3 } }", Latest(3)),
+        ("model_version_policy { all {} }", All()),
+    ],
+    ids=["none", "latest 3", "all"],
+)
+def test_promote_restores_the_policy_of_before_two_rollbacks(tmp_path: Path, text: str, policy: Policy) -> None:
+    listed = tmp_path / "multimodel.config"
+    listed.write_text(CONFIG.format(policy=text))
+    for version in ("1", "2", "3"):
+        export(tmp_path / "models" / "known" / version)
+    for target in (2, 1):
+        done = trainer(tmp_path, "rollback", "known", str(target))
+        assert done.returncode == 0, done.stderr
+        assert _policy(listed) == Specific((target,))
+    done = trainer(tmp_path, "promote", "known")
+    assert done.returncode == 0, done.stderr
+    assert "known is at version 3 and follows new ones" in done.stdout
+    assert _policy(listed) == policy
+
+
+def test_a_pin_by_hand_or_a_damaged_file_leads_to_the_newest(tmp_path: Path) -> None:
+    settings = Settings(store=tmp_path)
+    assert before.policy("m", settings) == Latest()
+    before.keep("m", Specific((1,)), settings)
+    assert before.policy("m", settings) == Latest()
+    for text in ("{", "[]", '{"m": -1}', '{"m": "some"}'):
+        (tmp_path / before.FILE).write_text(text)
+        assert before.policy("m", settings) == Latest()
+
+
+def _policy(listed: Path) -> Policy:
+    model = config.load(listed).model("known")
+    assert model is not None
+    return model.policy
