@@ -1,7 +1,7 @@
 """The REST door: /v1/models/... as a bare ASGI callable, because a web framework's path costs more than the check.
 
 A JSON call is checked with the shared codec and its body forwarded as it came, under a request head of our own; one
-that brings or wants tensors as bytes goes over gRPC.
+that brings or wants tensors as bytes goes over gRPC, and so does a big one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RestDoor:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._settings = core.settings
-        self._over_grpc = core.settings.upstream_protocol == "grpc"
+        self._most_by_rest = core.settings.rest_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -113,7 +113,7 @@ class RestDoor:
         work: Awaitable[Reply]
         if route.kind is not Kind.PREDICT:
             work = self._examples(call, route, body, deadline)
-        elif sent is Media.JSON and wanted is Media.JSON and not self._over_grpc:
+        elif sent is Media.JSON and wanted is Media.JSON and len(body) <= self._most_by_rest:
             work = self._predict(call, route.target, body, deadline)
         else:
             work = self._tensors(call, route.target, body, deadline, sent=sent, wanted=wanted)
