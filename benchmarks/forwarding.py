@@ -211,9 +211,12 @@ def grpc_rows(real: Stack, work: Path) -> Iterator[Row]:
 def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
     """REST calls sent on as they came, or as tensors over gRPC: CPU of gateway and serving together, by body size."""
     ports = {"rest": real.rest, "grpc": real.grpc}
-    env = {**QUIET, "HEADRACE_UPSTREAM_PROTOCOL": "grpc"}
-    with gateway(real.store, work, ports, env=env) as over_grpc:
-        for images, connections in ((1, BUSY), (32, 4), (256, 2)):
+    by_rest, by_grpc = ({**QUIET, "HEADRACE_UPSTREAM_PROTOCOL": protocol} for protocol in ("rest", "grpc"))
+    with (
+        gateway(real.store, work, ports, env=by_rest) as over_rest,
+        gateway(real.store, work, ports, env=by_grpc) as over_grpc,
+    ):
+        for images, connections in ((1, BUSY), (8, 8), (32, 4), (256, 2)):
             body = image_body(images)
 
             def load(port: int, body: bytes = body, connections: int = connections) -> Callable[[], Load]:
@@ -221,7 +224,7 @@ def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
 
             got = in_turns(
                 {
-                    "rest": Side(real.quiet.pid, load(real.quiet.http), behind=real.serving_pid),
+                    "rest": Side(over_rest.pid, load(over_rest.http), behind=real.serving_pid),
                     "grpc": Side(over_grpc.pid, load(over_grpc.http), behind=real.serving_pid),
                 }
             )
@@ -245,14 +248,17 @@ def in_turns(sides: Mapping[str, Side]) -> dict[str, Measured]:
             load = side.load()
             if turn == 0:
                 continue
-            got[name].us.append((cpu_s(side.pid) - before) * 1e6 / load.requests)
-            got[name].behind_us.append((cpu_s(side.behind) - behind) * 1e6 / load.requests if side.behind else 0.0)
+            requests = max(load.requests, 1)  # a client per call may not get one through in this time
+            got[name].us.append((cpu_s(side.pid) - before) * 1e6 / requests)
+            got[name].behind_us.append((cpu_s(side.behind) - behind) * 1e6 / requests if side.behind else 0.0)
             got[name].loads.append(load)
     return got
 
 
 def share(what: str, above: Measured, below: Measured, mark: float | None) -> Row:
-    ratio = statistics.median(a.per_second / b.per_second for a, b in zip(above.loads, below.loads, strict=True))
+    ratio = statistics.median(
+        a.per_second / max(b.per_second, 0.1) for a, b in zip(above.loads, below.loads, strict=True)
+    )
     figure = f"{ratio:.2f}x ({above.per_second:.0f} : {below.per_second:.0f})"
     return Row(what, figure, f">= {mark:g}x", ratio >= mark) if mark is not None else Row(what, figure)
 

@@ -53,7 +53,7 @@ def rows(*_: object) -> Iterator[Row]:
 def _read(body: bytes) -> None:
     read = rest.parse_predict(body).tensors(MNIST)
     shapes = {name: (MNIST.inputs[name].dtype, array.shape) for name, array in read.arrays.items()}
-    check(MNIST, shapes, row_format=read.row_format)  # type: ignore[arg-type]
+    check(MNIST, shapes, row_format=read.row_format)
 
 
 async def _us(call: Callable[[], Awaitable[Any] | None]) -> float:

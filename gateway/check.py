@@ -57,7 +57,8 @@ def predict_body(
             alias: (signature.inputs[alias].dtype, array.shape) for alias, array in read.arrays.items()
         }
         # A column that no input has is ignored by the backend, so it is most likely a misspelt one.
-        shapes.update((alias, (None, ())) for alias in read.unknown)
+        for alias in read.unknown:
+            shapes[alias] = (None, ())
         signatures.check(contract.checked[name], shapes, row_format=read.row_format, named=read.named)
     except InvalidArgument as refusal:
         _explain(parsed, contract.checked[name], refusal)

@@ -27,6 +27,10 @@ class Pulse:
             if was_down:  # the first verdict of all is no return
                 self._on_return()
 
+    def answered_since(self, moment: float) -> bool:
+        """Whether it is up and something came from it after this moment of the monotonic clock."""
+        return self.up and self._answered_at > moment
+
     def failed(self, reason: str, *, asked_at: float | None = None) -> None:
         """Counts as down, unless an answer came in since ``asked_at``: slow to a probe is not dead."""
         if asked_at is None or self._answered_at < asked_at:

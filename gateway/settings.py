@@ -6,6 +6,7 @@ Read once at start by the caller (``Settings.from_env(os.environ)``), never at i
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -65,7 +66,12 @@ class Settings:
     )
     upstream_connections: int = _knob(128, "Most REST connections to one replica at once; further calls wait for one.")
     upstream_protocol: str = _knob(
-        "rest", "How JSON predict calls go on: rest, as they came; or grpc, as tensors. gRPC calls always go by gRPC."
+        "auto",
+        "How JSON predict calls go on: rest = as they came; grpc = as tensors; auto = big ones as tensors, which costs "
+        "gateway and backend together less. gRPC calls always go by gRPC.",
+    )
+    upstream_grpc_body_bytes: int = _knob(
+        128 * 2**10, "With upstream_protocol auto, JSON bodies larger than this, in bytes, go on as tensors over gRPC."
     )
     connect_timeout_s: float = _knob(1.0, "Seconds to wait for a connection to the backend before answering 503.")
     timeout_s: float = _knob(30.0, "Seconds a call to the backend may take before answering 504; caps gRPC deadlines.")
@@ -103,6 +109,11 @@ class Settings:
     log_level: str = _knob("info", "Lowest level of what else is logged: debug, info, warning or error.")
 
     @property
+    def rest_body_bytes(self) -> float:
+        """The largest JSON body that goes on as it came."""
+        return {"rest": math.inf, "grpc": -1}.get(self.upstream_protocol, self.upstream_grpc_body_bytes)
+
+    @property
     def processes(self) -> int:
         """How many workers that makes on this machine."""
         return self.workers or _cores()
@@ -117,8 +128,11 @@ class Settings:
         _require(0 <= self.workers <= _MOST_WORKERS, "workers", self.workers, f"0 to {_MOST_WORKERS}, or auto")
         _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")
         _require(self.thread_body_bytes >= -1, "thread_body_bytes", self.thread_body_bytes, "-1 or more")
-        protocols = ("rest", "grpc")
-        _require(self.upstream_protocol in protocols, "upstream_protocol", self.upstream_protocol, "rest or grpc")
+        protocols = ("auto", "rest", "grpc")
+        _require(self.upstream_protocol in protocols, "upstream_protocol", self.upstream_protocol, "auto, rest or grpc")
+        _require(
+            self.upstream_grpc_body_bytes >= 0, "upstream_grpc_body_bytes", self.upstream_grpc_body_bytes, "0 or more"
+        )
         levels = ("debug", "info", "warning", "error")
         _require(self.log_level in levels, "log_level", self.log_level, "one of " + ", ".join(levels))
         for address in self.upstream_rest:

@@ -33,38 +33,40 @@ AMBIGUOUS = ("duplicate_key", "trailing_bytes", "byte_order_mark")
 @pytest.fixture(scope="session")
 def behind(
     server: Callable[[str], Caller], contract_models: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str, bool], LiveGateway]]:
+) -> Iterator[Callable[..., LiveGateway]]:
     """A gateway before the server of a recorded configuration, lenient for its models or strict."""
-    running: dict[tuple[str, bool], LiveGateway] = {}
+    running: dict[tuple[str, bool, str], LiveGateway] = {}
 
-    def named(letter: str, lenient: bool) -> LiveGateway:
-        if (letter, lenient) not in running:
+    def named(letter: str, lenient: bool, protocol: str = "auto") -> LiveGateway:
+        key = (letter, lenient, protocol)
+        if key not in running:
             entries, _ = servers.configuration(letter, contract_models)
             folder = tmp_path_factory.mktemp(f"gateway-{letter}")
             config = folder / "models.config"
             config.write_text(servers.config_text(entries))
-            settings = {"LENIENT_MODELS": ",".join(entries)} if lenient else {}
-            running[letter, lenient] = LiveGateway(folder, server(letter), config, settings)
-        return running[letter, lenient]
+            settings = {"UPSTREAM_PROTOCOL": protocol, "LENIENT_MODELS": ",".join(entries) if lenient else ""}
+            running[key] = LiveGateway(folder, server(letter), config, settings)
+        return running[key]
 
     yield named
     for gateway in running.values():
         gateway.close()
 
 
-def test_lenient_every_case_agrees_or_falls_under_a_rule(behind: Callable[[str, bool], LiveGateway]) -> None:
+@pytest.mark.parametrize("protocol", ["auto", pytest.param("grpc", marks=pytest.mark.long)])
+def test_lenient_every_case_agrees_or_falls_under_a_rule(behind: Callable[..., LiveGateway], protocol: str) -> None:
     ruled: Counter[str] = Counter()
     trouble = []
     for case in (*cases.rest(), *cases.grpc()):
         if case.server in servers.LETTERS:
-            rule, said = outcome(behind(case.server, True), case)
+            rule, said = outcome(behind(case.server, True, protocol), case)
             trouble += [f"{case.id}: {said}"] if rule is None else []
             ruled[rule or ""] += 1
     assert not trouble, "\n".join(trouble)
     assert told_on_the_page("lenient") == {rule: n for rule, n in ruled.items() if rule}
 
 
-def test_strict_refuses_by_the_same_rules_and_by_shape(behind: Callable[[str, bool], LiveGateway]) -> None:
+def test_strict_refuses_by_the_same_rules_and_by_shape(behind: Callable[..., LiveGateway]) -> None:
     ruled: Counter[str] = Counter()
     trouble = []
     for case in (*cases.rest(), *cases.grpc()):
@@ -150,7 +152,7 @@ def told_on_the_page(mode: str) -> Mapping[str, int]:
 
 
 @pytest.fixture
-def door(behind: Callable[[str, bool], LiveGateway]) -> LiveGateway:
+def door(behind: Callable[..., LiveGateway]) -> LiveGateway:
     return behind("A", True)
 
 

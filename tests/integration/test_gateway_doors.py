@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from headrace.wire import messages, tensors
-from tests.integration.conftest import ROOT, Stack, wait_for
+from tests.integration.conftest import ROOT, Child, Stack, wait_for
 
 IMAGE = np.zeros((1, 28, 28, 1), np.float32)
 
@@ -209,3 +209,26 @@ def test_check_of_a_running_backend_says_what_is_live_and_what_to_do_next(stack)
     assert f"backend {stack.direct}: answers\n" in done.stdout
     assert "  half_plus_two: AVAILABLE 123\n" in done.stdout
     assert "next: python -m gateway, then curl" in done.stdout
+
+
+def test_big_bodies_go_on_as_tensors_and_are_answered_as_if_they_had_not(stack, tmp_path):
+    """The gateways of each choice over one backend give the backend's own bytes, whichever way the call went."""
+    body = json.dumps({"instances": np.random.default_rng(7).random((3, 28, 28, 1)).round(6).tolist()}).encode()
+    path = "/v1/models/mnist_cnn:predict"
+    expected = requests.post(stack.direct + path, data=body, timeout=30).content
+    for choice, most in (("auto", len(body) - 1), ("auto", len(body)), ("rest", 0), ("grpc", 10**9)):
+        environ = {
+            **stack.gateway.environ,
+            "HEADRACE_PORT_FILE": str(tmp_path / "ports.json"),
+            "HEADRACE_UPSTREAM_PROTOCOL": choice,
+            "HEADRACE_UPSTREAM_GRPC_BODY_BYTES": str(most),
+        }
+        other = Child(["-m", "gateway"], tmp_path, "gateway", tmp_path / "ports.json", environ)
+        try:
+            other.start()
+            base = f"http://127.0.0.1:{other.ports['http']}"
+            wait_for(lambda base=base: requests.get(f"{base}/readyz", timeout=5).ok, within_s=20, what="ready")
+            answer = requests.post(base + path, data=body, timeout=30)
+        finally:
+            other.kill()
+        assert (answer.status_code, answer.content) == (200, expected), (choice, most)

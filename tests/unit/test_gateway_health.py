@@ -123,3 +123,12 @@ def test_one_replica_that_answers_is_enough():
     assert told.as_json()["backend"] == {"answers": True, "reason": "refused", "replicas": {"up": 1, "of": 2}}
     there.failed("timed out")
     assert not health.readiness(catalog(available("a"))).ready
+
+
+def test_an_answer_counts_as_life_from_its_moment_on_and_only_while_up():
+    pulse, before = Pulse(), time.monotonic() - 1
+    assert not pulse.answered_since(before)
+    pulse.answered()
+    assert pulse.answered_since(before) and not pulse.answered_since(time.monotonic())
+    pulse.failed("gone")
+    assert not pulse.answered_since(before)

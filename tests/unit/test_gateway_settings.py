@@ -52,6 +52,7 @@ def test_names_of_the_rest_of_the_stack_are_let_through():
         ("UPSTREAM_REST", "http://x:99999", "like http://"),
         ("UPSTREAM_GRPC", "127.0.0.1", "like 127.0.0.1:8500"),
         ("LOG_LEVEL", "loud", "one of debug"),
+        ("UPSTREAM_PROTOCOL", "soap", "auto, rest or grpc"),
         ("WORKERS", "-1", "0 to 256, or auto"),
         ("WORKERS", "many", "expected a whole number"),
     ],
