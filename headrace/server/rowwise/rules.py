@@ -165,7 +165,7 @@ def _reduce(node: Node, args: Sequence[Value]) -> Value:
         return shaping.product(node, args)
     if all_fixed(args):
         known = isinstance(args[0], Fixed) and args[0].value is not None and node.op == "Prod"
-        return Fixed((), np.prod(vector(args[0]))) if known and vector(args[1]) == [0] else Fixed()
+        return Fixed((), np.asarray(np.prod(vector(args[0])))) if known and vector(args[1]) == [0] else Fixed()
     x = the_rows(args[0])
     axes = {axis(n, x.rank) for n in vector(args[1])}
     keeps = node.flag("keep_dims")
