@@ -57,7 +57,7 @@ KINDS: Mapping[str, Kind] = {
         tf.float32,
     ),
     "instance_norm": (
-        lambda x: (x - tf.reduce_mean(x, [1, 2], True)) * tf.math.rsqrt(tf.math.reduce_variance(x, [1, 2], True) + 1e-3),
+        lambda x: (x - tf.reduce_mean(x, [1, 2], True)) * tf.math.rsqrt(tf.math.reduce_variance(x, [1, 2], True) + 1),
         (None, 4, 4, 2),
         tf.float32,
     ),

@@ -12,7 +12,7 @@ import pytest
 
 from headrace.wire import dtypes, messages, tensors
 from headrace.wire.signatures import Signature, TensorSpec, from_signature_def
-from tests.live import LiveServer
+from tests.live import LiveServer, until
 from tests.served import exported
 
 SHAPES: tuple[tuple[int, ...], ...] = (
@@ -121,6 +121,32 @@ def test_a_few_bad_requests_of_every_class_do_not_end_the_server(fragile: Path, 
     assert abuse(live, "strict", FEW) > 500
     assert live.process.poll() is None
     assert live.states("strict") == {1: "AVAILABLE"}
+
+
+def test_graphs_that_say_no_rank_run_in_a_child_and_end_that_alone(fragile: Path, launch: LiveServer.Launcher) -> None:
+    live = server(launch, fragile, "vague")
+    (signature,) = (s for s in signatures(live, "vague") if s.name == "conv1d")
+    good, bad = np.ones((1, 4, 2), np.float32), np.ones((1, 1), np.float32)
+    assert ask(live, "vague", signature, {"x": good}) == "OK"
+
+    ended = messages.PredictRequest(model_spec={"name": "vague", "signature_name": "conv1d"})
+    ended.inputs["x"].CopyFrom(tensors.to_proto(bad))
+    with pytest.raises(grpc.RpcError) as told:
+        live.channel.unary_unary(messages.PREDICT.path)(ended.SerializeToString(), timeout=30)
+    assert told.value.code().name == "UNAVAILABLE"
+    assert "being restarted" in str(told.value.details())
+
+    ended.inputs["x"].CopyFrom(tensors.to_proto(good))
+
+    def is_back() -> bool:
+        try:
+            return bool(live.channel.unary_unary(messages.PREDICT.path)(ended.SerializeToString(), timeout=30))
+        except grpc.RpcError as error:
+            assert error.code().name == "UNAVAILABLE", error.details()
+            return False
+
+    until(is_back, 30)
+    assert live.process.poll() is None
 
 
 @pytest.mark.long
