@@ -13,7 +13,7 @@ import pytest
 
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.wire import messages, tensors
-from headrace.wire.errors import DeadlineExceeded
+from headrace.wire.errors import DeadlineExceeded, Unavailable
 from tests.live import LiveServer, until
 
 FOREVER = 2e9  # rounds of the loop: minutes
@@ -57,6 +57,18 @@ def test_a_loop_is_stopped_by_tensorflow_itself(contract_models: Path) -> None:
             model.run(model.signatures["serving_default"], {"x": np.float32([FOREVER])}, ["y"], timeout_s=0.1)
     finally:
         model.close()
+
+
+def test_a_version_is_unloaded_only_when_its_last_run_has_ended(contract_models: Path) -> None:
+    model = TensorFlowEngine().load(contract_models / "slow" / "1")
+    signature = model.signatures["serving_default"]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(model.run, signature, {"x": np.float32([FOREVER])}, ["y"], timeout_s=1.0)
+        until(lambda: model._under_way == 1, 5)
+        model.close()
+        assert isinstance(running.exception(5), DeadlineExceeded)
+    with pytest.raises(Unavailable, match="unloaded"):
+        model.run(signature, {"x": np.float32([1.0])}, ["y"])
 
 
 def test_rest_calls_past_their_deadline_end_and_leave_their_threads(live: LiveServer) -> None:
