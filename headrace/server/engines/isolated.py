@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import headrace
+from headrace.server.config import CPUS
 from headrace.server.engines import LoadedModel, frames
 from headrace.server.engines.frames import Frames, Head
 from headrace.server.engines.tensorflow import TensorFlowEngine
@@ -136,8 +138,8 @@ class IsolatedEngine:
                 self._child = fresh
                 models = list(self._models.values())
                 self._changed.notify_all()
-            for model in models:
-                model.load_again(fresh)
+            with ThreadPoolExecutor(max(2, CPUS)) as pool:
+                list(pool.map(lambda model, child=fresh: model.load_again(child), models))
             log.info("the process that runs the models is back", extra={"seconds": time.monotonic() - started})
 
 
@@ -249,6 +251,7 @@ class _Child:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Answer] | None = {}
+        self._is_told = False  # to end
         self._reader = threading.Thread(target=self._read, name="engine-answers", daemon=True)
         self._reader.start()
 
@@ -294,6 +297,7 @@ class _Child:
         self._socket.close()
 
     def end(self) -> None:
+        self._is_told = True
         self._frames.close()
         try:
             self._process.wait(_END_S)
@@ -318,5 +322,5 @@ class _Child:
             for answer in waiting.values():
                 answer.head = frames.of_error(Unavailable(_GONE))
                 answer.done.set()
-            if self._process.poll() is None:
+            if not self._is_told and self._process.poll() is None:
                 self._process.kill()  # it closed its end, or said what is no frame
