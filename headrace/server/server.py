@@ -21,7 +21,7 @@ from headrace.server.config import AUTO, CPUS, ServerConfig
 from headrace.server.connection import Limits
 from headrace.server.core import Core
 from headrace.server.engines import Engine
-from headrace.server.engines.isolated import IsolatedEngine
+from headrace.server.engines.isolated import CarefulEngine, IsolatedEngine
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.gathering import Limits as BatchLimits
@@ -264,7 +264,8 @@ def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repos
 def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine:
     """TensorFlow, with what the flags put around it: batching, then the warm-up that goes through it."""
     tensorflow = TensorFlowEngine(tuple(config.saved_model_tags.split(",")), _session_options(config))
-    engine: Engine = opened.enter_context(IsolatedEngine(tensorflow)) if config.isolate else tensorflow
+    isolated = opened.enter_context(IsolatedEngine(tensorflow))
+    engine: Engine = isolated if config.isolate else CarefulEngine(tensorflow, isolated)
     if config.enable_batching:
         file = config.batching_parameters_file
         parameters = Parameters.load(file) if file else Parameters()

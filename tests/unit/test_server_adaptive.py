@@ -1,4 +1,4 @@
-"""Adaptive batching: idle runs now, busy gathers; poison, leavers, deadlines, full queues concern only themselves."""
+"""Adaptive batching: idle runs now, busy gathers; poison, leavers, deadlines and full queues hurt only themselves."""
 
 from __future__ import annotations
 

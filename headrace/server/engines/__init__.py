@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class LoadedModel(Protocol):
-    """One version in memory. ``run`` may be called by many threads at once; ``close`` once, with no run under way."""
+    """One version in memory. ``run`` may be called by many threads at once; ``close`` once, and it waits for runs
+    under way: who asked for them may have gone, and released the version, before they end."""
 
     signatures: Mapping[str, Signature]
     signature_defs: Mapping[str, Any]  # name -> SignatureDef message, as the artifact has it

@@ -23,22 +23,39 @@ _DIVIDES_BY_SIZE = frozenset({"Mean", "SquaredDifference", "Rsqrt"})
 _MAY_TAKE_LONG = re.compile(r"While|NextIteration|PyFunc|Map|Reduce.*Dataset|Iterator|Queue|Barrier|Recv|Scan|Decode")
 
 
+# Kinds whose output has a rank that only the content of a request decides.
+_RANK_FROM_CONTENT = frozenset({"DecodeImage", "ParseTensor", "DeserializeSparse", "DeserializeManySparse"})
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """``shapes_bind``: inputs must have the signature's ranks and fixed dimensions before this graph may see them.
-    ``empty_kills``: so must no input be without elements. ``may_take_long``: run it where a timeout can stop it."""
+    ``shapes_may_hide``: and still a tensor of another rank may come about, that no look at the inputs shows.
+    ``empty_kills``: no input may be without elements. ``may_take_long``: run it where a timeout can stop it."""
 
     shapes_bind: bool = False
+    shapes_may_hide: bool = False
     empty_kills: bool = False
     may_take_long: bool = False
 
 
 def traits(meta_graph: Any) -> Traits:
     kinds = _kinds(meta_graph.graph_def)
+    binds = any(_ABORTS_ON_WRONG_RANK.search(kind) for kind in kinds)
     return Traits(
-        shapes_bind=any(_ABORTS_ON_WRONG_RANK.search(kind) for kind in kinds),
+        shapes_bind=binds,
+        shapes_may_hide=binds and (bool(kinds & _RANK_FROM_CONTENT) or _has_free_rank(meta_graph)),
         empty_kills=kinds >= _DIVIDES_BY_SIZE,
         may_take_long=any(_MAY_TAKE_LONG.search(kind) for kind in kinds),
+    )
+
+
+def _has_free_rank(meta_graph: Any) -> bool:
+    """Whether a signature takes tensors of any rank."""
+    return any(
+        info.tensor_shape.unknown_rank or not info.HasField("tensor_shape")
+        for definition in meta_graph.signature_def.values()
+        for info in definition.inputs.values()
     )
 
 

@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,8 @@ from typing import Any
 import numpy as np
 
 import headrace
-from headrace.server.engines import frames
+from headrace.server.config import CPUS
+from headrace.server.engines import LoadedModel, frames
 from headrace.server.engines.frames import Frames, Head
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.wire import messages, signatures
@@ -42,7 +44,7 @@ _TIMED_OUT = "Timed out waiting for notification"
 
 
 class IsolatedEngine:
-    """A context manager: the child lives as long as the block."""
+    """A context manager: a child, from the first load on, lives as long as the block."""
 
     def __init__(self, engine: TensorFlowEngine) -> None:
         options = {**asdict(engine.options), "base": engine.options.base.hex()}
@@ -55,8 +57,6 @@ class IsolatedEngine:
         self._keeper = threading.Thread(target=self._keep, name="engine-keeper", daemon=True)
 
     def __enter__(self) -> IsolatedEngine:
-        self._child = _Child(self._options)
-        self._keeper.start()
         return self
 
     def __exit__(
@@ -68,7 +68,8 @@ class IsolatedEngine:
             self._changed.notify_all()
         if child is not None:
             child.end()
-        self._keeper.join(_END_S)
+        if self._keeper.is_alive():
+            self._keeper.join(_END_S)
 
     @property
     def pid(self) -> int:
@@ -77,6 +78,7 @@ class IsolatedEngine:
         return child.pid if child is not None else 0
 
     def load(self, folder: Path) -> IsolatedModel:
+        self._start()
         for attempt in range(1, _ATTEMPTS + 1):
             child = self._wait_for_child()
             number = next(self._numbers)
@@ -98,6 +100,12 @@ class IsolatedEngine:
     def forget(self, model: IsolatedModel) -> None:
         with self._changed:
             self._models.pop(model.number, None)
+
+    def _start(self) -> None:
+        with self._changed:
+            if self._child is None and not self._keeper.is_alive() and not self._closed:
+                self._child = _Child(self._options)
+                self._keeper.start()
 
     def _wait_for_child(self) -> _Child:
         with self._changed:
@@ -130,9 +138,29 @@ class IsolatedEngine:
                 self._child = fresh
                 models = list(self._models.values())
                 self._changed.notify_all()
-            for model in models:
-                model.load_again(fresh)
+            with ThreadPoolExecutor(max(2, CPUS)) as pool:
+                list(pool.map(lambda model, child=fresh: model.load_again(child), models))
             log.info("the process that runs the models is back", extra={"seconds": time.monotonic() - started})
+
+
+@dataclass(frozen=True, slots=True)
+class CarefulEngine:
+    """Loads into this process what is known not to end it, whatever it is sent; the rest by the isolated engine."""
+
+    engine: TensorFlowEngine
+    isolated: IsolatedEngine
+
+    def load(self, folder: Path) -> LoadedModel:
+        model = self.engine.load(folder)
+        if not model.traits.shapes_may_hide:
+            return model
+        model.close()
+        log.warning(
+            "runs in a process of its own: it has operations that end one when they meet an unexpected rank, and its "
+            "signatures do not say which ranks it takes",
+            extra={"version": str(folder)},
+        )
+        return self.isolated.load(folder)
 
 
 class IsolatedModel:
@@ -223,6 +251,7 @@ class _Child:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Answer] | None = {}
+        self._is_told = False  # to end
         self._reader = threading.Thread(target=self._read, name="engine-answers", daemon=True)
         self._reader.start()
 
@@ -268,6 +297,7 @@ class _Child:
         self._socket.close()
 
     def end(self) -> None:
+        self._is_told = True
         self._frames.close()
         try:
             self._process.wait(_END_S)
@@ -292,5 +322,5 @@ class _Child:
             for answer in waiting.values():
                 answer.head = frames.of_error(Unavailable(_GONE))
                 answer.done.set()
-            if self._process.poll() is None:
+            if not self._is_told and self._process.poll() is None:
                 self._process.kill()  # it closed its end, or said what is no frame

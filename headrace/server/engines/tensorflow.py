@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ class SavedModel:
         self._lib = lib = capi.library()
         self._graph = lib.TF_NewGraph()
         self._session = None
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._under_way = 0
+        self._closing = False
         try:
             self._session, described = _load(folder, tags, options, self._graph)
             meta_graph = graph.meta_graph(folder, tags, described)
@@ -72,6 +77,40 @@ class SavedModel:
     ) -> dict[str, np.ndarray]:
         """The named outputs. A run that may take long is stopped by TensorFlow itself after ``timeout_s``."""
         self._protect(signature, inputs)
+        with self._lock:
+            if self._closing:
+                raise errors.Unavailable("This version is being unloaded")
+            self._under_way += 1
+        try:
+            return self._run(signature, inputs, outputs, timeout_s)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                if self._closing:
+                    self._idle.notify_all()
+
+    def close(self) -> None:
+        """Once the runs under way have ended: their callers may have stopped waiting, TensorFlow has not."""
+        with self._lock:
+            self._closing = True
+            self._idle.wait_for(lambda: self._under_way == 0)
+        lib = self._lib
+        if self._session:
+            with capi.checked() as status:
+                lib.TF_CloseSession(self._session, status)
+            with capi.checked() as status:
+                lib.TF_DeleteSession(self._session, status)
+        if self._graph:
+            lib.TF_DeleteGraph(self._graph)
+        self._session = self._graph = None
+
+    def _run(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        timeout_s: float | None,
+    ) -> dict[str, np.ndarray]:
         lib = self._lib
         feeds = self._outputs([signature.inputs[alias] for alias in inputs])
         fetches = self._outputs([signature.outputs[alias] for alias in outputs])
@@ -96,17 +135,6 @@ class SavedModel:
             for tensor in (*fed, *fetched):
                 if tensor:
                     lib.TF_DeleteTensor(tensor)
-
-    def close(self) -> None:
-        lib = self._lib
-        if self._session:
-            with capi.checked() as status:
-                lib.TF_CloseSession(self._session, status)
-            with capi.checked() as status:
-                lib.TF_DeleteSession(self._session, status)
-        if self._graph:
-            lib.TF_DeleteGraph(self._graph)
-        self._session = self._graph = None
 
     def expected_s(self, signature: Signature, size: int) -> float:
         """As long as the last run over inputs of about this size, or in proportion as one over half as much."""
