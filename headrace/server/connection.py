@@ -7,6 +7,7 @@ theirs. Nothing is timed call by call: a sweep over all connections, twice a sec
 from __future__ import annotations
 
 import asyncio
+import resource
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 _LINGER_S = 2.0
 _LINGERING = 64  # connections beyond the limit that get to read why; further ones are just closed
 _TICKS = 5  # of uvicorn's, a tenth of a second each
+_OTHER_DESCRIPTORS = 1024  # models, gRPC, the gateway's own connections
 _VERSIONS = ("1.1", "1.0")
 
 
@@ -225,6 +227,15 @@ class LimitedConnection(HttpToolsProtocol):
         self.transport.write_eof()
         # Closed at once, a connection whose other end still sends would be reset, and the answer lost with it.
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def allow_descriptors(connections: int) -> None:
+    """As many as the connections and everything else need, if the system lets us: many start with 1,024."""
+    wanted = connections + _OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class LimitedServer(uvicorn.Server):

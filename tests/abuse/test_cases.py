@@ -11,6 +11,7 @@ import pytest
 from tests.abuse.calls import CALLS, Call
 from tests.abuse.cases import CASES, GOOD, Case, post
 from tests.abuse.conftest import Doors
+from tests.abuse.frames import FRAMES, Frames, play
 from tests.abuse.watch import assert_well, descriptors, settles
 from tests.abuse.wire import converse
 
@@ -58,6 +59,12 @@ def test_the_code_of_a_call(doors: Doors, call: Call, door: str) -> None:
         except grpc.RpcError as error:
             code = error.code().name
     assert code == getattr(call, door)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("sent", FRAMES, ids=lambda sent: sent.what)
+def test_frames_to_the_grpc_port(doors: Doors, sent: Frames, door: str) -> None:
+    assert play(doors[door].grpc_port, sent.data) == sent.told
 
 
 def test_no_answer_is_a_server_error() -> None:
