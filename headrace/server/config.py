@@ -105,6 +105,6 @@ class ServerConfig:
     rest_api_send_seconds: float = _flag(60.0, "longest time in which a caller takes nothing of its answer, seconds")
     rest_api_idle_seconds: float = _flag(300.0, "longest time a REST connection is kept between requests, seconds")
     grpc_max_message_bytes: int = _flag(256 * _MIB, "largest gRPC request, bytes")
-    grpc_max_streams: int = _flag(1024, "calls at once on one gRPC connection; further ones wait at the caller's end")
+    grpc_max_streams: int = _flag(65536, "calls at once on one gRPC connection; further ones wait at the caller's end")
     grpc_handshake_seconds: float = _flag(10.0, "longest time for a new gRPC connection's settings to arrive, seconds")
     drain_seconds: float = _flag(10.0, "after SIGTERM, longest wait for calls under way, seconds")
