@@ -94,7 +94,7 @@ class Core:
         """Check a call against the catalog, if need be in a thread, and send it to the version it was checked for.
 
         A name the catalog lacks is looked up once more before the caller is told. A pinned version that the backend no
-        longer has (it says so, and nothing ran): look again, check again, send once more.
+        longer has (it says so, and nothing ran): look again, at labels too, check again, send once more.
         """
         try:
             admitted = check(self.catalog) if not threaded else await asyncio.to_thread(check, self.catalog)
@@ -106,6 +106,7 @@ class Core:
         except NotFound as e:
             if NOT_SERVED not in e.message:
                 raise
+            self.registry.read_config()  # where labels stand: one may have moved on with the version
             await self.registry.refresh_model(target.model)
             return await send(await asyncio.to_thread(check, self.catalog))
 

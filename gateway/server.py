@@ -19,7 +19,7 @@ from gateway.app import App, create_app
 from gateway.connection import Connection, limits
 from gateway.grpc import GrpcDoor
 from gateway.settings import Settings, variable
-from headrace.server.connection import LimitedServer
+from headrace.server.connection import LimitedServer, allow_descriptors
 from headrace.wire.errors import Unavailable
 
 log = logging.getLogger("gateway")
@@ -48,6 +48,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Unavailable when a port is taken."""
+        allow_descriptors(self.settings.max_connections)
         listener = self._listener or listen(self.settings)
         app = self._app or create_app(self.settings)
         grpc = GrpcDoor(app.core, shared=self._listener is not None)

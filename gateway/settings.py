@@ -84,7 +84,7 @@ class Settings:
     )
     max_header_bytes: int = _knob(128 * 2**10, "Largest head of a REST request, in bytes; above it the answer is 431.")
     max_headers: int = _knob(128, "Most headers of a REST request; above it the answer is 431.")
-    max_grpc_streams: int = _knob(1024, "Most calls at once on one gRPC connection; further ones wait at the caller.")
+    max_grpc_streams: int = _knob(65536, "Most calls at once on one gRPC connection; further ones wait at the caller.")
     first_byte_s: float = _knob(60.0, "Seconds a new connection may send nothing before it is closed.")
     head_s: float = _knob(10.0, "Seconds a request's head may take to arrive before the answer is 408.")
     body_s: float = _knob(60.0, "Seconds a request's body may take to arrive before the answer is 408.")

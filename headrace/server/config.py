@@ -113,6 +113,6 @@ class ServerConfig:
         1000, "requests that may wait, for each batched signature and for a thread; more are answered UNAVAILABLE, 503"
     )
     isolate: bool = _flag(False, "run the models in a child process, which is restarted when one of them ends it")
-    grpc_max_streams: int = _flag(1024, "calls at once on one gRPC connection; further ones wait at the caller's end")
+    grpc_max_streams: int = _flag(65536, "calls at once on one gRPC connection; further ones wait at the caller's end")
     grpc_handshake_seconds: float = _flag(10.0, "longest time for a new gRPC connection's settings to arrive, seconds")
     drain_seconds: float = _flag(10.0, "after SIGTERM, longest wait for calls under way, seconds")

@@ -7,17 +7,19 @@ theirs. Nothing is timed call by call: a sweep over all connections, twice a sec
 from __future__ import annotations
 
 import asyncio
+import resource
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _LINGER_S = 2.0
 _LINGERING = 64  # connections beyond the limit that get to read why; further ones are just closed
 _TICKS = 5  # of uvicorn's, a tenth of a second each
+_OTHER_DESCRIPTORS = 1024  # models, gRPC, the gateway's own connections
 _VERSIONS = ("1.1", "1.0")
 
 
@@ -44,6 +46,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._messages = self._head_bytes = 0
         self._in_message = self._in_head = self._is_refused = False
         self._owed: HTTPStatus | None = None
+        self._running: RequestResponseCycle | None = None
         self._breach = HTTPStatus.BAD_REQUEST
         self._seen: tuple[str, int, int] = ("", 0, 0)
         self._seen_at = 0.0
@@ -69,6 +72,10 @@ class LimitedConnection(HttpToolsProtocol):
             return HTTPStatus.BAD_REQUEST
         return None
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def fault(self, error: httptools.HttpParserError, data: bytes) -> HTTPStatus:
         """Of what is not HTTP; ``data`` is what came, where that is the beginning of the request at fault."""
         return HTTPStatus.BAD_REQUEST
@@ -80,6 +87,13 @@ class LimitedConnection(HttpToolsProtocol):
             self.transport.abort()
         elif beyond > 0:
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._running is not None:  # uvicorn tells the newest request alone, which may be another
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -213,6 +227,15 @@ class LimitedConnection(HttpToolsProtocol):
         self.transport.write_eof()
         # Closed at once, a connection whose other end still sends would be reset, and the answer lost with it.
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def allow_descriptors(connections: int) -> None:
+    """As many as the connections and everything else need, if the system lets us: many start with 1,024."""
+    wanted = connections + _OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class LimitedServer(uvicorn.Server):

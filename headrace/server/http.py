@@ -13,7 +13,7 @@ import uvicorn
 import uvloop
 from httptools import HttpParserError, HttpParserInvalidMethodError
 
-from headrace.server.connection import LimitedConnection, LimitedServer, Limits
+from headrace.server.connection import LimitedConnection, LimitedServer, Limits, allow_descriptors
 from headrace.server.rest import GONE, TARGET, RestDoor, page
 
 _NEVER_S = 1 << 30
@@ -42,6 +42,7 @@ class HttpServer:
 
     def __init__(self, app: RestDoor, listener: socket.socket, *, drain_s: float, limits: Limits | None = None) -> None:
         limits = limits or Limits()
+        allow_descriptors(limits.connections)
         config = uvicorn.Config(
             app,
             http=functools.partial(_Protocol, limits=limits),  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ANY_DEPTH = sys.maxsize
+MOST_HOLDERS = 1 << 21  # some seconds and 250 MB at worst; numbers in the right shape are never read here
 INT64_MIN, UINT64_MAX = -(1 << 63), (1 << 64) - 1
 
 
@@ -72,11 +73,19 @@ def read(body: bytes, *, max_depth: int = ANY_DEPTH) -> Document:
     for byte in b"\xef\xbb\xbf":  # each one skipped for itself, as RapidJSON does
         if body[start : start + 1] == bytes((byte,)):
             start += 1
+    if count_holders(body) + body.count(b"\\") > MOST_HOLDERS:
+        raise JsonSyntaxError(_TOO_MANY, start)
     value, end = _Reader(body, max_depth).read(start)
     rest = _BLANKS.match(body, end)
     return Document(value, end, start > 0, rest is not None and rest.end() < len(body))
 
 
+def count_holders(body: bytes) -> int:
+    """Lists and objects, brackets in strings among them: what reading costs far more for than for other bytes."""
+    return body.count(b"[") + body.count(b"{")
+
+
+_TOO_MANY = f"More than {MOST_HOLDERS} lists, objects and escapes."
 _EMPTY = "The document is empty."
 _VALUE = "Invalid value."
 _NAME = "Missing a name for object member."
@@ -239,18 +248,18 @@ class _Reader:
         match = _STRING.match(self._data, pos)
         if match is not None:
             return match[1].decode("utf-8", "surrogateescape"), match.end()
-        data, pieces = self._data, []
+        data, text = self._data, bytearray()
         pos += 1
         while True:
             end = _PLAIN.match(data, pos).end()  # type: ignore[union-attr]
-            pieces.append(data[pos:end])
+            text += data[pos:end]
             byte = data[end]
             if byte == _DOUBLE_QUOTE:
-                return b"".join(pieces).decode("utf-8", "surrogateescape"), end + 1
+                return text.decode("utf-8", "surrogateescape"), end + 1
             if byte != _BACKSLASH:
                 raise JsonSyntaxError(_QUOTE if byte == 0 else _ESCAPE, end)
             piece, pos = self._escape(end)
-            pieces.append(piece)
+            text += piece
 
     def _escape(self, start: int) -> tuple[bytes, int]:
         data = self._data

@@ -27,6 +27,8 @@ def parse_predict(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> Predi
     """Syntax, top level and signature_name are checked here; what the signature says, in tensors()."""
     if not body:
         jsonbody.refuse_empty()
+    if len(body) > rapidjson.MOST_HOLDERS and body.count(b"{") > rapidjson.MOST_HOLDERS:
+        jsonbody.read(body, max_depth=max_depth)  # refuses it, before any quick way through looks at each object
     return PredictBody(body, max_depth)
 
 
@@ -94,11 +96,13 @@ class PredictBody:
 
     def _read(self) -> Document:
         if self._document is None:
-            self._document = self._loaded() or rapidjson.read(self._body)
+            self._document = self._loaded() or jsonbody.read(self._body, max_depth=self._max_depth)[0]
         return self._document
 
     def _loaded(self) -> Document | None:
         """What simdjson has accepted, the standard library reads as RapidJSON does, and faster than we can."""
+        if rapidjson.count_holders(self._body) > rapidjson.MOST_HOLDERS:
+            return None
         try:
             value = json.loads(self._body.decode(), object_pairs_hook=JsonObject)
         except (ValueError, RecursionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from tests.abuse import calls, cases
+from tests.abuse import calls, cases, frames, slow
 
 _HEAD = """\
 # What both doors make of abuse
@@ -31,6 +31,14 @@ def page() -> str:
         parts += [f"| {row.what} | {_short(row.server)} | {_short(row.gateway)} |\n" for row in rows]
     parts.append("\n## gRPC\n\n| sent | headrace serve | gateway |\n|---|---|---|\n")
     parts += [f"| {row.what} | {row.server} | {row.gateway} |\n" for row in calls.CALLS]
+    parts.append(
+        "\n## HTTP/2 frames to the gRPC ports\n\nBoth doors alike: the connection is closed, or the other end "
+    )
+    parts.append("waits for the rest of what was begun.\n\n| sent | then |\n|---|---|\n")
+    parts += [f"| {row.what} | {row.told} |\n" for row in frames.FRAMES]
+    parts.append("\n## Callers that take their time\n\nOnce the limit for it has passed, both doors:\n\n")
+    parts.append("| caller | then |\n|---|---|\n")
+    parts += [f"| {name} | {f'{told}, closed' if told else 'closed'} |\n" for name, (_, told) in slow.SCRIPTS.items()]
     return "".join(parts)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.abuse.cases import GOOD, MODEL, get, head, post
+from tests.abuse.wire import is_whole
 
 _PATIENCE_S = 15.0
 _STEP_S = 0.1
@@ -28,6 +29,15 @@ def _drip(connection: socket.socket, data: bytes) -> bytes:
                 return b""
             assert time.monotonic() < until, "nobody minded"
     return _to_end(connection)
+
+
+def _answered(connection: socket.socket) -> None:
+    connection.settimeout(_PATIENCE_S)
+    data = b""
+    while not is_whole(data):
+        got = connection.recv(1 << 16)
+        assert got, data
+        data += got
 
 
 def _to_end(connection: socket.socket) -> bytes:
@@ -51,7 +61,7 @@ def _slow_body(connection: socket.socket) -> bytes:
 
 def _slow_body_of_an_answered_request(connection: socket.socket) -> bytes:
     connection.sendall(head(b"Content-Length: 1000", first=b"GET " + MODEL + b" HTTP/1.1"))
-    connection.recv(1 << 16)
+    _answered(connection)
     return _drip(connection, b" " * 1000)
 
 
@@ -71,13 +81,13 @@ def _silence(connection: socket.socket) -> bytes:
 
 def _silence_after_an_answer(connection: socket.socket) -> bytes:
     connection.sendall(get(MODEL))
-    connection.recv(1 << 16)
+    _answered(connection)
     return _to_end(connection)
 
 
 def _empty_lines_after_an_answer(connection: socket.socket) -> bytes:
     connection.sendall(get(MODEL))
-    connection.recv(1 << 16)
+    _answered(connection)
     return _drip(connection, b"\r\n" * 1000)
 
 

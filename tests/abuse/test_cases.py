@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import grpc
 import pytest
 
 from tests.abuse.calls import CALLS, Call
-from tests.abuse.cases import CASES, Case
+from tests.abuse.cases import CASES, GOOD, Case, post
 from tests.abuse.conftest import Doors
+from tests.abuse.frames import FRAMES, Frames, play
 from tests.abuse.watch import assert_well, descriptors, settles
 from tests.abuse.wire import converse
 
@@ -24,6 +26,7 @@ def doors_stay_well(doors: Doors) -> Iterator[None]:
     yield
     for name in DOORS:
         assert_well(doors[name])
+        assert "Traceback" not in doors[name].said()
         settles(doors[name], before[name] + 8)  # gRPC's channels and the gateway's pool
 
 
@@ -31,6 +34,16 @@ def doors_stay_well(doors: Doors) -> Iterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_what_comes_back_over_a_socket(doors: Doors, case: Case, door: str) -> None:
     assert converse(doors[door].rest_port, case.parts, probed=case.probed).told == getattr(case, door)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_caller_that_leaves_with_requests_in_line_leaves_no_trace(doors: Doors, door: str) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", doors[door].rest_port)) as connection:
+            connection.sendall(post(GOOD) * 20)
+            connection.recv(1)
+    assert_well(doors[door])
+    assert "handler is closed" not in doors[door].said()
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -46,6 +59,12 @@ def test_the_code_of_a_call(doors: Doors, call: Call, door: str) -> None:
         except grpc.RpcError as error:
             code = error.code().name
     assert code == getattr(call, door)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("sent", FRAMES, ids=lambda sent: sent.what)
+def test_frames_to_the_grpc_port(doors: Doors, sent: Frames, door: str) -> None:
+    assert play(doors[door].grpc_port, sent.data) == sent.told
 
 
 def test_no_answer_is_a_server_error() -> None:

@@ -66,7 +66,7 @@ def test_schemathesis_finds_no_server_error(doors: Doors, door: str, is_long: bo
         if "mnist" in operation.path and not is_long:
             continue  # to make up a picture takes longer than to refuse it
 
-        @rounds(3, 150, is_long)
+        @rounds(2, 150, is_long)
         @given(case=operation.as_strategy())
         def answered(case: Any) -> None:
             case.call_and_validate(base_url=url, checks=[not_a_server_error], timeout=60)

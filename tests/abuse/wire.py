@@ -50,7 +50,7 @@ def converse(port: int, parts: Sequence[Part], *, probed: bool = True, quiet_s: 
             pass  # refused before all was sent: the answer is there to be read all the same
         closed = False
         with contextlib.suppress(TimeoutError):
-            while not _is_done(data, probed):
+            while not (_is_probed(data) if probed else is_whole(data)):
                 try:
                     got = connection.recv(1 << 16)
                 except ConnectionResetError:
@@ -74,9 +74,12 @@ def _repeat(connection: socket.socket, unit: bytes, times: int) -> None:
     connection.sendall(unit * rest)
 
 
-def _is_done(data: bytes, probed: bool) -> bool:
-    if probed:
-        return b"probe" in data.rpartition(b"HTTP/1.1 404")[2]
+def _is_probed(data: bytes) -> bool:
+    return b"probe" in data.rpartition(b"HTTP/1.1 404")[2]
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether an answer is there, all of it."""
     head, blank, body = data.partition(b"\r\n\r\n")
     return bool(blank) and len(body) >= _length(head)
 

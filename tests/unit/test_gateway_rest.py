@@ -214,6 +214,17 @@ def test_a_body_that_never_arrives_is_408(backend, config):
     assert run(backend, config, work, body_s=0.05)[0]["status"] == 408
 
 
+def test_a_graphs_own_404_is_told_and_not_sent_again(backend, config):
+    backend.answer = Reply(404, "application/json", b'{"error": "no row 7 in the table"}')
+
+    async def work(app: App) -> Answer | None:
+        return await ask(app, "POST", HALF, GOOD)
+
+    answer = run(backend, config, work)
+    assert (answer.status, answer.json()["error"]) == (404, "no row 7 in the table")
+    assert len(backend.predicts) == 1
+
+
 def test_a_caller_that_hangs_up_cancels_the_call_upstream(backend, config):
     async def work(app: App) -> Answer | None:
         backend.delay_s = 5

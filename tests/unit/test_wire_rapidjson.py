@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headrace.wire import grisu
 from headrace.wire.jsonprint import dump, quoted, type_name
-from headrace.wire.rapidjson import JsonObject, JsonSyntaxError, read
+from headrace.wire.rapidjson import MOST_HOLDERS, JsonObject, JsonSyntaxError, read
 
 EMPTY = "The document is empty."
 VALUE = "Invalid value."
@@ -287,3 +287,16 @@ def test_quoted_escapes_what_must_be_and_nothing_else() -> None:
 def test_kinds_of_values_have_rapidjsons_names() -> None:
     values = [None, True, False, 1, 1.5, "x", [], JsonObject([])]
     assert [type_name(v) for v in values] == ["Null", "True", "False", "Number", "Number", "String", "Array", "Object"]
+
+
+def test_nesting_beyond_the_given_depth_is_refused_with_its_place() -> None:
+    assert read(b'{"a":[[1]]}', max_depth=3).value["a"] == [[1]]
+    with pytest.raises(JsonSyntaxError, match="Nested deeper than 2") as refused:
+        read(b'{"a":[[1]]}', max_depth=2)
+    assert refused.value.offset == 6
+
+
+@pytest.mark.parametrize("unit", [b"[],", b"{},", b'"\\n",'])
+def test_more_lists_objects_or_escapes_than_can_be_paid_for_are_refused(unit: bytes) -> None:
+    with pytest.raises(JsonSyntaxError, match="lists, objects and escapes"):
+        read(b"[" + unit * MOST_HOLDERS + b"0]")
