@@ -11,8 +11,8 @@ from http import HTTPStatus
 import uvicorn
 import uvloop
 from httptools import HttpParserInvalidMethodError
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headrace.server.lean import LeanConnection
 from headrace.server.rest import TARGET, RestDoor, page
 
 _MAX_HEAD_BYTES = 1 << 20
@@ -20,7 +20,7 @@ _LINGER_S = 2.0
 _KEEP_ALIVE_S = 300  # libevent, which TF Serving is built on, never closes an idle connection
 
 
-class _Protocol(HttpToolsProtocol):
+class _Protocol(LeanConnection):
     """One connection."""
 
     _head_bytes = 0
