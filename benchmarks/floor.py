@@ -71,7 +71,7 @@ def create_app(folder: Path) -> Callable[..., Awaitable[None]]:
             body += message["body"]
         answer = b"{}"
         if body:
-            root = parser.parse(body)
+            root: Any = parser.parse(body)
             flat = np.frombuffer(root["instances"].as_buffer(of_type="d"), np.float64).astype(np.float32)
             del root
             answer = json.dumps({"predictions": session.run(flat).tolist()}).encode()
