@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help="all but peers, if none is named"
     )
     chosen = parser.parse_args(arguments).parts or [part for part in PARTS if part not in _ONLY_ASKED]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends on the way out
     driver = "wrk" if shutil.which("wrk") else "sockets"
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         store = ensure_store(Path(folder))
