@@ -149,7 +149,7 @@ def _in_turns(sides: Mapping[str, tuple[int, int, str, bytes]], connections: int
         for name, (pid, port, path, body) in sides.items():
             before = _tree_cpu_s(pid)
             load: Load = drive(port, path, body, connections=connections, seconds=SECONDS)
-            if load.failed > load.requests * _LATE:
+            if not load.requests or load.failed > load.requests * _LATE:
                 late = f"{load.failed} of {load.requests} answers were late or not 200"
                 raise Unable(f"{late} at {connections} connections")
             if turn:
