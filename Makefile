@@ -81,7 +81,7 @@ format: setup ## Let ruff write the code as lint wants it
 	@$(VENV) -m ruff check --fix .
 	@$(VENV) -m ruff format .
 
-bench: setup ## Measure speed on this machine, side by side (ARGS="--help" lists what)
+bench: setup ## Measure speed on this machine, side by side (ARGS="serving peers" = these parts, ARGS="--help" lists them; PEER_URL)
 	@$(VENV) -m benchmarks $(ARGS)
 
 images: setup ## Build the images and write what they are to docs/reference/images.md

@@ -1,51 +1,71 @@
-"""`make bench`: every row of the table in one run, printed as it comes, then written to benchmarks/README.md."""
+"""`make bench`: the rows of the table in one run, printed as they come, then written to benchmarks/README.md.
+
+`make bench ARGS="serving training"` runs these parts alone, and leaves the other parts' rows as they stand.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import forwarding, table, training
-from benchmarks.processes import ROOT, child
-from benchmarks.stack import ensure_store, serve_arguments, wait_ports
+from benchmarks import forwarding, serving, table, training
+from benchmarks.peers import measure as peers
+from benchmarks.processes import ROOT
+from benchmarks.stack import ensure_store
 from benchmarks.table import Row
 
 ROUNDS = 5
 
 
-def main() -> int:
+PARTS: Mapping[str, Callable[[Path, Path], Iterator[Row]]] = {
+    "serving": serving.rows,
+    "forwarding": forwarding.rows,
+    "imports": lambda store, work: import_rows(store, work),
+    "training": training.rows,
+    "peers": peers.rows,
+}
+_ONLY_ASKED = ("peers",)
+_HELP = {
+    "serving": "headrace serve beside a bare app: REST, gRPC, JSON decoding, start, memory; PEER_URL=http://host:port",
+    "forwarding": "the gateway beside bare relays and the server called directly",
+    "imports": "what importing the gateway takes",
+    "training": "input pipelines and the training loop",
+    "peers": "headrace serve beside FastAPI, LitServe, BentoML, MLServer, each installed on demand; only when named",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog='make bench ARGS="..."',
+        description="Measures on this machine and rewrites the table in benchmarks/README.md.",
+        epilog="parts:\n" + "\n".join(f"  {name:11} {text}" for name, text in _HELP.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help="all but peers, if none is named"
+    )
+    chosen = parser.parse_args(arguments).parts or [part for part in PARTS if part not in _ONLY_ASKED]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends on the way out
+    driver = "wrk" if shutil.which("wrk") else "sockets"
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        work = Path(folder)
-        store = ensure_store(work)
-        rows: list[Row] = []
-        for part in (forwarding.rows, start_rows, import_rows, training.rows):
-            for row in part(store, work):
+        store = ensure_store(Path(folder))
+        for part in chosen:
+            work = Path(folder, part)
+            work.mkdir()
+            rows: list[Row] = []
+            for row in PARTS[part](store, work):
                 rows.append(row)
                 print(f"  {row.what}: {row.figure} {'(mark ' + row.mark + ')' if row.mark else ''}", flush=True)
-        print("\n" + table.write(rows, driver="wrk" if shutil.which("wrk") else "sockets"))
+            table.keep(part, rows, driver=driver)
+    print("\n" + table.write(tuple(PARTS)))
     return 0
-
-
-def start_rows(store: Path, work: Path) -> Iterator[Row]:
-    """From the start of `headrace serve` to the first model status that says AVAILABLE for these three models."""
-    times = []
-    for i in range(ROUNDS):
-        port_file = work / f"start{i}.json"
-        log = work / "start.log"
-        started = time.perf_counter()
-        with child(serve_arguments(store, port_file), log=log) as serving:
-            port = wait_ports(port_file, serving.poll)["rest"]
-            for model in ("half_plus_two", "linear_model", "mnist_cnn"):
-                _wait_available(port, model)
-            times.append(time.perf_counter() - started)
-    median = statistics.median(times)
-    yield Row("headrace serve, start to three models AVAILABLE", f"{median:.2f} s", "<= 2 s", median <= 2)
 
 
 def import_rows(store: Path, work: Path) -> Iterator[Row]:
@@ -63,17 +83,5 @@ def import_rows(store: Path, work: Path) -> Iterator[Row]:
     yield Row("import gateway.app, memory", f"{statistics.median(memory):.0f} MB", "<= 100 MB", max(memory) <= 100)
 
 
-def _wait_available(port: int, model: str) -> None:
-    import requests
-
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        answer = requests.get(f"http://127.0.0.1:{port}/v1/models/{model}", timeout=5)
-        if answer.ok and "AVAILABLE" in answer.text:
-            return
-        time.sleep(0.005)
-    raise RuntimeError(f"{model} did not become AVAILABLE")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -37,14 +37,21 @@ class _Caller:
 
 
 def drive(
-    port: int, path: str, body: bytes, *, connections: int, seconds: float, content_type: str = "application/json"
+    port: int,
+    path: str,
+    body: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    content_type: str = "application/json",
+    host: str = "127.0.0.1",
 ) -> Load:
     if shutil.which("wrk"):
-        return _wrk(port, path, body, content_type, connections=connections, seconds=seconds)
-    return _sockets(port, path, body, content_type, connections=connections, seconds=seconds)
+        return _wrk(host, port, path, body, content_type, connections=connections, seconds=seconds)
+    return _sockets(host, port, path, body, content_type, connections=connections, seconds=seconds)
 
 
-def _wrk(port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float) -> Load:
+def _wrk(host: str, port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float) -> Load:
     with tempfile.TemporaryDirectory() as folder:
         payload = Path(folder, "body")
         payload.write_bytes(body)
@@ -58,14 +65,16 @@ def _wrk(port: int, path: str, body: bytes, content_type: str, *, connections: i
         )
         output = subprocess.run(
             ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script),
-             f"http://127.0.0.1:{port}{path}"],
+             f"http://{host}:{port}{path}"],
             check=True, capture_output=True, text=True, timeout=seconds * 3 + 30,
         ).stdout  # fmt: skip
     requests, micros, p50, failed = (int(v) for v in output.split("RESULT ")[1].split()[:4])
     return Load(requests, micros / 1e6, failed, "wrk", p50 / 1e6)
 
 
-def _sockets(port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float) -> Load:
+def _sockets(
+    host: str, port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float
+) -> Load:
     """Closed loop: every connection has one request under way; an answer is counted once its body is whole."""
     head = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
     request = "\r\n".join((*head, "", "")).encode() + body
@@ -73,7 +82,7 @@ def _sockets(port: int, path: str, body: bytes, content_type: str, *, connection
     took: list[float] = []
     with selectors.DefaultSelector() as selector:
         for _ in range(connections):
-            s = socket.create_connection(("127.0.0.1", port))
+            s = socket.create_connection((host, port))
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             selector.register(s, selectors.EVENT_READ, _Caller(time.perf_counter()))
             s.sendall(request)

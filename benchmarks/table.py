@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 
 
@@ -34,19 +35,34 @@ def paired_difference(above: Sequence[float], below: Sequence[float]) -> float:
     return statistics.median(a - b for a, b in zip(above, below, strict=True))
 
 
-def write(rows: Sequence[Row], *, driver: str) -> str:
+def keep(part: str, rows: Sequence[Row], *, driver: str) -> None:
+    """The part's figures, as the last ones measured."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load by {driver}"
     day = datetime.date.today().isoformat()
-    lines = [f"{day}, {machine}", "", "| what | figure | mark | held |", "|---|---|---|---|"]
-    for row in rows:
-        held = "" if row.met is None else ("yes" if row.met else "**no**")
-        lines.append(f"| {row.what} | {row.figure} | {row.mark} | {held} |")
-    table = "\n".join(lines) + "\n"
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"day": day, "machine": machine, "rows": [asdict(row) for row in rows]}
+    (RESULTS / f"{part}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def write(parts: Sequence[str]) -> str:
+    """One table in README.md for each part that was ever measured."""
+    table = "\n".join(_table(part) for part in parts if (RESULTS / f"{part}.json").exists())
     readme = HERE / "README.md"
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     readme.write_text(before + BEGIN + table + END + after)
-    results = HERE / "results" / f"{day}.json"
-    results.parent.mkdir(exist_ok=True)
-    results.write_text(json.dumps({"machine": machine, "rows": [asdict(r) for r in rows]}, indent=1) + "\n")
     return table
+
+
+def _table(part: str) -> str:
+    kept = json.loads((RESULTS / f"{part}.json").read_text())
+    lines = [
+        f"**{part}**: {kept['day']}, {kept['machine']}",
+        "",
+        "| what | figure | mark | held |",
+        "|---|---|---|---|",
+    ]
+    for row in kept["rows"]:
+        held = "" if row["met"] is None else ("yes" if row["met"] else "**no**")
+        lines.append(f"| {row['what']} | {row['figure']} | {row['mark']} | {held} |")
+    return "\n".join(lines) + "\n"

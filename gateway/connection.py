@@ -1,19 +1,15 @@
-"""One caller's connection: uvicorn's protocol, an answer in one write, a word when the caller is gone, our errors."""
+"""One caller's connection: limits, a word when the caller is gone, our errors."""
 
 from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, cast
 
 from gateway import errors
 from gateway.hangup import EXTENSION, HangUps
 from gateway.settings import Settings, variable
 from headrace.server.connection import LimitedConnection, Limits
 from headrace.wire.errors import InvalidArgument, Unavailable
-
-_HELD_BYTES = 64 * 1024
-
 
 _REASONS = {
     HTTPStatus.BAD_REQUEST: "the request is not valid HTTP",
@@ -40,11 +36,10 @@ def limits(s: Settings) -> Limits:
 
 
 class Connection(LimitedConnection):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         self._hang_ups: HangUps = set()
         self._extensions = {EXTENSION: self._hang_ups}
-        corked = Corked(cast(asyncio.Transport, transport), asyncio.get_running_loop())
-        super().connection_made(cast(asyncio.Transport, corked))
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -66,49 +61,3 @@ class Connection(LimitedConnection):
         """What does not get as far as a call is refused in the shape of every other error."""
         kind = Unavailable if status is HTTPStatus.SERVICE_UNAVAILABLE else InvalidArgument
         return "application/json", errors.body(kind(_REASONS[status]))
-
-
-class Corked:
-    """A transport that keeps an answer's head back until its body comes, so that both go in one write.
-
-    uvicorn writes them apart and uvloop sends each at once: a system call of 15 us more, and a caller woken twice.
-    """
-
-    __slots__ = ("_held", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            if len(data) > _HELD_BYTES:
-                self._transport.writelines((held, data))
-            else:
-                self._transport.write(held + data)
-        elif len(data) > _HELD_BYTES:
-            self._transport.write(data)
-        else:
-            self._held = data
-            self._loop.call_soon(self._flush)  # nothing is kept longer than the turn it was written in
-
-    def write_eof(self) -> None:
-        self._flush()
-        self._transport.write_eof()
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def _flush(self) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._transport.write(held)

@@ -1,1 +1,1 @@
-"""What teams write themselves, as the libraries' own pages recommend it, to be measured beside the gateway."""
+"""What teams write themselves, as the libraries' own pages recommend it, to be measured beside ours."""

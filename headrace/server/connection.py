@@ -14,7 +14,9 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from headrace.server.lean import LeanConnection
 
 _LINGER_S = 2.0
 _LINGERING = 64  # connections beyond the limit that get to read why; further ones are just closed
@@ -37,7 +39,7 @@ class Limits:
     idle_s: float = 300.0
 
 
-class LimitedConnection(HttpToolsProtocol):
+class LimitedConnection(LeanConnection):
     """Answers a breach with ``refusal`` and closes; in its turn, where requests before it are still being answered."""
 
     def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:
@@ -102,7 +104,6 @@ class LimitedConnection(HttpToolsProtocol):
             self._head_bytes = len(data)
         elif self._in_head:
             self._head_bytes += len(data)
-        self._unset_keepalive_if_required()
         is_start, cycle, breach = not self._in_message, self.cycle, None
         try:
             self._feed(data)
