@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import cast
 
 from gateway import errors
 from gateway.hangup import EXTENSION, HangUps
@@ -36,10 +37,10 @@ def limits(s: Settings) -> Limits:
 
 
 class Connection(LimitedConnection):
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._hang_ups: HangUps = set()
         self._extensions = {EXTENSION: self._hang_ups}
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
