@@ -46,14 +46,8 @@ async def app(scope, receive, send):
 
 @pytest.fixture
 def port():
-    yield from _served(keep_alive_s=60)
-
-
-def _served(keep_alive_s):
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http=LeanConnection, ws="none", lifespan="off", log_config=None, timeout_keep_alive=keep_alive_s
-    )
+    config = uvicorn.Config(app, http=LeanConnection, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
@@ -133,8 +127,3 @@ def test_a_faulty_answer_is_an_error_and_not_sent(port, path):
     answer = talk(port, request(path, headers=LAST))
     assert b"set-cookie" not in answer.lower()
     assert answer.startswith(b"HTTP/1.1 500 ") or not answer.endswith(b"0\r\n\r\n")
-
-
-def test_a_connection_that_stays_idle_is_closed():
-    for port in _served(keep_alive_s=0.2):
-        assert talk(port, request("/a"), request("/b")).endswith(b"/b")
