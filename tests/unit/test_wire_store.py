@@ -382,5 +382,6 @@ def test_a_reader_never_sees_half_a_config(tmp_path: Path) -> None:
     seen = set()
     while not done.is_set():
         seen.add(len(live_names(folder)))
+        time.sleep(0.0005)  # or this thread keeps the interpreter to itself
     writer.join(timeout=30)
     assert seen <= {10, 20}
