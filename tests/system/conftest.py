@@ -19,8 +19,11 @@ from tests.system.project import CALL_TIMEOUT_S, PROJECT, ROOT, Compose, wait_fo
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    found = docker.from_env(timeout=120)
-    found.ping()
+    try:
+        found = docker.from_env(timeout=120)
+        found.ping()
+    except docker.errors.DockerException as e:
+        pytest.exit(f"no Docker engine answers here, and these tests need one: {e}", returncode=3)
     yield found
     found.close()
 
