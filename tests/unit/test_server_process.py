@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ctypes
 import json
 import shutil
@@ -270,3 +272,46 @@ def test_version_says_both_versions() -> None:
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
 
     assert [line.split(":")[0] for line in said.splitlines()] == ["TensorFlow ModelServer", "TensorFlow Library"]
+
+
+def test_sigterm_under_64_connections_cuts_no_answer_short(launch: Launch, contract_models: Path) -> None:
+    server = launch(model_name="m", model_base_path=contract_models / "half_plus_two", access_log="off")
+    server.wait_until_available("m")
+    body = b'{"instances": [[1.0], [2.0]]}'
+    request = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    wanted = json.dumps({"predictions": [[2.5], [3.0]]})
+    whole = 0
+
+    async def caller() -> str:
+        """Asks until the server leaves; what is left of an answer then."""
+        nonlocal whole
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.rest_port)
+        head = b""
+        try:
+            while True:
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                answer = json.loads(await reader.readexactly(length))
+                assert (head[:12], json.dumps(answer)) == (b"HTTP/1.1 200", wanted)
+                whole += 1
+        except asyncio.IncompleteReadError as cut:
+            return cut.partial.decode()
+        except ConnectionError:
+            return ""
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def storm() -> list[str]:
+        callers = [asyncio.create_task(caller()) for _ in range(64)]
+        while whole < 640:
+            await asyncio.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(asyncio.gather(*callers), 20)
+
+    rests = asyncio.run(storm())
+
+    assert server.process.wait(10) == 0
+    assert rests == [""] * 64
