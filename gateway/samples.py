@@ -74,6 +74,8 @@ def _golden(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         return
     for row in json.loads(path.read_text(encoding="utf-8")):
         name, inputs = row["signature_name"], row["inputs"]
+        if not isinstance(name, str):
+            raise TypeError("a signature_name is no text")
         yield name, _first_row(name, inputs)
         yield name, {**_naming(name), "inputs": inputs}
 

@@ -123,9 +123,9 @@ class Workers:
             except OSError:
                 said = b""
             if said:
-                worker.up = True
                 worker.trouble = json.loads(said).get("trouble", "")
-                if not worker.trouble:
+                worker.up = not worker.trouble
+                if worker.up:
                     log.info("worker is up", extra={"worker": worker.process.pid})
             else:
                 self._selector.unregister(worker.link)

@@ -53,8 +53,6 @@ def publish(
 
 def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell, force: bool = False) -> Published:
     """A SavedModel that somebody else exported."""
-    if not name or name.startswith(".") or "/" in name:
-        raise Usage(f"{name!r} is no name for a model")
     if not store.is_complete(ready):
         raise Usage(f"{ready} is not a SavedModel: {store.missing(ready)}")
 

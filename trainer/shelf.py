@@ -8,13 +8,18 @@ from headrace.wire import config, store
 from headrace.wire.config import All, Latest, ModelConfig, Specific
 from trainer import card
 from trainer.card import Card
+from trainer.errors import Usage
 from trainer.settings import Settings
 
 
 def folder(name: str, settings: Settings) -> Path:
     """Where a model's versions are: where its entry in the config says, else the folder of its name."""
     entry = config.load(settings.config).model(name)
-    return settings.store / name if entry is None else store.local_path(entry.base_path, settings.store)
+    if entry is not None:
+        return store.local_path(entry.base_path, settings.store)
+    if not name or name.startswith(".") or "/" in name:  # it would lead to another folder, out of the store perhaps
+        raise Usage(f"{name!r} is no name for a model")
+    return settings.store / name
 
 
 def versions(name: str, settings: Settings) -> tuple[int, ...]:

@@ -139,7 +139,7 @@ def _carry_out(
         for written in texts:
             _write(written, settings)
             _wait(name, whole, settings)
-    except (NotLive, KeyboardInterrupt) as error:
+    except BaseException as error:  # Ctrl-C and a full disk too
         _take_back(before, written, settings)
         if isinstance(error, NotLive):
             raise NotLive(f"{error.message}; {source} is as it was") from error

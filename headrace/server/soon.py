@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 
 import numpy as np
 
@@ -72,15 +73,18 @@ class Soon:
         if batch is None:
             return
         if gatherer.expected_s(batch) > QUICK_S:
-            self._pool.submit(self._work, gatherer, batch)
+            self._lead(gatherer, batch)
             return
         gatherer.run(batch)
         if (more := gatherer.end(batch, goes_on=True)) is not None:
-            self._pool.submit(self._work, gatherer, more)
+            self._lead(gatherer, more)
 
     def _lead(self, gatherer: Gatherer, batch: Batch) -> None:
-        """Asked by another thread, whose own call is answered."""
-        self._pool.submit(self._work, gatherer, batch)
+        """In any thread."""
+        try:
+            self._pool.submit(self._work, gatherer, batch)
+        except RuntimeError:  # the pool is closed: the server stops, and others of the batch may still wait for it
+            self._work(gatherer, batch)
 
     def _work(self, gatherer: Gatherer, batch: Batch | None) -> None:
         while batch is not None:
@@ -92,7 +96,8 @@ class Soon:
         self._decided.append(future)
         if not self._is_told:
             self._is_told = True
-            self._loop.call_soon_threadsafe(self._tell)
+            with suppress(RuntimeError):  # the loop is closed: nobody is there to hear, and others must not suffer
+                self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
         self._is_told = False  # first: what is appended from now on wakes the loop again

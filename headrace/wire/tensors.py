@@ -18,7 +18,9 @@ from headrace.wire.errors import InvalidArgument
 from headrace.wire.signatures import Shape, shape_text
 
 MAX_RANK = 254  # TensorFlow's own limit
-MAX_ELEMENTS = 1 << 24  # of a tensor that sent fewer values than its shape holds: 64 MiB of floats
+# Of a tensor that sent fewer values than its shape holds, so that a few bytes cannot claim much memory: 16 MiB of
+# floats; a string costs 100 bytes on its way into TensorFlow.
+MAX_ELEMENTS, MAX_STRINGS = 1 << 22, 1 << 17
 _INT64_MAX = (1 << 63) - 1
 _TensorProto = messages.TensorProto
 _PACKED_TAGS = {
@@ -92,6 +94,8 @@ def described(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> tuple[DType, S
     sent = len(getattr(proto, row.field))
     if row.numpy.kind == "c":
         sent //= 2
+    if row.is_string:
+        max_elements = min(max_elements, MAX_STRINGS)
     if sent < count and count > max_elements:
         raise InvalidArgument(
             f"tensor says shape {shape_text(shape)}, {count} elements, but holds {sent} values; "

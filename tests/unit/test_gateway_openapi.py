@@ -218,7 +218,16 @@ def test_warm_up_requests_beside_a_version_are_its_examples(tmp_path: Path) -> N
     }
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '[{"signature_name": "serving_default", "inputs": {"x": "a"}}]'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[1]",
+        '[{"signature_name": "serving_default", "inputs": {"x": "a"}}]',
+        '[{"signature_name": [], "inputs": {}}]',
+    ],
+)
 def test_golden_requests_that_are_broken_or_do_not_fit_are_passed_over(tmp_path: Path, content: str) -> None:
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "golden.json").write_text(content)

@@ -164,6 +164,23 @@ def test_different_inner_shapes_are_not_mixed(world: Callable[..., World]) -> No
     assert one.inner.seen == [[0.0], [1.0, 3.0], [2.0, 4.0]]
 
 
+def test_a_loop_and_a_pool_that_have_closed_leave_nobody_waiting(world: Callable[..., World]) -> None:
+    """At the server's end: calls of the loop were given up, those of threads are still under way."""
+    one = world()
+    one.busy()
+    loop = asyncio.new_event_loop()
+    x = {"x": np.float32([[1.0]])}
+    task = loop.create_task(one.runner.run_soon(one.model, DOUBLE, x, ["y"], deadline=None))
+    until(lambda: bool(loop.run_until_complete(asyncio.sleep(0)) or one.gatherer._waiting), 10)
+    (thread,) = one.queue(lambda: one.call(2.0))
+    one.runner.close()
+    loop.close()
+    one.inner.hold.set()
+    assert thread.result(10) == [4.0]
+    assert one.call(3.0) == [6.0]
+    del task
+
+
 def test_a_poisoned_request_fails_alone(world: Callable[..., World]) -> None:
     one = world()
     good, poisoned, other = together(one, lambda: one.call(1.0), lambda: one.call(POISON), lambda: one.call(2.0))

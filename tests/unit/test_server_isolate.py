@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.server.engines.isolated import IsolatedEngine
+from headrace.server.engines import frames, isolated
+from headrace.server.engines.child import Child
+from headrace.server.engines.frames import Frames
+from headrace.server.engines.isolated import IsolatedEngine, IsolatedModel
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.wire.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from headrace.wire.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unavailable
 from tests.live import LiveServer, until
 
 
@@ -114,6 +118,72 @@ def test_a_version_that_is_gone_at_the_restart_says_so_and_keeps_no_other_away(
         until(answers, 30)
         with pytest.raises(Unavailable, match="could not be loaded again"):
             ask(gone, "x", np.float32([[2.0]]))
+
+
+def test_a_child_that_cannot_be_started_at_once_is_tried_again(
+    contract_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, failed = isolated._Child, list[str]()
+
+    def has_no_room_at_first(options: str) -> Any:
+        if not failed:
+            failed.append(options)
+            raise BlockingIOError("Resource temporarily unavailable")
+        return start(options)
+
+    monkeypatch.setattr(isolated, "_AGAIN_S", 0.01)
+    with IsolatedEngine(TensorFlowEngine()) as engine:
+        half = engine.load(contract_models / "half_plus_two" / "123")
+        first = engine.pid
+        monkeypatch.setattr(isolated, "_Child", has_no_room_at_first)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: engine.pid not in (0, first) and half._child is not None and half._child.is_alive, 30)
+    assert failed
+
+
+def test_a_version_closed_while_it_is_loaded_again_is_closed_there_too() -> None:
+    class Child:
+        is_alive = True
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def ask(self, head: Any) -> Any:
+            self.asked.append(head["do"])
+            if head["do"] == "load":
+                model.close()
+            return {}, {}
+
+    child: Any = Child()
+    model = IsolatedModel(
+        IsolatedEngine(TensorFlowEngine()), 1, Path("m"), child, {"signature_defs": {}, "not_row_wise": {}}
+    )
+    model.load_again(child)
+    assert child.asked == ["load", "close"]
+
+
+def test_outputs_that_no_message_can_hold_are_told_of() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(10)
+
+        class Model:
+            def close(self) -> None:
+                return
+
+        class Overflowing(Frames):
+            def send(self, head: Any, arrays: Any = None) -> None:
+                if "code" not in head:
+                    raise ValueError("exceeds maximum protobuf size of 2GB")
+                super().send(head, arrays)
+
+        served: Any = Child(Overflowing(theirs), TensorFlowEngine())
+        served._models[1] = Model()
+        served._answer({"do": "close", "model": 1, "id": 7}, {})
+        head, _ = Frames(ours).receive()
+    assert head["id"] == 7
+    with pytest.raises(Internal, match="cannot be handed over: ValueError: exceeds"):
+        raise frames.to_error(head)
 
 
 def test_the_child_ends_with_its_parent(contract_models: Path) -> None:

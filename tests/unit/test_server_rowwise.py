@@ -10,12 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.server import warmup
 from headrace.server.adaptive import row_wise
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from headrace.server.gathering import Ask, Gatherer, Limits
 from headrace.server.rowwise import samples
 from headrace.wire.signatures import Signature, TensorSpec
 from tests.served import exported
+from tests.unit.toy import export
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -62,6 +64,25 @@ def test_samples_catch_what_a_proof_might_let_through(mixed: SavedModel, rows: P
     for name in ("centred", "softmax_over_rows", "running", "first_row", "counted", "numbered", "sorted", "repeated"):
         signature = mixed.signatures[name]
         assert samples.disagreement(mixed, signature, samples.of(rows / "mixed" / "1", signature)), name
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (warmup.FILE, b"no record at all"),  # nobody else reads it where warm-up is off
+        (samples.GOLDEN_FILE, b"[" * 100_000),
+        (samples.GOLDEN_FILE, b'[{"signature_name": "serving_default", "inputs": {"x": [1%s]}}]' % (b"0" * 400)),
+    ],
+    ids=["warm-up", "deep", "huge"],
+)
+def test_samples_that_cannot_be_read_do_not_keep_a_version_away(tmp_path: Path, file: str, content: bytes) -> None:
+    folder = export(tmp_path / "1")
+    (folder / file).write_bytes(content)
+    model = TensorFlowEngine().load(folder)
+    try:
+        assert row_wise(model, folder) == {"serving_default": ""}
+    finally:
+        model.close()
 
 
 CONTRACT = {

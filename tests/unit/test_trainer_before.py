@@ -9,7 +9,7 @@ import pytest
 from headrace.wire import config
 from headrace.wire.config import All, Latest, Policy, Specific
 from tests.unit.toy import CONFIG, export, trainer
-from trainer import before
+from trainer import before, versions
 from trainer.settings import Settings
 
 
@@ -45,6 +45,24 @@ def test_a_pin_by_hand_or_a_damaged_file_leads_to_the_newest(tmp_path: Path) -> 
     for text in ("{", "[]", '{"m": -1}', '{"m": "some"}'):
         (tmp_path / before.FILE).write_text(text)
         assert before.policy("m", settings) == Latest()
+
+
+def test_a_change_that_cannot_be_written_down_leaves_the_list_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "multimodel.config"
+    listed.write_text(text := CONFIG.format(policy=""))
+    for version in ("1", "2"):
+        export(tmp_path / "models" / "known" / version)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(versions.live, "answers", lambda _: True)
+    monkeypatch.setattr(versions.store, "render_live", full)
+    with pytest.raises(OSError, match="No space left"):
+        versions.rollback("known", 1, Settings(store=tmp_path / "models", config=listed), tell=print)
+    assert listed.read_text() == text
 
 
 def _policy(listed: Path) -> Policy:

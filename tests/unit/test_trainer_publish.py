@@ -167,12 +167,23 @@ def test_a_model_that_ends_its_process_is_refused(tmp_path: Path, monkeypatch: p
     [
         (["publish", "known", "{place}/nothing"], 2, "is not a SavedModel"),
         (["publish", "../known", "{place}/ready"], 2, "'../known' is no name for a model"),
+        (["gc", "../models/known"], 2, "'../models/known' is no name for a model"),
+        (["show", ".."], 2, "'..' is no name for a model"),
         (["train", "nope"], 2, "no model 'nope' in the zoo"),
         (["train", "linear_model", "--epochs", "0"], 2, "'0' is not a whole number of at least 1"),
         (["train", "linear_model", "--learning-rate", "nan"], 2, "'nan' is not a number above 0"),
         (["train", "linear_model"], 4, "linear_model: vega_datasets 0.9.0 could not be fetched: pip: "),
     ],
-    ids=["no export", "a path as name", "unknown model", "no epochs", "no rate", "no data"],
+    ids=[
+        "no export",
+        "a path as name",
+        "gc of a path",
+        "show of a path",
+        "unknown model",
+        "no epochs",
+        "no rate",
+        "no data",
+    ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(place: Path, arguments: list[str], code: int, said: str) -> None:
     export(place / "ready")

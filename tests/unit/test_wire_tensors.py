@@ -214,6 +214,18 @@ def test_the_bound_is_on_filling_up_alone() -> None:
     assert tensors.described(content, max_elements=10) == (dtypes.FLOAT, (11,))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(dtypes.FLOAT, tensors.MAX_ELEMENTS), (dtypes.STRING, tensors.MAX_STRINGS)]
+)
+def test_a_few_bytes_cannot_claim_much_memory(dtype: DType, most: int) -> None:
+    proto = messages.TensorProto(dtype=dtype.number)
+    proto.tensor_shape.dim.add(size=most + 1)
+    with pytest.raises(InvalidArgument, match=f"at most {most} elements are filled up"):
+        tensors.from_proto(proto)
+    proto.tensor_shape.dim[0].size = most
+    assert len(tensors.from_proto(proto)) == most
+
+
 def test_a_bool_is_true_or_false_whatever_its_byte() -> None:
     array = tensors.from_proto(typed(10, (3,), tensor_content=b"\x00\x01\x02"))
     assert array.view(np.uint8).tolist() == [0, 1, 1]

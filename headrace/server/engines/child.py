@@ -58,9 +58,19 @@ class Child:
         except Exception as error:
             answer = frames.of_error(Internal(f"{type(error).__name__}: {error}"))
         try:
-            self._connection.send({"id": head["id"], **answer}, found)
+            self._send({"id": head["id"], **answer}, found)
         except OSError:
             os._exit(0)
+
+    def _send(self, answer: Head, found: Mapping[str, np.ndarray]) -> None:
+        """Something in any case: whoever is not answered waits for ever."""
+        try:
+            self._connection.send(answer, found)
+        except OSError:
+            raise
+        except Exception as error:  # before a byte of it was sent: no message holds outputs of 2 GiB
+            told = Internal(f"the outputs cannot be handed over: {type(error).__name__}: {error}")
+            self._connection.send({"id": answer["id"], **frames.of_error(told)})
 
     def _load(self, head: Head) -> Head:
         model = self._models[head["model"]] = self._engine.load(Path(head["folder"]))

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,7 @@ from headrace.wire.signatures import Signature
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3  # to load a version, where the process died meanwhile: perhaps of another one
+_AGAIN_S = 1.0  # until a process that could not be started is tried again
 _END_S = 5.0
 _GONE = "The process that runs the models has ended, and is being restarted; try again in a moment"
 _TIMED_OUT = "Timed out waiting for notification"
@@ -125,12 +127,9 @@ class IsolatedEngine:
                     return
             started = time.monotonic()
             log.error("the process that runs the models has ended; it is restarted", extra={"how": child.ending})
-            try:
-                fresh = _Child(self._options)
-            except OSError as error:
-                log.error("it cannot be started", extra={"reason": str(error)})
-                time.sleep(1.0)
-                continue
+            fresh = self._fresh()
+            if fresh is None:
+                return
             with self._changed:
                 if self._closed:
                     fresh.end()
@@ -141,6 +140,17 @@ class IsolatedEngine:
             with ThreadPoolExecutor(max(2, CPUS)) as pool:
                 list(pool.map(lambda model, child=fresh: model.load_again(child), models))
             log.info("the process that runs the models is back", extra={"seconds": time.monotonic() - started})
+
+    def _fresh(self) -> _Child | None:
+        """Tried until the system has room for one; None where nobody wants it any more."""
+        while True:
+            try:
+                return _Child(self._options)
+            except OSError as error:
+                log.error("it cannot be started", extra={"reason": str(error)})
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closed, _AGAIN_S):
+                    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +182,8 @@ class IsolatedModel:
         self._folder = folder
         self._child: _Child | None = child
         self._trouble = ""
+        self._lock = threading.Lock()
+        self._is_closed = False
         self.signature_defs: Mapping[str, Any] = {
             name: messages.parse(messages.SignatureDef, bytes.fromhex(data))
             for name, data in loaded["signature_defs"].items()
@@ -208,19 +220,27 @@ class IsolatedModel:
         return math.inf  # another process is waited for
 
     def load_again(self, child: _Child) -> None:
-        self._child = None
+        self._child, self._trouble = None, ""
         try:
             child.ask({"do": "load", "model": self.number, "folder": str(self._folder)})
         except HeadraceError as error:
             self._trouble = f"This version could not be loaded again after a restart: {error.message}"
             log.error("version not loaded again", extra={"version": str(self._folder), "reason": error.message})
             return
-        self._child = child
+        with self._lock:
+            is_closed, self._child = self._is_closed, child
+        if is_closed:  # meanwhile: nobody else will take it out of this child
+            self._leave(child)
 
     def close(self) -> None:
         self._engine.forget(self)
-        child = self._child
+        with self._lock:
+            self._is_closed, child = True, self._child
         if child is not None and child.is_alive:
+            self._leave(child)
+
+    def _leave(self, child: _Child) -> None:
+        with suppress(Unavailable):  # it has died, and the model with it
             child.ask({"do": "close", "model": self.number})
 
 
@@ -240,12 +260,16 @@ class _Child:
         ours, theirs = socket.socketpair()
         with theirs:
             search = os.pathsep.join((str(Path(headrace.__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.server.engines.child", str(theirs.fileno()), options],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": search.rstrip(os.pathsep)},
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "headrace.server.engines.child", str(theirs.fileno()), options],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": search.rstrip(os.pathsep)},
+                )
+            except OSError:
+                ours.close()
+                raise
         self._socket = ours
         self._frames = Frames(ours)
         self._lock = threading.Lock()

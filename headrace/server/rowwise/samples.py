@@ -103,14 +103,17 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _recorded(folder: Path, signature: Signature) -> Iterator[Arrays]:
-    """Of the version's warm-up file, which has been replayed already: it is sound."""
+    """Of the version's warm-up file. Where that is not replayed it need not be sound: what can be read of it counts."""
     path = folder / warmup.FILE
     if not path.is_file() or path.stat().st_size > _MOST_BYTES:
         return
-    with path.open("rb") as file:
-        for data in records.read(file):
-            if (found := warmup.recorded(data, signature)) is not None:
-                yield found
+    try:
+        with path.open("rb") as file:
+            for data in records.read(file):
+                if (found := warmup.recorded(data, signature)) is not None:
+                    yield found
+    except HeadraceError as error:
+        log.warning("recorded requests are not read", extra={"file": str(path), "reason": error.message})
 
 
 def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
@@ -121,7 +124,7 @@ def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
         for request in json.loads(path.read_text(encoding="utf-8")):
             if request["signature_name"] == signature.name and request["inputs"].keys() == signature.inputs.keys():
                 yield {alias: _array(value, signature.inputs[alias]) for alias, value in request["inputs"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         if not isinstance(error, FileNotFoundError):
             log.warning("golden requests are not read", extra={"file": str(path), "reason": str(error)})
 
