@@ -44,7 +44,10 @@ def rows(inputs: Mapping[str, np.ndarray]) -> int:
 
 def size(inputs: Mapping[str, np.ndarray]) -> int:
     """In bytes, those of strings counted."""
-    return sum(sum(map(len, array.ravel())) if array.dtype == object else array.nbytes for array in inputs.values())
+    total = 0
+    for array in inputs.values():
+        total += array.nbytes if array.dtype.kind != "O" else sum(map(len, array.ravel()))
+    return total
 
 
 def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:

@@ -68,8 +68,13 @@ class LimitedConnection(LeanConnection):
             exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if exact > limits.head_bytes:
                 return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        for name, _ in self.headers:
+            if name == b"transfer-encoding":
+                break
+        else:
+            return None
         codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
+        if codings != [b"chunked"] or self.parser.get_http_version() == "1.0":
             # Readers differ over anything else, and over where the body ends then.
             return HTTPStatus.BAD_REQUEST
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,7 @@ Inputs = Mapping[str, np.ndarray]
 _PREDICT = "tensorflow/serving/predict"
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     version: int
     signature: Signature
     outputs: dict[str, np.ndarray]
@@ -94,15 +93,19 @@ class Core:
         *,
         deadline: float | None = None,
         is_gone: Callable[[], bool] | None = None,
+        is_alone: Callable[[], bool] | None = None,
     ) -> Prediction:
-        """All outputs, asked for by an event loop: ``inputs`` is read in it, so it had better be small."""
+        """All outputs, asked for by an event loop: ``inputs`` is read in it, so it had better be small.
+
+        ``is_alone``: the loop has nobody else's call that could run together with this one."""
         with self._repository.use(spec) as (version, model):
             signature = self._wanted(model, spec)
             arrays = inputs(signature)
             started = time.perf_counter()
             outputs = await self._runner.run_soon(
-                model, signature, arrays, tuple(signature.outputs), deadline=deadline, is_gone=is_gone
-            )
+                *(model, signature, arrays, tuple(signature.outputs)),
+                deadline=deadline, is_gone=is_gone, is_alone=is_alone,
+            )  # fmt: skip
             self._metrics.ran(spec.name, "Predict", time.perf_counter() - started)
         return Prediction(version, signature, outputs)
 

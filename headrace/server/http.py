@@ -14,7 +14,7 @@ import uvloop
 from httptools import HttpParserError, HttpParserInvalidMethodError
 
 from headrace.server.connection import LimitedConnection, LimitedServer, Limits, allow_descriptors
-from headrace.server.rest import GONE, TARGET, RestDoor, page
+from headrace.server.rest import ALONE, GONE, TARGET, RestDoor, page
 
 _NEVER_S = 1 << 30
 _METHOD = re.compile(rb"[A-Z]{1,20} [/*]")
@@ -27,6 +27,10 @@ class _Protocol(LimitedConnection):
         super().on_headers_complete()
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         self.scope[GONE] = self.transport.is_closing  # type: ignore[literal-required]
+        self.scope[ALONE] = self._is_alone  # type: ignore[literal-required]
+
+    def _is_alone(self) -> bool:
+        return len(self.connections) == 1 and not self.pipeline
 
     def fault(self, error: HttpParserError, data: bytes) -> HTTPStatus:
         is_method = isinstance(error, HttpParserInvalidMethodError) and _METHOD.match(data)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +68,23 @@ class _Model:
         return tuple(v.status for v in sorted(self.versions.values(), key=_number, reverse=True))
 
 
+class _Use:
+    """Counted as begun when it is made, so it must be entered at once."""
+
+    __slots__ = ("_loaded", "_repository", "_version")
+
+    def __init__(self, repository: Repository, version: Version, loaded: LoadedModel) -> None:
+        self._repository = repository
+        self._version = version
+        self._loaded = loaded
+
+    def __enter__(self) -> tuple[int, LoadedModel]:
+        return self._version.number, self._loaded
+
+    def __exit__(self, *_: object) -> None:
+        self._repository._used(self._version)
+
+
 class Repository:
     def __init__(
         self,
@@ -84,7 +100,8 @@ class Repository:
         self._models_root = models_root
         self._allow_labels = allow_labels_for_unavailable
         self._models: dict[str, _Model] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._scanning = threading.Lock()
         places = threading.BoundedSemaphore(loads_at_once if loads_at_once > 0 else max(2, CPUS))
         self._loader = Loader(engine, self._changed, places, load_retries, retry_interval_s, metrics or Metrics())
@@ -92,21 +109,19 @@ class Repository:
 
     # Calls
 
-    @contextmanager
-    def use(self, spec: ModelSpec) -> Iterator[tuple[int, LoadedModel]]:
+    def use(self, spec: ModelSpec) -> _Use:
         """The version a call is for, kept loaded until the call has ended."""
-        with self._changed:
+        with self._lock:
             version = self._find(spec)
-            loaded = version.loaded
-            assert loaded is not None  # as long as it is AVAILABLE
+            assert version.loaded is not None  # as long as it is AVAILABLE
             version.uses += 1
-        try:
-            yield version.number, loaded
-        finally:
-            with self._changed:
-                version.uses -= 1
-                if version.uses == 0 and version.state is not State.AVAILABLE:
-                    self._changed.notify_all()
+        return _Use(self, version, version.loaded)
+
+    def _used(self, version: Version) -> None:
+        with self._lock:
+            version.uses -= 1
+            if version.uses == 0 and version.state is not State.AVAILABLE:
+                self._changed.notify_all()
 
     def status(self, name: str, version: int | None = None) -> tuple[VersionStatus, ...]:
         """Every version ever seen, the highest first; or the one asked for."""

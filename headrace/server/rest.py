@@ -8,9 +8,9 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace.server import inference, routes
 from headrace.server.access import AccessLog
@@ -29,11 +29,15 @@ log = logging.getLogger(__name__)
 
 TARGET = "headrace.target"  # where our HTTP protocol leaves the request target as it was sent
 GONE = "headrace.gone"  # and what tells whether the caller has left
+ALONE = (
+    "headrace.alone"  # and what tells whether nobody else is connected, whose calls could run together with this one
+)
 
 _DISCARD_S = 10.0
 _SMALL_BYTES = 32 << 10  # a body read and answered in the event loop; a larger one would keep other calls waiting
 _VERSIONS = ("1.1", "1.0")
 _JSON = "application/json"
+_JSON_BYTES = _JSON.encode()
 _EMPTY = "text/html; charset=ISO-8859-1"  # libevent's, where TF Serving says nothing
 _CONTINUE = b"100-continue"
 _CORS = (
@@ -46,8 +50,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     status: int
     body: bytes = b""
     content_type: str = _JSON
@@ -99,7 +102,7 @@ class RestDoor:
         except _CallerGone:
             return
         headers = [
-            (b"content-type", response.content_type.encode()),
+            (b"content-type", _JSON_BYTES if response.content_type is _JSON else response.content_type.encode()),
             (b"content-length", str(len(response.body)).encode()),
         ]
         if response.closes:
@@ -127,28 +130,33 @@ class RestDoor:
         if self._metrics_path and target.partition(b"?")[0] == self._metrics_path:
             return self._metrics_page(target)
         route = routes.find(scope["method"], target)
-        match route.kind:
-            case Kind.OPTIONS:
-                return _options(scope)
-            case Kind.NOT_FOUND:
-                return page(HTTPStatus.NOT_FOUND)
-            case Kind.BAD_TARGET:
-                return page(HTTPStatus.BAD_REQUEST)
+        if route.kind is not _PREDICT:
+            match route.kind:
+                case Kind.OPTIONS:
+                    return _options(scope)
+                case Kind.NOT_FOUND:
+                    return page(HTTPStatus.NOT_FOUND)
+                case Kind.BAD_TARGET:
+                    return page(HTTPStatus.BAD_REQUEST)
         started = time.perf_counter()
         outcome = "UNKNOWN"
         try:
-            response = await self._called(scope, target, route, receive)
+            if route.kind is _PREDICT:
+                response = await self._infer(scope, route, receive)
+                api = "predict"
+            else:
+                response = await self._called(scope, target, route, receive)
+                api = route.kind.value if route.kind in _INFERENCES else ""
             outcome = "OK"
-            api = route.kind.value if route.kind in _INFERENCES else ""
             self._metrics.answered(route.spec.name, api, "REST", time.perf_counter() - started)
         except _CallerGone:
             outcome = "CANCELLED"
             raise
         except HeadraceError as error:
             outcome = error.status_name
-            response = replace(_refusal(error), closes=isinstance(error, BodyTooLarge))
+            response = _refusal(error)._replace(closes=isinstance(error, BodyTooLarge))
             if route.kind is Kind.VERSION_TOO_LONG:
-                response = replace(response, body=b"")  # TensorFlow Serving leaves before it words its errors
+                response = response._replace(body=b"")  # TensorFlow Serving leaves before it words its errors
         except Exception:
             outcome = "INTERNAL"
             log.exception("call failed", extra={"method": scope["method"], "target": target.decode("latin-1")})
@@ -159,7 +167,7 @@ class RestDoor:
 
     async def _called(self, scope: Mapping[str, Any], target: bytes, route: Route, receive: Receive) -> Response:
         match route.kind:
-            case Kind.PREDICT | Kind.CLASSIFY | Kind.REGRESS:
+            case Kind.CLASSIFY | Kind.REGRESS:
                 return await self._infer(scope, route, receive)
             case Kind.STATUS:
                 return self._status(route.spec)
@@ -176,14 +184,12 @@ class RestDoor:
     async def _infer(self, scope: Mapping[str, Any], route: Route, receive: Receive) -> Response:
         deadline = time.monotonic() + self._timeout_s if self._timeout_s > 0 else None
         headers = dict(scope["headers"])
-        if headers.get(b"expect", _CONTINUE).lower() != _CONTINUE:
+        if b"expect" in headers and headers[b"expect"].lower() != _CONTINUE:
             return page(HTTPStatus.EXPECTATION_FAILED)
         body = await _body(receive, headers, self._max_body_bytes)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
-        if route.kind is Kind.PREDICT and len(body) <= _SMALL_BYTES and not is_gzip:
-            return Response(
-                200, await _predict_soon(self._core, route.spec, body, deadline, scope.get(GONE), self._max_depth)
-            )
+        if route.kind is _PREDICT and len(body) <= _SMALL_BYTES and not is_gzip:
+            return Response(200, await _predict_soon(self._core, route.spec, body, deadline, scope, self._max_depth))
         answer = _INFERENCES[route.kind]
 
         def work() -> bytes:
@@ -240,10 +246,11 @@ def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, m
 
 
 async def _predict_soon(
-    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, is_gone: Callable[[], bool] | None, max_depth: int
+    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, scope: Mapping[str, Any], max_depth: int
 ) -> bytes:
     parsed = [rest.parse_predict(body, max_depth=max_depth)]
-    spec = replace(spec, signature_name=parsed[0].signature_name)
+    if parsed[0].signature_name:
+        spec = replace(spec, signature_name=parsed[0].signature_name)
     row_format = False
 
     def inputs(signature: Signature) -> Mapping[str, Any]:
@@ -253,7 +260,9 @@ async def _predict_soon(
         return tensors.arrays
 
     try:
-        prediction = await core.predict_soon(spec, inputs, deadline=deadline, is_gone=is_gone)
+        prediction = await core.predict_soon(
+            spec, inputs, deadline=deadline, is_gone=scope.get(GONE), is_alone=scope.get(ALONE)
+        )
     except SignatureNotFound as error:
         raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
@@ -276,6 +285,7 @@ def _inferred(core: Core, spec: ModelSpec, method: str, body: bytes, deadline: f
     return answers.regressions(result.values)
 
 
+_PREDICT = Kind.PREDICT  # an enum's member takes long to look up
 _INFERENCES = {Kind.PREDICT: _predict, Kind.CLASSIFY: _classify, Kind.REGRESS: _regress}
 
 
@@ -294,7 +304,10 @@ def page(status: HTTPStatus) -> Response:
 
 
 def _header(scope: Mapping[str, Any], name: bytes) -> bytes:
-    return next((value for key, value in scope["headers"] if key == name), b"")
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
 
 
 def _options(scope: Mapping[str, Any]) -> Response:
@@ -307,11 +320,16 @@ async def _body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) ->
     declared = headers.get(b"content-length", b"")
     if int(declared or 0) > limit:  # the HTTP parser lets only digits through
         raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit:
+            raise _too_large(limit)
+        return whole
     parts: list[bytes] = []
     size = 0
     more = True
     while more:
-        message = await receive()
         if message["type"] == "http.disconnect":
             raise _CallerGone
         part = message.get("body", b"")
@@ -320,6 +338,8 @@ async def _body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) ->
             raise _too_large(limit)
         parts.append(part)
         more = message.get("more_body", False)
+        if more:
+            message = await receive()
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

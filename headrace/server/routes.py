@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,7 @@ _ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 _NOBODY = ModelSpec("")
+_KEPT, _KEPT_BYTES = 1024, 256  # what strangers ask for must not fill the memory
 
 
 class Kind(Enum):
@@ -44,6 +46,10 @@ class Route:
 
 def find(method: str, target: bytes) -> Route:
     """``target`` is the whole request target: the query belongs to it, as TF Serving reads it."""
+    return _kept(method, target) if len(target) <= _KEPT_BYTES else _find(method, target)
+
+
+def _find(method: str, target: bytes) -> Route:
     if not target.startswith(b"/"):
         target = _ORIGIN.sub(b"", target, count=1) or b"/"
     if not _VALID.fullmatch(target):
@@ -61,6 +67,9 @@ def find(method: str, target: bytes) -> Route:
             return Route(Kind.LIST if target.lower() == b"/v1/models" else Kind.NAMELESS)
         return _to(Kind.METADATA if match[4] == b"metadata" else Kind.STATUS, match)
     return Route(Kind.MALFORMED)
+
+
+_kept = functools.lru_cache(maxsize=_KEPT)(_find)
 
 
 def _to(kind: Kind, match: re.Match[bytes]) -> Route:

@@ -83,4 +83,4 @@ def by_numpy(dtype: np.dtype) -> DType | None:
     """The row for a numpy dtype; numpy's own string kinds ("S", "U", "T") count as STRING."""
     if dtype.kind in "SUT":
         return STRING
-    return _BY_NUMPY.get(dtype.newbyteorder("="))
+    return _BY_NUMPY.get(dtype) or _BY_NUMPY.get(dtype.newbyteorder("="))

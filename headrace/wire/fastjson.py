@@ -196,7 +196,7 @@ def _cast(flat: np.ndarray, dtype: DType | None) -> np.ndarray:
 
 def _shape(value: Any) -> Shape:
     shape: list[int] = []
-    while isinstance(value, Array):
+    while type(value) is Array:
         if len(shape) == MAX_RANK:
             raise _Unsure
         size = len(value)

@@ -50,7 +50,8 @@ class PredictBody:
         except (ValueError, RuntimeError):  # RuntimeError: deeper than simdjson goes
             root = None
         if isinstance(root, Object) and body[0] not in _LEADING:
-            name = root.get("signature_name", "")
+            # Asked for what is not there, simdjson throws in C++, which takes longer than reading the names.
+            name = root["signature_name"] if "signature_name" in root.keys() else ""
             if isinstance(name, str):
                 self._root = root
                 self.signature_name = name

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
+from typing import NoReturn
 
 from headrace.wire import errors
 
@@ -126,11 +127,16 @@ def checked() -> Iterator[int]:
     status = lib.TF_NewStatus()
     try:
         yield status
-        code = lib.TF_GetCode(status)
-        if code:
-            raise errors.from_grpc_code(code, lib.TF_Message(status).decode("utf-8", "replace"))
+        if lib.TF_GetCode(status):
+            refuse(status)
     finally:
         lib.TF_DeleteStatus(status)
+
+
+def refuse(status: int) -> NoReturn:
+    """Raises what a status that is not OK reports."""
+    lib = library()
+    raise errors.from_grpc_code(lib.TF_GetCode(status), lib.TF_Message(status).decode("utf-8", "replace"))
 
 
 def buffer_over(data: bytes) -> Buffer:

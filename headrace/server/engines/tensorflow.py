@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import threading
 import time
@@ -22,7 +23,9 @@ from headrace.wire.signatures import Signature, TensorSpec
 # In the caller's thread a run is quickest (40 us instead of 80 for a small network: no hand-over to a pool) but deaf to
 # its timeout. So only graphs that cannot loop run there, and only while they are quick.
 _INLINE = run_options(inter_op_pool=CALLERS_THREAD)
+_INLINE_BUFFER = capi.buffer_over(_INLINE)
 _QUICK_S = 0.01
+_KEPT = 256  # of what strangers can ask for in many ways: outputs in any order, tensors of any shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class SavedModel:
                 name: rowwise.reason(meta_graph, signature) for name, signature in self.signatures.items()
             }
             self._took_s: dict[tuple[str, int], float] = {}
+            self._ends: dict[tuple[str, bool, tuple[str, ...]], ctypes.Array[capi.Output]] = {}
+            self._fitting: set[tuple[object, ...]] = set()
             self._resolved = {
                 spec.tensor_name: self._resolve(spec.tensor_name)
                 for signature in self.signatures.values()
@@ -112,29 +117,33 @@ class SavedModel:
         timeout_s: float | None,
     ) -> dict[str, np.ndarray]:
         lib = self._lib
-        feeds = self._outputs([signature.inputs[alias] for alias in inputs])
-        fetches = self._outputs([signature.outputs[alias] for alias in outputs])
-        fed = (ctypes.c_void_p * len(inputs))()
-        fetched = (ctypes.c_void_p * len(outputs))()
+        feeds = self._outputs(signature, tuple(inputs), is_input=True)
+        fetches = self._outputs(signature, tuple(outputs), is_input=False)
+        fed = _pointers(len(inputs))()
+        fetched = _pointers(len(outputs))()
         try:
             for i, (alias, array) in enumerate(inputs.items()):
                 fed[i] = tensors.to_tensor(alias, array)
             size = batches.size(inputs)
-            options = capi.buffer_over(self._run_options(signature, size, timeout_s))
+            options = self._run_options(signature, size, timeout_s)
             started = time.perf_counter()
-            with capi.checked() as status:
+            status = lib.TF_NewStatus()
+            try:
                 lib.TF_SessionRun(
-                    *(self._session, ctypes.byref(options)),
-                    *(feeds, fed, len(inputs)),
-                    *(fetches, fetched, len(outputs)),
-                    *(None, 0, None, status),
-                )
+                    self._session, ctypes.byref(options), feeds, fed, len(inputs), fetches, fetched, len(outputs),
+                    None, 0, None, status,
+                )  # fmt: skip
+                if lib.TF_GetCode(status):
+                    capi.refuse(status)
+            finally:
+                lib.TF_DeleteStatus(status)
             self._took_s[signature.name, size.bit_length()] = time.perf_counter() - started
             return {alias: tensors.to_array(fetched[i] or 0) for i, alias in enumerate(outputs)}
         finally:
-            for tensor in (*fed, *fetched):
-                if tensor:
-                    lib.TF_DeleteTensor(tensor)
+            for tensor in fed:
+                lib.TF_DeleteTensor(tensor)  # none is none to it
+            for tensor in fetched:
+                lib.TF_DeleteTensor(tensor)
 
     def expected_s(self, signature: Signature, size: int) -> float:
         """As long as the last run over inputs of about this size, or in proportion as one over half as much."""
@@ -144,22 +153,41 @@ class SavedModel:
         took = self._took_s.get((signature.name, bits))
         return took if took is not None else 2 * self._took_s.get((signature.name, bits - 1), math.inf)
 
-    def _run_options(self, signature: Signature, size: int, timeout_s: float | None) -> bytes:
+    def _run_options(self, signature: Signature, size: int, timeout_s: float | None) -> capi.Buffer:
         if self.expected_s(signature, size) < _QUICK_S:
-            return _INLINE
-        return run_options(timeout_ms=max(1, math.ceil(timeout_s * 1000))) if timeout_s is not None else b""
+            return _INLINE_BUFFER
+        return capi.buffer_over(
+            run_options(timeout_ms=max(1, math.ceil(timeout_s * 1000))) if timeout_s is not None else b""
+        )
 
     def _protect(self, signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
         """Says no to what would end the process inside a kernel; any other shape is the graph's own business."""
         if self.traits.shapes_bind:
             # Dtypes are left to the runtime, which checks them itself before anything runs.
-            signatures.check(signature, {alias: (None, array.shape) for alias, array in inputs.items()})
+            key = (signature.name, *[(alias, array.shape) for alias, array in inputs.items()])
+            is_own = self.signatures.get(signature.name) is signature
+            if not is_own or key not in self._fitting:
+                signatures.check(signature, {alias: (None, array.shape) for alias, array in inputs.items()})
+                if is_own and len(self._fitting) < _KEPT:
+                    self._fitting.add(key)
         if self.traits.empty_kills:
             for alias, array in inputs.items():
                 if array.size == 0:
                     raise errors.InvalidArgument(f"{alias}: shape {signatures.shape_text(array.shape)} has no elements")
 
-    def _outputs(self, specs: Sequence[TensorSpec]) -> ctypes.Array[capi.Output]:
+    def _outputs(self, signature: Signature, aliases: tuple[str, ...], *, is_input: bool) -> ctypes.Array[capi.Output]:
+        """The ends of the graph that these are; TensorFlow only reads them."""
+        key = (signature.name, is_input, aliases)
+        is_own = self.signatures.get(signature.name) is signature  # one put together by a caller may be named like it
+        if is_own and (ends := self._ends.get(key)) is not None:
+            return ends
+        specs = signature.inputs if is_input else signature.outputs
+        ends = self._found([specs[alias] for alias in aliases])
+        if is_own and len(self._ends) < _KEPT:
+            self._ends[key] = ends
+        return ends
+
+    def _found(self, specs: Sequence[TensorSpec]) -> ctypes.Array[capi.Output]:
         found = (capi.Output * len(specs))()
         for i, spec in enumerate(specs):
             found[i] = self._resolved[spec.tensor_name]
@@ -177,6 +205,11 @@ class SavedModel:
         if operation and int(index) < self._lib.TF_OperationNumOutputs(operation):
             return capi.Output(operation, int(index))
         return capi.Output(None, 0)
+
+
+@functools.lru_cache(maxsize=64)
+def _pointers(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
+    return ctypes.c_void_p * count
 
 
 def _load(folder: Path, tags: Sequence[str], options: SessionOptions, into: int) -> tuple[int, bytes]:

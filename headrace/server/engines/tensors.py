@@ -6,6 +6,7 @@ Strings go in as a TensorProto: TensorFlow then owns the cells and frees them it
 from __future__ import annotations
 
 import ctypes
+import functools
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from headrace.wire import dtypes, tensors
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument, Unimplemented
 
+_SMALL_BYTES = 1 << 16  # copied once more, which takes less than numpy's and ctypes' way to a pointer
 MAX_RANK = 254  # TensorFlow's own; one more ends the process inside TensorShape
 
 
@@ -32,7 +34,9 @@ def to_array(tensor: int) -> np.ndarray:
     dtype = dtypes.by_number(number)
     if dtype is None:
         raise Unimplemented(f"an output of DataType {number} has no form on this wire")
-    shape = tuple(lib.TF_Dim(tensor, i) for i in range(lib.TF_NumDims(tensor)))
+    shape = tuple([lib.TF_Dim(tensor, i) for i in range(lib.TF_NumDims(tensor))])
+    if not dtype.is_string and 0 < (size := lib.TF_TensorByteSize(tensor)) <= _SMALL_BYTES:
+        return np.frombuffer(bytearray(ctypes.string_at(lib.TF_TensorData(tensor), size)), dtype.numpy).reshape(shape)
     array = np.empty(shape, dtype.numpy)
     if dtype.is_string:
         array.reshape(-1)[:] = _strings(lib.TF_TensorData(tensor), array.size)
@@ -44,9 +48,13 @@ def to_array(tensor: int) -> np.ndarray:
 def _from_numbers(array: np.ndarray, dtype: DType) -> int:
     lib = capi.library()
     shape = array.shape
-    array = np.ascontiguousarray(array, dtype.numpy)
-    tensor: int = lib.TF_AllocateTensor(dtype.number, (ctypes.c_int64 * len(shape))(*shape), len(shape), array.nbytes)
-    if array.nbytes:
+    if array.dtype != dtype.numpy or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype.numpy)
+    nbytes = array.nbytes
+    tensor: int = lib.TF_AllocateTensor(dtype.number, _dims(len(shape))(*shape), len(shape), nbytes)
+    if 0 < nbytes <= _SMALL_BYTES:
+        ctypes.memmove(lib.TF_TensorData(tensor), array.tobytes(), nbytes)
+    elif nbytes:
         ctypes.memmove(lib.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
     return tensor
 
@@ -62,6 +70,11 @@ def _from_strings(array: np.ndarray) -> int:
         lib.TF_DeleteTensor(tensor)
         raise
     return tensor
+
+
+@functools.lru_cache(maxsize=MAX_RANK + 1)
+def _dims(rank: int) -> type[ctypes.Array[ctypes.c_int64]]:
+    return ctypes.c_int64 * rank
 
 
 def _strings(data: int, count: int) -> list[bytes]:
