@@ -16,6 +16,7 @@ from typing import NamedTuple, TextIO
 from headrace.server import log
 
 _EVERY_S = 0.25
+_KEPT_BYTES = 256  # what strangers ask for must not fill the memory
 _MOST = 100_000  # lines that wait; where stderr is slower than the callers, the rest is counted only
 
 
@@ -95,12 +96,23 @@ class AccessLog:
 
 def _text(request: Request) -> str:
     line = (
-        f"{_moment(request.at)} INFO request door={request.door} method={log.text(request.method)} "
-        f"target={log.text(request.target.decode('latin-1'))} status={request.status} ms={request.seconds * 1000:.3f}"
+        f"{_moment(request.at)} INFO request {_called(request.door, request.method, request.target)} "
+        f"status={request.status} ms={request.seconds * 1000:.3f}"
     )
     if request.bytes_out is not None:
         line += f" bytes_out={request.bytes_out}"
     return f"{line} request_id={log.text(request.request_id.decode('latin-1'))}" if request.request_id else line
+
+
+def _called(door: str, method: str, target: bytes) -> str:
+    return _kept(door, method, target) if len(target) <= _KEPT_BYTES else _word_call(door, method, target)
+
+
+def _word_call(door: str, method: str, target: bytes) -> str:
+    return f"door={door} method={log.text(method)} target={log.text(target.decode('latin-1'))}"
+
+
+_kept = functools.lru_cache(maxsize=1024)(_word_call)
 
 
 def _json(request: Request) -> str:

@@ -23,6 +23,7 @@ from headrace.wire.signatures import Signature
 
 _DECIDED, _LEFT = "decided", "left"
 TIMED_OUT = "Timed out waiting for notification"  # TensorFlow's own words
+_KEPT = 256  # kinds of tensors known to fit
 POOL = "adaptive"  # as the metrics name it
 
 Arrays = Mapping[str, np.ndarray]
@@ -103,10 +104,22 @@ class Gatherer:
         self._running = 0
         free = [alias for alias, spec in signature.inputs.items() if -1 in (spec.shape or ())[1:]]
         self._free = tuple(free)
+        self._taken: set[tuple[object, ...]] = set()
 
     def takes(self, signature: Signature, inputs: Arrays) -> bool:
         """Whether this request may be put together with others: of the signature's types and shapes, not too large."""
-        if signature is not self.signature or inputs.keys() != signature.inputs.keys():
+        if signature is not self.signature:
+            return False
+        key = tuple([(alias, array.shape, array.dtype) for alias, array in inputs.items()])
+        if key in self._taken:
+            return True
+        is_taken = self._takes(signature, inputs)
+        if is_taken and len(self._taken) < _KEPT:
+            self._taken.add(key)
+        return is_taken
+
+    def _takes(self, signature: Signature, inputs: Arrays) -> bool:
+        if inputs.keys() != signature.inputs.keys():
             return False
         first = next(iter(inputs.values()))
         if first.ndim == 0 or not 0 < len(first) <= self.limits.max_rows:

@@ -118,10 +118,9 @@ class RestDoor:
         else:
             await send({"type": "http.response.body", "body": response.body})
         if self._access.enabled:
+            request_id = _header(scope, b"x-request-id")
             self._access.rest(
-                *(scope["method"], target, response.status, started),
-                bytes_out=len(response.body),
-                request_id=_header(scope, b"x-request-id"),
+                scope["method"], target, response.status, started, bytes_out=len(response.body), request_id=request_id
             )
 
     async def _answer(self, scope: Mapping[str, Any], target: bytes, receive: Receive) -> Response:

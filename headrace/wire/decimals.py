@@ -22,10 +22,14 @@ def decimals(values: np.ndarray) -> list[bytes]:
     if is_float:
         back = np.array(back, np.float32).tolist()  # six digits of the largest float are less than it
     long = "%.9g" if is_float else "%.17g"
+    texts = [
+        text if number == again else long % number for number, text, again in zip(numbers, texts, back, strict=True)
+    ]
+    joined = " ".join(texts)
+    if joined.count(".") == len(texts):  # no text has two
+        return joined.encode().split()
     out = []
-    for number, text, again in zip(numbers, texts, back, strict=True):
-        if number != again:
-            text = long % number
+    for text in texts:
         if "." in text or "e" in text:
             out.append(text.encode())
         else:
