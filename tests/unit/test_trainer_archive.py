@@ -13,6 +13,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -108,17 +109,71 @@ def test_without_the_archive_the_error_says_what_to_do(archive: Archive, index: 
     assert caught.value.exit_code == 4
 
 
+@pytest.fixture
+def asks_an_index(index: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has pip ask the index at an address."""
+
+    def at(url: str) -> None:
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            monkeypatch.delenv(name)
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.setenv("PIP_FIND_LINKS", "")
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+
+    return at
+
+
 def test_a_network_that_is_down_is_named(
-    archive: Archive, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Archive,
+    asks_an_index: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
+    monkeypatch.setattr("trainer.archive._PAUSES_S", (0.0,))
+    asks_an_index("http://127.0.0.1:9/simple")  # the discard port: nobody listens
     with pytest.raises(NotAvailable, match="Connection refused"):
         fetch(archive, tmp_path / "cache")
+    assert capsys.readouterr().err.count("tried again in 0 s") == 1
+
+
+def test_an_index_that_fails_for_a_moment_is_asked_again(
+    archive: Archive,
+    index: Path,
+    asks_an_index: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trainer.archive._PAUSES_S", (0.0, 0.0))
+    asked: list[str] = []
+
+    class Index(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if len(asked) <= 2:  # pip's own second attempt too
+                self.close_connection = True  # not a word
+                return
+            is_list = self.path.rstrip("/") == "/simple/tiny-rows"
+            body = f'<a href="/{FILE}">{FILE}</a>'.encode() if is_list else (index / FILE).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html" if is_list else "application/octet-stream")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            asks_an_index(f"http://127.0.0.1:{server.server_port}/simple")
+            assert archive.read(tmp_path / "cache") == b"1,2\n"
+        finally:
+            server.shutdown()
+            serving.join(10)
+    assert len(asked) == 4
 
 
 def test_a_missing_pip_is_named(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
