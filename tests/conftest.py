@@ -33,7 +33,8 @@ def slow_models(pytestconfig: pytest.Config) -> Path:
         shutil.rmtree(store, ignore_errors=True)
         own = {"HEADRACE_STORE": str(store), "HEADRACE_CONFIG": str(ROOT / "multimodel.config")}
         line = [sys.executable, "-m", "trainer", "train", "--quick", *_SLOW]
-        subprocess.run(line, cwd=ROOT, env={**os.environ, **own}, check=True, timeout=600, capture_output=True)
+        done = subprocess.run(line, cwd=ROOT, env={**os.environ, **own}, timeout=600, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
         (folder / "complete").touch()
     return folder / "models"
 

@@ -84,8 +84,10 @@ def test_a_killed_backend_is_503_at_once_and_readiness_tells_the_truth_both_ways
         for a in stack.serving.arguments
     ]
     stack.serving.start()
-    wait_for(stack.ready, within_s=1, what="ready after the return of the backend")
-    assert stack.predict("half_plus_two", ONE).status_code == 200
+    wait_for(lambda: _versions(stack) == [123], within_s=30, what="the model is loaded again")
+    wait_for(lambda: readyz(stack, "?model=half_plus_two").ok, within_s=1, what="ready after the model's return")
+    answer = stack.predict("half_plus_two", ONE)
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_paused_backend_is_504_at_the_deadline_and_not_ready_within_a_second(own_stack):
