@@ -80,6 +80,15 @@ def test_a_member_is_read_and_the_archive_kept(archive: Archive, tmp_path: Path)
     assert kept(cache) == [FILE]
 
 
+@pytest.mark.parametrize("kind", ["wheel", "raw"])
+def test_a_cache_named_from_where_one_stands_is_filled(
+    archive: Archive, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert other(archive, kind=kind).read(Path("cache")) == b"1,2\n"
+    assert kept(tmp_path / "cache") == [FILE]
+
+
 def test_a_kept_archive_needs_no_pip(archive: Archive, index: Path, tmp_path: Path) -> None:
     fetch(archive, tmp_path / "cache")
     (index / FILE).unlink()
