@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 _PORTS = ("HEADRACE_HTTP_PORT", "HEADRACE_GRPC_PORT", "HEADRACE_SERVING_GRPC_PORT", "HEADRACE_SERVING_REST_PORT")
 # Of the make that runs the tests, and of the user's own stack: neither is for the stack under test.
-_FOREIGN = ("HEADRACE_", "MAKE", "MFLAGS", "RUNTIME", "SERVING", "FOLLOW")
+_FOREIGN = ("HEADRACE_", "MAKE", "MFLAGS", "RUNTIME", "SERVING", "FOLLOW", "ARGS")
 
 
 @dataclass(frozen=True)
