@@ -17,10 +17,11 @@ import numpy as np
 
 from benchmarks.floor import Session
 from benchmarks.stack import IMAGE_PATH, image_body
-from headrace.server import routes
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.metrics import Metrics
-from headrace.wire import answers, rest
+from headrace.server.rest import routes
+from headrace.wire import rest
+from headrace.wire.bodies import answers
 
 ROUNDS = 9
 CALLS = 300

@@ -16,7 +16,8 @@ from gateway.check import Noted
 from gateway.contracts import Catalog, Contract, Target
 from gateway.errors import NotAcceptable, UnsupportedMedia
 from gateway.media import Media
-from headrace.wire import answers, dtypes, faults, messages, signatures, tensors
+from headrace.wire import dtypes, faults, messages, signatures, tensors
+from headrace.wire.bodies import answers
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.faults import Fault
 from headrace.wire.signatures import Shape, Signature, TensorSpec

@@ -11,11 +11,12 @@ from typing import Any
 
 from gateway.contracts import Catalog, Contract, Target
 from gateway.metrics import UNKNOWN
-from headrace.wire import dtypes, examples, rest, signatures, tensors
+from headrace.wire import dtypes, rest, signatures, tensors
+from headrace.wire.bodies import examples
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, Unimplemented
 from headrace.wire.faults import Fault, our_text
-from headrace.wire.rapidjson import ANY_DEPTH
+from headrace.wire.json.rapidjson import ANY_DEPTH
 from headrace.wire.rest import PredictBody, Tensors
 from headrace.wire.signatures import Shape, Signature
 

@@ -9,7 +9,7 @@ from typing import cast
 from gateway import errors
 from gateway.hangup import EXTENSION, HangUps
 from gateway.settings import Settings, variable
-from headrace.server.connection import LimitedConnection, Limits
+from headrace.server.rest.connection import LimitedConnection, Limits
 from headrace.wire.errors import InvalidArgument, Unavailable
 
 _REASONS = {

@@ -19,7 +19,7 @@ from gateway.app import App, create_app
 from gateway.connection import Connection, limits
 from gateway.grpc import GrpcDoor
 from gateway.settings import Settings, variable
-from headrace.server.connection import LimitedServer, allow_descriptors
+from headrace.server.rest.connection import LimitedServer, allow_descriptors
 from headrace.wire.errors import Unavailable
 
 log = logging.getLogger("gateway")

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from headrace.server import adaptive
+from headrace.server.batching import adaptive
 from headrace.server.engines import LoadedModel
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.server.warmup import WarmingEngine
+from headrace.server.lifecycle.warmup import WarmingEngine
 from headrace.wire import store
 from headrace.wire.errors import HeadraceError, InvalidArgument
 from headrace.wire.signatures import TensorSpec

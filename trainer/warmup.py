@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.server.warmup import FILE
+from headrace.server.lifecycle.warmup import FILE
 from headrace.wire import messages, records, signatures, tensors
 from headrace.wire.errors import HeadraceError
 from headrace.wire.signatures import Signature, TensorSpec

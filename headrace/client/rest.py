@@ -19,7 +19,8 @@ import headrace
 from headrace.client.address import Address
 from headrace.client.core import Metadata, Misfit, Prediction, Target, VersionStatus
 from headrace.client.deadline import Deadline
-from headrace.wire import answers, dtypes, messages, rest, signatures
+from headrace.wire import dtypes, messages, rest, signatures
+from headrace.wire.bodies import answers
 from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable, Unimplemented, from_http_status
 from headrace.wire.signatures import Signature, TensorSpec
 

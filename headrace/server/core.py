@@ -12,10 +12,10 @@ import numpy as np
 from headrace.server import inference
 from headrace.server.engines import LoadedModel
 from headrace.server.inference import CLASSIFY, REGRESS, Result, Run, Task
+from headrace.server.lifecycle.repository import ModelSpec, ModelStatus, Repository
+from headrace.server.lifecycle.versions import VersionStatus
 from headrace.server.metrics import Metrics
-from headrace.server.repository import ModelSpec, ModelStatus, Repository
 from headrace.server.runner import Runner
-from headrace.server.versions import VersionStatus
 from headrace.wire.errors import FailedPrecondition, Internal, InvalidArgument
 from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from headrace.server import adaptive, batches, gathering
+from headrace.server.batching import adaptive, batches, gathering
+from headrace.server.batching.gathering import TIMED_OUT, Caller
+from headrace.server.batching.soon import QUICK_S, Soon
 from headrace.server.engines import LoadedModel
-from headrace.server.gathering import TIMED_OUT, Caller
-from headrace.server.soon import QUICK_S, Soon
 from headrace.wire.errors import DeadlineExceeded, Unavailable
 from headrace.wire.signatures import Signature
 

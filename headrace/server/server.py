@@ -13,28 +13,29 @@ from types import TracebackType
 
 import grpc
 
-from headrace.server import textfiles, tls
+from headrace.server import textfiles
 from headrace.server.access import AccessLog
-from headrace.server.adaptive import AdaptiveEngine
-from headrace.server.batching import BatchingEngine, Parameters, Scheduler
+from headrace.server.batching.adaptive import AdaptiveEngine
+from headrace.server.batching.gathering import Limits as BatchLimits
+from headrace.server.batching.timed import BatchingEngine, Parameters, Scheduler
 from headrace.server.config import AUTO, CPUS, ServerConfig
-from headrace.server.connection import Limits
 from headrace.server.core import Core
 from headrace.server.engines import Engine
 from headrace.server.engines.isolated import CarefulEngine, IsolatedEngine
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.server.gathering import Limits as BatchLimits
-from headrace.server.grpc import GrpcServer
-from headrace.server.http import HttpServer
+from headrace.server.grpc import tls
+from headrace.server.grpc.server import GrpcServer
+from headrace.server.grpc.services import ModelService, PredictionService, ProfilerService
+from headrace.server.lifecycle.reload import Reloader
+from headrace.server.lifecycle.repository import Repository
+from headrace.server.lifecycle.warmup import WarmingEngine
+from headrace.server.lifecycle.watch import Watch
 from headrace.server.metrics import PATH, Metrics
-from headrace.server.reload import Reloader
-from headrace.server.repository import Repository
-from headrace.server.rest import RestDoor
+from headrace.server.rest.connection import Limits
+from headrace.server.rest.door import RestDoor
+from headrace.server.rest.server import HttpServer
 from headrace.server.runner import Runner
-from headrace.server.services import ModelService, PredictionService, ProfilerService
-from headrace.server.warmup import WarmingEngine
-from headrace.server.watch import Watch
 from headrace.wire import messages, store
 from headrace.wire.config import ModelConfig, ServingConfig
 from headrace.wire.errors import InvalidArgument, Unavailable

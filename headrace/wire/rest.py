@@ -10,12 +10,13 @@ import json
 
 from simdjson import Object
 
-from headrace.wire import fastjson, firstfault, jsonbody, parsers, rapidjson
+from headrace.wire.bodies import fastjson, firstfault, opening
+from headrace.wire.bodies.arrays import Tensors, from_object
+from headrace.wire.bodies.values import refuse
+from headrace.wire.bodies.writer import build_predict
 from headrace.wire.faults import Fault
-from headrace.wire.jsontensors import Tensors, from_object
-from headrace.wire.jsonvalues import refuse
-from headrace.wire.jsonwriter import build_predict
-from headrace.wire.rapidjson import Document, JsonObject
+from headrace.wire.json import parsers, rapidjson
+from headrace.wire.json.rapidjson import Document, JsonObject
 from headrace.wire.signatures import Signature
 
 __all__ = ["PredictBody", "Tensors", "build_predict", "parse_predict"]
@@ -26,9 +27,9 @@ _LEADING = b"\xef\xbb\xbf"  # a byte order mark, which RapidJSON also skips in p
 def parse_predict(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> PredictBody:
     """Syntax, top level and signature_name are checked here; what the signature says, in tensors()."""
     if not body:
-        jsonbody.refuse_empty()
+        opening.refuse_empty()
     if len(body) > rapidjson.MOST_HOLDERS and body.count(b"{") > rapidjson.MOST_HOLDERS:
-        jsonbody.read(body, max_depth=max_depth)  # refuses it, before any quick way through looks at each object
+        opening.read(body, max_depth=max_depth)  # refuses it, before any quick way through looks at each object
     return PredictBody(body, max_depth)
 
 
@@ -97,7 +98,7 @@ class PredictBody:
 
     def _read(self) -> Document:
         if self._document is None:
-            self._document = self._loaded() or jsonbody.read(self._body, max_depth=self._max_depth)[0]
+            self._document = self._loaded() or opening.read(self._body, max_depth=self._max_depth)[0]
         return self._document
 
     def _loaded(self) -> Document | None:
@@ -111,7 +112,7 @@ class PredictBody:
         return Document(value, len(self._body), False, False)
 
     def _read_exactly(self) -> None:
-        self._document, self.signature_name = jsonbody.read(self._body, max_depth=self._max_depth)
+        self._document, self.signature_name = opening.read(self._body, max_depth=self._max_depth)
 
 
 def _duplicate_key(body: JsonObject) -> Fault | None:

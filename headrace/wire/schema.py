@@ -1,6 +1,6 @@
 """The table of facts read into protobuf's file descriptors, one file a package.
 
-Knows the notation of facts_tensorflow and facts_serving; knows nothing of message classes.
+Knows the notation of tensorflow and serving; knows nothing of message classes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from google.protobuf import any_pb2, descriptor_pb2, wrappers_pb2
 
-from headrace.wire import facts_grpc, facts_serving, facts_tensorflow
+from headrace.wire.facts import grpc, serving, tensorflow
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
@@ -49,12 +49,12 @@ class FieldFact:
 def messages() -> dict[str, tuple[FieldFact, ...]]:
     """Every message of the table by its full name."""
     return {
-        **_read("tensorflow", facts_tensorflow.MESSAGES),
-        **_read("tensorflow", facts_grpc.PROFILER),
-        **_read("tensorflow.serving", facts_serving.MESSAGES),
-        **_read("grpc.health.v1", facts_grpc.HEALTH),
-        **_read("grpc.reflection.v1", facts_grpc.REFLECTION),
-        **_read("grpc.reflection.v1alpha", facts_grpc.REFLECTION),
+        **_read("tensorflow", tensorflow.MESSAGES),
+        **_read("tensorflow", grpc.PROFILER),
+        **_read("tensorflow.serving", serving.MESSAGES),
+        **_read("grpc.health.v1", grpc.HEALTH),
+        **_read("grpc.reflection.v1", grpc.REFLECTION),
+        **_read("grpc.reflection.v1alpha", grpc.REFLECTION),
     }
 
 
@@ -62,7 +62,7 @@ def services() -> dict[str, list[tuple[str, str, str]]]:
     """Every service by its full name: name, request and answer of its calls, streams marked with >."""
     table: dict[str, list[tuple[str, str, str]]] = {}
     calls: list[tuple[str, str, str]] = []
-    for line in filter(None, facts_grpc.SERVICES.splitlines()):
+    for line in filter(None, grpc.SERVICES.splitlines()):
         if line.startswith(" "):
             name, request, response = line.split()
             calls.append((name, request, response))
@@ -72,7 +72,7 @@ def services() -> dict[str, list[tuple[str, str, str]]]:
 
 
 def enums() -> dict[str, dict[str, int]]:
-    return {**facts_tensorflow.ENUMS, **facts_serving.ENUMS, **facts_grpc.ENUMS}
+    return {**tensorflow.ENUMS, **serving.ENUMS, **grpc.ENUMS}
 
 
 def files() -> Iterator[bytes]:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from headrace.wire import answers, dtypes, faults, rest
+from headrace.wire import dtypes, faults, rest
+from headrace.wire.bodies import answers
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import HeadraceError, InvalidArgument
 from headrace.wire.signatures import Signature, TensorSpec
@@ -144,7 +145,7 @@ def test_codec_answers_as_recorded(case: Case) -> None:
 
 
 def test_the_exact_way_alone_answers_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.wire.fastjson.tensors", lambda *_: None)
+    monkeypatch.setattr("headrace.wire.bodies.fastjson.tensors", lambda *_: None)
     short = [case for case in CASES if len(case.body_parts) < 100_000 and case.id != "EXT-B004"]
     wrong = [case.id for case in short if _answer(case)[1] != case.answer]
     assert wrong == []

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from gateway import check
 from gateway.contracts import Catalog, Contract, Model, Target
-from headrace.wire import rapidjson, signatures
+from headrace.wire import signatures
+from headrace.wire.bodies.arrays import from_object
 from headrace.wire.errors import HeadraceError
-from headrace.wire.jsontensors import from_object
-from headrace.wire.rapidjson import JsonObject, JsonSyntaxError
+from headrace.wire.json import rapidjson
+from headrace.wire.json.rapidjson import JsonObject, JsonSyntaxError
 from headrace.wire.signatures import Signature
 from tests.unit.gateway_backend import signature
 

@@ -15,8 +15,8 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.server.adaptive import AdaptiveModel
-from headrace.server.gathering import Caller, Limits
+from headrace.server.batching.adaptive import AdaptiveModel
+from headrace.server.batching.gathering import Caller, Limits
 from headrace.server.runner import CALLER, Runner
 from headrace.wire import dtypes, messages, tensors
 from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, InvalidArgument, Unavailable

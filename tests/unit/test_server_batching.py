@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.server.batching import BatchedModel, BatchingEngine, Parameters, Scheduler
+from headrace.server.batching.timed import BatchedModel, BatchingEngine, Parameters, Scheduler
 from headrace.server.metrics import Metrics
 from headrace.wire import dtypes
 from headrace.wire.errors import (

@@ -12,7 +12,7 @@ import pytest
 def test_descriptors_are_allowed_up_to_what_the_system_lets(soft: int, hard: int, after: int) -> None:
     code = f"""
 import resource
-from headrace.server.connection import allow_descriptors
+from headrace.server.rest.connection import allow_descriptors
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 allow_descriptors(1000)
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))

@@ -7,7 +7,7 @@ import threading
 import pytest
 import uvicorn
 
-from headrace.server.lean import LeanConnection
+from headrace.server.rest.lean import LeanConnection
 
 
 async def app(scope, receive, send):

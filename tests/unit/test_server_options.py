@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from headrace.server import AUTO, ServerConfig, tls
+from headrace.server import AUTO, ServerConfig
 from headrace.server.engines.options import SessionOptions
+from headrace.server.grpc import tls
 from headrace.server.server import Server
 from headrace.wire import messages
 from headrace.wire.errors import ConfigError, HeadraceError, InvalidArgument, NotFound

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from headrace.server.reload import Reloader
-from headrace.server.repository import ModelSpec
+from headrace.server.lifecycle.reload import Reloader
+from headrace.server.lifecycle.repository import ModelSpec
 from headrace.wire import config, messages
 from headrace.wire.errors import (
     DeadlineExceeded,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.server.repository import ModelSpec, Repository
+from headrace.server.lifecycle.repository import ModelSpec, Repository
 from headrace.wire.config import All, Latest, ModelConfig, Policy, ServingConfig, Specific
 from headrace.wire.errors import DataLoss, FailedPrecondition, HeadraceError, InvalidArgument, NotFound
 from tests.live import until

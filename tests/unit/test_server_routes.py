@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.server import routes
-from headrace.server.repository import ModelSpec
-from headrace.server.routes import Kind
+from headrace.server.lifecycle.repository import ModelSpec
+from headrace.server.rest import routes
+from headrace.server.rest.routes import Kind
 
 
 @pytest.mark.parametrize(

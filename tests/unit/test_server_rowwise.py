@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.server import warmup
-from headrace.server.adaptive import row_wise
+from headrace.server.batching.adaptive import row_wise
+from headrace.server.batching.gathering import Ask, Gatherer, Limits
+from headrace.server.batching.rowwise import samples
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
-from headrace.server.gathering import Ask, Gatherer, Limits
-from headrace.server.rowwise import samples
+from headrace.server.lifecycle import warmup
 from headrace.wire.signatures import Signature, TensorSpec
 from tests.served import exported
 from tests.unit.toy import export

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.server import versions
-from headrace.server.versions import State, Version, VersionStatus
+from headrace.server.lifecycle import versions
+from headrace.server.lifecycle.versions import State, Version, VersionStatus
 from headrace.wire.config import All, Latest, Policy, Specific
 from headrace.wire.errors import DataLoss
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from headrace.server.engines.tensorflow import TensorFlowEngine
+from headrace.server.lifecycle.warmup import FILE, WarmingEngine
 from headrace.server.metrics import Metrics
-from headrace.server.warmup import FILE, WarmingEngine
 from headrace.wire import messages, records, store
 from tests.unit.warm import WarmTrainer
 from trainer import card, golden

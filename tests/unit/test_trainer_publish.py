@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from headrace.server.warmup import FILE as WARMUP
+from headrace.server.lifecycle.warmup import FILE as WARMUP
 from headrace.wire import config, messages, records, store, tensors
 from tests.unit.toy import CONFIG, GOLDEN, ROOT, command, environment, export, trainer
 from tests.unit.warm import WarmTrainer

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from headrace.wire import answers, dtypes, messages
-from headrace.wire.decimals import decimals
+from headrace.wire import dtypes, messages
+from headrace.wire.bodies import answers
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument
+from headrace.wire.json.decimals import decimals
 from headrace.wire.signatures import Signature, TensorSpec
 
 

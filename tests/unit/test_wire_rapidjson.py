@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.wire import grisu
-from headrace.wire.jsonprint import dump, quoted, type_name
-from headrace.wire.rapidjson import MOST_HOLDERS, JsonObject, JsonSyntaxError, read
+from headrace.wire.json import grisu
+from headrace.wire.json.printer import dump, quoted, type_name
+from headrace.wire.json.rapidjson import MOST_HOLDERS, JsonObject, JsonSyntaxError, read
 
 EMPTY = "The document is empty."
 VALUE = "Invalid value."

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headrace.wire import dtypes, fastjson, faults, rest
+from headrace.wire import dtypes, faults, rest
+from headrace.wire.bodies import fastjson
+from headrace.wire.bodies.values import decoded_base64
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import HeadraceError, InvalidArgument, Unimplemented
-from headrace.wire.jsonvalues import decoded_base64
 from headrace.wire.signatures import Signature, TensorSpec
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.server import batches, rowwise
+from headrace.server.batching import batches, rowwise
 from headrace.server.engines import capi, graph, tensors
 from headrace.server.engines.options import CALLERS_THREAD, SessionOptions, run_options
 from headrace.wire import errors, signatures

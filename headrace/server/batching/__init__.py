@@ -1,0 +1,1 @@
+"""Requests that run together: adaptively, or by TensorFlow Serving's own sizes and times."""

@@ -1,0 +1,1 @@
+"""The gRPC door: TensorFlow Serving's services over our own messages."""

@@ -1,0 +1,1 @@
+"""The JSON bodies of TensorFlow Serving's REST calls, both ways."""

@@ -1,0 +1,1 @@
+"""The facts of the public protocols: messages with their fields, numbers and types, as tables."""

@@ -1,0 +1,1 @@
+"""JSON as RapidJSON reads and prints it, which is how TensorFlow Serving does."""
