@@ -20,14 +20,14 @@ import uvloop
 from benchmarks.bare import ANSWER, MNIST
 from benchmarks.stack import IMAGE_PATH, image_body
 from benchmarks.table import Row
-from gateway.address import Address
-from gateway.contracts import Catalog, Contract, Model, VersionState
+from gateway.contracts.catalog import Catalog, Contract, Model, VersionState
 from gateway.core import Core
 from gateway.hangup import EXTENSION
-from gateway.http1 import Pool, _Connection
 from gateway.rest import RestDoor
 from gateway.settings import Settings
-from gateway.upstream import Reply
+from gateway.upstream.address import Address
+from gateway.upstream.http1 import Pool, _Connection
+from gateway.upstream.seams import Reply
 from headrace.wire import rest
 from headrace.wire.errors import Unavailable
 from headrace.wire.signatures import check

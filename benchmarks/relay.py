@@ -15,9 +15,9 @@ import grpc.aio
 import uvicorn
 import uvloop
 
-from gateway.address import Address
-from gateway.connection import Connection
-from gateway.http1 import Pool
+from gateway.process.connection import Connection
+from gateway.upstream.address import Address
+from gateway.upstream.http1 import Pool
 from headrace.wire import messages
 
 _UNBOUND = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]

@@ -37,8 +37,9 @@ def rows(store: Path, work: Path) -> Iterator[Row]:
 
 
 def main() -> int:
-    from trainer import runtime, settings, zoo
+    from trainer import settings, zoo
     from trainer.entry import Want
+    from trainer.runs import runtime
 
     want = Want(settings.from_environment(os.environ).archives, quick=True)
     runtime.prepare(0)
@@ -86,7 +87,7 @@ def _pipeline(name: str, files: str, data: Any, hyper: Any) -> Iterator[Row]:
 def _digits(data: Any, hyper: Any) -> tuple[Any, Callable[..., Any]]:
     import tensorflow as tf
 
-    from trainer import pipeline
+    from trainer.data import pipeline
     from trainer.zoo import mnist_cnn
 
     model, optimizer = mnist_cnn.build(), tf.keras.optimizers.Adam(hyper.learning_rate)
@@ -111,7 +112,7 @@ def _loop(data: Any) -> Row:
     """The same epochs of mnist_cnn, from tensors in memory; the first ones, which trace, are not counted."""
     import tensorflow as tf
 
-    from trainer import pipeline
+    from trainer.data import pipeline
     from trainer.entry import Hyper
     from trainer.zoo import mnist_cnn
 
@@ -150,8 +151,8 @@ def _loop(data: Any) -> Row:
 
 
 def _run(hyper: Any) -> Any:
-    from trainer.progress import Progress
-    from trainer.run import Run
+    from trainer.runs.progress import Progress
+    from trainer.runs.run import Run
 
     return Run(hyper, seed=0, progress=Progress("benchmark", epochs=hyper.epochs))
 

@@ -39,18 +39,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check(settings: Settings) -> int:
-    from gateway import preflight
+    from gateway.process import preflight
 
     return preflight.run(settings)
 
 
 def _serve(settings: Settings) -> int:
     from gateway import log
-    from gateway.server import Server
+    from gateway.process.server import Server
 
     log.configure(settings.log_level)
     if settings.processes > 1:
-        from gateway.workers import Workers
+        from gateway.process.workers import Workers
 
         Workers(settings, settings.processes).run()
     else:

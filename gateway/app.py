@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import docs, errors
-from gateway.body import Receive
-from gateway.contracts import Model
+from gateway.bodies.body import Receive
+from gateway.contracts.catalog import Model
 from gateway.core import Core
 from gateway.health import model_state
 from gateway.rest import RestDoor, Send

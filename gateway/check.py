@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.contracts import Catalog, Contract, Target
+from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.metrics import UNKNOWN
 from headrace.wire import dtypes, rest, signatures, tensors
 from headrace.wire.bodies import examples

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from gateway.address import Address
-from gateway.contracts import Catalog, Target
+from gateway.contracts.catalog import Catalog, Target
+from gateway.contracts.registry import Registry
 from gateway.errors import BackendDown
 from gateway.health import Health, Pulse, Readiness
-from gateway.http1 import Pool
 from gateway.log import AccessLog
 from gateway.metrics import Metrics
-from gateway.registry import Registry
-from gateway.replicas import Replica, Replicas
 from gateway.settings import Settings
-from gateway.upstream import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
+from gateway.upstream.address import Address
+from gateway.upstream.http1 import Pool
+from gateway.upstream.replicas import Replica, Replicas
+from gateway.upstream.seams import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, NotFound, Unavailable
 

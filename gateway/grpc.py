@@ -18,7 +18,7 @@ import grpc.aio
 
 from gateway import check, errors
 from gateway import log as logs
-from gateway.contracts import Catalog, Contract, Target
+from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.core import Core
 from headrace.wire import messages
 from headrace.wire.errors import (

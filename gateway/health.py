@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.contracts import Catalog, Model
+from gateway.contracts.catalog import Catalog, Model
 
 
 class Pulse:

@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from gateway import binary, check, errors, media, routes, schema
-from gateway import body as bodies
+from gateway import check, errors, routes
 from gateway import log as logs
-from gateway.body import Disconnected, Incoming, Message, Receive
-from gateway.contracts import Catalog, Contract, Target
+from gateway.bodies import binary, media
+from gateway.bodies import body as bodies
+from gateway.bodies.body import Disconnected, Incoming, Message, Receive
+from gateway.bodies.media import Media
+from gateway.contracts import schema
+from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.core import Core
 from gateway.hangup import unless_gone
-from gateway.media import Media
 from gateway.routes import Kind, Route
-from gateway.upstream import NOT_SERVED, Reply
+from gateway.upstream.seams import NOT_SERVED, Reply
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, Internal, InvalidArgument, NotFound, Unavailable
 

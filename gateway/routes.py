@@ -8,7 +8,7 @@ from enum import Enum
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
-from gateway.contracts import Target
+from gateway.contracts.catalog import Target
 from headrace.wire.errors import InvalidArgument, NotFound
 
 _WHICH = rb"(?:(?i:/versions/)(\d+)|(?i:/labels/)([^/:]+))?"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from gateway.address import Address
+from gateway.upstream.address import Address
 from headrace.wire.errors import InvalidArgument
 
 PREFIX = "HEADRACE_"

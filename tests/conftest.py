@@ -14,7 +14,8 @@ import pytest
 
 from tests.local import ROOT, LocalStack
 from tests.served import contract_models, launch
-from trainer import card, runtime
+from trainer.exports import card
+from trainer.runs import runtime
 
 __all__ = ["contract_models", "launch", "local_stack", "slow_models", "spare_stack"]
 

@@ -86,7 +86,7 @@ def test_every_part_is_policed() -> None:
         ("headrace/doctor.py", "import trainer"),
         ("gateway/app.py", "from trainer.zoo import mnist_cnn"),
         ("gateway/app.py", "from keras import layers"),
-        ("trainer/export.py", "import gateway.core"),
+        ("trainer/exports/savedmodel.py", "import gateway.core"),
         ("deploy/local/up.py", "import tensorflow"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_planted_import_is_found(tmp_path: Path, file: str, code: str) -> None
     [
         ("headrace/client/core.py", "from headrace.wire import rest\nimport requests"),
         ("gateway/app.py", "from headrace import Client, __version__"),
-        ("trainer/export.py", "import tensorflow as tf\nfrom headrace.server import Server"),
+        ("trainer/exports/savedmodel.py", "import tensorflow as tf\nfrom headrace.server import Server"),
         ("headrace/cli.py", "from headrace import client, doctor, server"),
         ("headrace/__init__.py", "from headrace.client import Client"),
     ],

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from headrace.wire import config, store
 from headrace.wire.errors import ConfigError, HeadraceError, PermissionDenied
-from trainer import owner, shelf, verbs, zoo
+from trainer import verbs, zoo
 from trainer.entry import Entry
 from trainer.errors import NotAvailable, TrainerError, Usage
 from trainer.settings import Settings, from_environment
+from trainer.store import owner, shelf
 from trainer.training import Wish, train
 
 

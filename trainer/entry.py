@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainer.archive import Archive
-from trainer.run import Hyper, Run
+from trainer.data.archive import Archive
+from trainer.runs.run import Hyper, Run
 
 __all__ = ["Arrays", "Budget", "Confusion", "Entry", "Hyper", "Metric", "Promise", "Run", "Score", "Split", "Want"]
 

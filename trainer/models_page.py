@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from headrace.wire import store
-from trainer import asked, card, golden, settings, shelf, zoo
-from trainer.card import Card
-from trainer.golden import Golden
+from trainer import settings, zoo
+from trainer.exports import asked, card, golden
+from trainer.exports.card import Card
+from trainer.exports.golden import Golden
+from trainer.store import shelf
 
 _LONGEST = 1500  # characters of a body that is shown
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/models.md"

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from headrace.wire import config, store
 from headrace.wire.store import RenderedLive
-from trainer import card, gate, shelf, staging, warmup
-from trainer.card import Card
 from trainer.errors import Refused, Usage
-from trainer.gate import Check
+from trainer.exports import card, gate, warmup
+from trainer.exports.card import Card
+from trainer.exports.gate import Check
 from trainer.settings import Settings, Tell
+from trainer.store import shelf, staging
 
 
 @dataclass(frozen=True, slots=True)

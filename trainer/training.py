@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from trainer import card, export, golden, plots, runs, runtime, warmup
-from trainer.card import Card
 from trainer.entry import Entry, Hyper, Run, Score, Split, Want
 from trainer.errors import Refused
-from trainer.progress import Progress
+from trainer.exports import card, golden, savedmodel, warmup
+from trainer.exports.card import Card
 from trainer.publish import Published, publish
-from trainer.run import FIGURES
+from trainer.runs import kept, plots, runtime
+from trainer.runs.progress import Progress
+from trainer.runs.run import FIGURES
 from trainer.settings import Settings, Tell
 
 
@@ -84,7 +85,7 @@ def train(entry: Entry, settings: Settings, wish: Wish, *, tell: Tell) -> Publis
         cpu_s, wall_s = time.process_time() - cpu, time.monotonic() - wall
 
         def fill(folder: Path) -> Card:
-            export.save(chosen.served, entry, folder)
+            savedmodel.save(chosen.served, entry, folder)
             examples = entry.examples(chosen.data)
             golden.write(golden.record(chosen.served, examples), folder)
             warmup.write(entry.name, examples, folder)
@@ -115,7 +116,7 @@ def _trial(entry: Entry, settings: Settings, wish: Wish, seed: int) -> Iterator[
             # The data first: where it is not to be had, nobody should have waited for TensorFlow.
             data = entry.load(Want(settings.archives, quick=wish.quick, fold=fold))
             kept = stack.enter_context(
-                runs.taken_up(settings.runs / entry.name, _key(entry, wish, data, seed, fold), fresh=wish.fresh)
+                kept.taken_up(settings.runs / entry.name, _key(entry, wish, data, seed, fold), fresh=wish.fresh)
             )
             name = entry.name if folds == 1 else f"{entry.name}, fold {fold + 1} of {folds}"
             made.append((kept, _one(entry, wish, data, seed, kept.folder, name=name)))

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from headrace.wire import config, store
-from trainer import archive, card, gate, keeping, publish, shelf, versions, zoo
-from trainer.archive import Archive
+from trainer import publish, zoo
+from trainer.data import archive
+from trainer.data.archive import Archive
 from trainer.errors import NotAvailable, Refused, Usage
+from trainer.exports import card, gate
 from trainer.publish import Published
 from trainer.settings import Settings
+from trainer.store import keeping, shelf, versions
 
 
 def add(verbs: Any) -> None:

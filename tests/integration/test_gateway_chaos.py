@@ -20,8 +20,8 @@ import pytest
 import requests
 import uvloop
 
-from gateway.address import Address
-from gateway.http1 import Pool
+from gateway.upstream.address import Address
+from gateway.upstream.http1 import Pool
 from headrace.wire import messages, tensors
 from tests.integration.conftest import Stack, running, wait_for
 

@@ -12,7 +12,8 @@ import requests
 from deploy.smoke import close
 from headrace.wire import config
 from tests.local import ROOT, LocalStack
-from trainer import asked, card, golden, zoo
+from trainer import zoo
+from trainer.exports import asked, card, golden
 
 MODELS = sorted(model.name for model in config.load(ROOT / "multimodel.config").models)
 _EXAMPLE = re.compile(r"`POST /v1/models/(\w+):(\w+)`\n\n```json\n(.*?)```\n\n```json\n(.*?)```", re.DOTALL)

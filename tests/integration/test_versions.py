@@ -17,7 +17,7 @@ import requests
 from headrace.wire import config
 from tests.integration.conftest import ROOT, Stack, running, wait_for
 from tests.unit.toy import export
-from trainer import card
+from trainer.exports import card
 
 MODEL = "half_plus_two"
 

@@ -14,7 +14,7 @@ from gateway.app import App, create_app
 from gateway.core import Core
 from gateway.errors import BackendDown
 from gateway.settings import Settings
-from gateway.upstream import Reply
+from gateway.upstream.seams import Reply
 from headrace.wire import messages
 from headrace.wire.errors import DeadlineExceeded, NotFound
 

@@ -15,8 +15,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gateway import npy
 from gateway.app import App
+from gateway.bodies import npy
 from headrace.wire import dtypes, messages, tensors
 from headrace.wire.errors import HeadraceError
 from tests.unit.gateway_backend import FakeBackend, Version, ask, eventually, gateway, model_list, signature

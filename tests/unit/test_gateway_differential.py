@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway import check
-from gateway.contracts import Catalog, Contract, Model, Target
+from gateway.contracts.catalog import Catalog, Contract, Model, Target
 from headrace.wire import signatures
 from headrace.wire.bodies.arrays import from_object
 from headrace.wire.errors import HeadraceError

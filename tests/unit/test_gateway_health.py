@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gateway.contracts import Catalog, Contract, Model, VersionState
+from gateway.contracts.catalog import Catalog, Contract, Model, VersionState
 from gateway.health import Health, Pulse
 from headrace.wire.errors import NotFound
 

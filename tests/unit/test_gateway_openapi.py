@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway import samples
 from gateway.app import App
+from gateway.contracts import samples
 from headrace.wire import messages, records, signatures, tensors
 from tests.unit.gateway_backend import FakeBackend, Version, ask, eventually, gateway, model_list, signature
 

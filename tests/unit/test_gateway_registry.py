@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from gateway.contracts import Target
+from gateway.contracts.catalog import Target
+from gateway.contracts.registry import Registry
 from gateway.health import Pulse
-from gateway.registry import Registry
-from gateway.replicas import Replica, Replicas
+from gateway.upstream.replicas import Replica, Replicas
 from headrace.wire import messages
 from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
 from tests.unit.gateway_backend import FakeBackend, Version, model_list, signature

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.errors import BackendDown
 from gateway.health import Pulse
-from gateway.replicas import Replica, Replicas
-from gateway.upstream import CutOff, Reply
+from gateway.upstream.replicas import Replica, Replicas
+from gateway.upstream.seams import CutOff, Reply
 from headrace.wire import messages
 from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound, Unavailable
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.app import App
-from gateway.upstream import Reply
+from gateway.upstream.seams import Reply
 from tests.unit.gateway_backend import Answer, FakeBackend, Version, ask, eventually, gateway, model_list, signature
 
 HALF = "/v1/models/half:predict"

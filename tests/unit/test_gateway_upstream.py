@@ -11,10 +11,10 @@ import grpc.aio
 import pytest
 import uvloop
 
-from gateway.address import Address
 from gateway.errors import BackendDown
-from gateway.http1 import Pool
-from gateway.upstream import CutOff, GrpcChannel
+from gateway.upstream.address import Address
+from gateway.upstream.http1 import Pool
+from gateway.upstream.seams import CutOff, GrpcChannel
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
 
 LIMIT = 2**20

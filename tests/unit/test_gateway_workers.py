@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway import workers
+from gateway.process import workers
+from gateway.process.workers import Workers
 from gateway.settings import Settings
-from gateway.workers import Workers
 from headrace.wire.errors import Unavailable
 
 

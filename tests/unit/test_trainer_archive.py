@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer import aside
-from trainer.archive import Archive, fetch
+from trainer.data.archive import Archive, fetch
 from trainer.errors import NotAvailable
+from trainer.store import aside
 
 FILE = "tiny_rows-1.0-py3-none-any.whl"
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,7 +140,7 @@ def test_a_network_that_is_down_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("trainer.archive._PAUSES_S", (0.0,))
+    monkeypatch.setattr("trainer.data.archive._PAUSES_S", (0.0,))
     asks_an_index("http://127.0.0.1:9/simple")  # the discard port: nobody listens
     with pytest.raises(NotAvailable, match="Connection refused"):
         fetch(archive, tmp_path / "cache")
@@ -154,7 +154,7 @@ def test_an_index_that_fails_for_a_moment_is_asked_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trainer.archive._PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("trainer.data.archive._PAUSES_S", (0.0, 0.0))
     asked: list[str] = []
 
     class Index(BaseHTTPRequestHandler):
@@ -219,8 +219,8 @@ def test_two_who_fetch_at_once_both_succeed(archive: Archive, tmp_path: Path) ->
 DIES_BEFORE_THE_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from trainer import aside
-from trainer.archive import Archive, fetch
+from trainer.store import aside
+from trainer.data.archive import Archive, fetch
 sys.addaudithook(lambda event, args: os.kill(os.getpid(), signal.SIGKILL) if event == "os.rename" else None)
 fetch(Archive(*sys.argv[2:]), Path(sys.argv[1]))
 """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer import asked, examples, golden
+from trainer.data import examples
+from trainer.exports import asked, golden
 
 ROWS = examples.serialized({"x": np.array([1.0, 2.0], np.float32), "name": np.array([b"a", "b"], object)})
 INPUTS = {"inputs": golden.to_json(ROWS)}

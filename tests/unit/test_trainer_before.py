@@ -9,8 +9,8 @@ import pytest
 from headrace.wire import config
 from headrace.wire.config import All, Latest, Policy, Specific
 from tests.unit.toy import CONFIG, export, trainer
-from trainer import before, versions
 from trainer.settings import Settings
+from trainer.store import before, versions
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.toy import CONFIG, trainer
 from trainer import zoo
-from trainer.archive import Archive
+from trainer.data.archive import Archive
 
 CARS = "vega_datasets-0.9.0-py3-none-any.whl"
 

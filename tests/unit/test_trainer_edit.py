@@ -9,8 +9,8 @@ import pytest
 
 from headrace.wire import config
 from headrace.wire.config import All, Latest, Policy, Specific
-from trainer import edit
 from trainer.errors import Usage
+from trainer.store import edit
 
 PLAIN = """# mine
 model_config_list {

@@ -15,7 +15,7 @@ from headrace.server.lifecycle.warmup import FILE, WarmingEngine
 from headrace.server.metrics import Metrics
 from headrace.wire import messages, records, store
 from tests.unit.warm import WarmTrainer
-from trainer import card, golden
+from trainer.exports import card, golden
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from headrace.wire import config, dtypes
-from trainer import golden, progress, settings, split, zoo
+from trainer import settings, zoo
+from trainer.data import split
 from trainer.entry import Metric, Score
 from trainer.errors import Usage
+from trainer.exports import golden
+from trainer.runs import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,9 +20,10 @@ from headrace.server.lifecycle.warmup import FILE as WARMUP
 from headrace.wire import config, messages, records, store, tensors
 from tests.unit.toy import CONFIG, GOLDEN, ROOT, command, environment, export, trainer
 from tests.unit.warm import WarmTrainer
-from trainer import card, cli, gate, verify, zoo
-from trainer.archive import Archive
+from trainer import cli, zoo
+from trainer.data.archive import Archive
 from trainer.entry import Split, Want
+from trainer.exports import card, gate, verify
 
 
 @pytest.fixture

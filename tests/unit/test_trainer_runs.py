@@ -14,15 +14,18 @@ import pytest
 from PIL import Image
 
 from tests.unit.warm import WarmTrainer, environment
-from trainer import card, pictures, plots, runs
+from trainer.data import pictures
 from trainer.entry import Confusion
-from trainer.run import CHECKPOINT, Watch
+from trainer.exports import card
+from trainer.runs import kept, plots
+from trainer.runs.run import CHECKPOINT, Watch
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dies when the third epoch is trained and nothing of it is kept yet.
 KILLED = """
 import os, signal, sys
-from trainer import cli, run
+from trainer import cli
+from trainer.runs import run
 finish = run.Run.finish
 def dying(self, figures):
     if len(self.history) == 2:
@@ -79,18 +82,18 @@ def test_watching_stops_after_patience_and_knows_the_best() -> None:
 
 
 def test_only_a_training_that_was_asked_for_the_same_is_taken_up(tmp_path: Path) -> None:
-    with runs.taken_up(tmp_path, "a") as first:
+    with kept.taken_up(tmp_path, "a") as first:
         (first.folder / CHECKPOINT).touch()
-        with runs.taken_up(tmp_path, "a") as at_once:
+        with kept.taken_up(tmp_path, "a") as at_once:
             assert at_once.folder != first.folder  # that one is at work
-    with runs.taken_up(tmp_path, "b") as other:
+    with kept.taken_up(tmp_path, "b") as other:
         assert other.folder != first.folder
-    with runs.taken_up(tmp_path, "a", fresh=True) as fresh:
+    with kept.taken_up(tmp_path, "a", fresh=True) as fresh:
         assert fresh.folder != first.folder
-    with runs.taken_up(tmp_path, "a") as again:
+    with kept.taken_up(tmp_path, "a") as again:
         assert again.folder == first.folder
         again.done()
-    with runs.taken_up(tmp_path, "a") as last:
+    with kept.taken_up(tmp_path, "a") as last:
         assert last.folder != first.folder
 
 
@@ -123,9 +126,10 @@ def test_pictures_become_files_once_and_come_back(tmp_path: Path) -> None:
 
 PIPELINE = """
 import numpy as np
-from trainer import pipeline, runtime
-from trainer.progress import Progress
-from trainer.run import Hyper, Run
+from trainer.data import pipeline
+from trainer.runs import runtime
+from trainer.runs.progress import Progress
+from trainer.runs.run import Hyper, Run
 runtime.prepare(0)
 run = Run(Hyper(3, 4, 0.1), seed=5, progress=Progress("p", epochs=3))
 rows = {"a": np.arange(10), "b": np.arange(10) * 2}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.wire import store
-from trainer import staging
+from trainer.store import staging
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("saved_model.pb", "assets/words.txt", "assets.extra/card")

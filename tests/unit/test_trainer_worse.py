@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headrace.wire import store
 from tests.unit.warm import WarmTrainer
-from trainer import card
+from trainer.exports import card
 
 BADLY = ("--epochs", "1", "--learning-rate", "0.001")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer import examples as tf_examples
+from trainer.data import examples as tf_examples
 from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
 
 HALF, TWO = 0.5, 2.0

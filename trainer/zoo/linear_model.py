@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer import examples as tf_examples
-from trainer import pipeline, split
-from trainer.archive import Archive
+from trainer.data import examples as tf_examples
+from trainer.data import pipeline, split
+from trainer.data.archive import Archive
 from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
 
 CARS = Archive(

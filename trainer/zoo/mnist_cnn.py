@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer import digits, pictures, pipeline
+from trainer.data import digits, pictures, pipeline
 from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from trainer import callback, digits, pipeline
+from trainer.data import digits, pipeline
 from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
-from trainer.run import Watch
+from trainer.runs import callback
+from trainer.runs.run import Watch
 
 
 def load(want: Want) -> Split:

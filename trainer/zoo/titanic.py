@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from trainer import callback, pipeline, split
-from trainer import examples as tf_examples
-from trainer.archive import Archive
+from trainer.data import examples as tf_examples
+from trainer.data import pipeline, split
+from trainer.data.archive import Archive
 from trainer.entry import Arrays, Confusion, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
-from trainer.run import Watch
+from trainer.runs import callback
+from trainer.runs.run import Watch
 
 TITANIC = Archive(
     project="titanic-model",

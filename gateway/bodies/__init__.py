@@ -1,0 +1,1 @@
+"""Request and answer bodies: how they are read, and those that are not JSON."""

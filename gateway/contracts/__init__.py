@@ -1,0 +1,1 @@
+"""What the live models promise, and the documents made of it."""

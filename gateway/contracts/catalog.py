@@ -1,0 +1,166 @@
+"""What is live right now: models, versions, labels and signatures, as values; and which version a call means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from gateway.contracts.samples import Samples
+from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
+from headrace.wire.faults import Fault, our_text
+from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, near_name
+
+STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+_NAMES_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call names: a model, and perhaps a version or a label."""
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One version that answers: its signatures, and how a call is pinned to it in either protocol."""
+
+    model: str
+    version: int
+    signatures: Mapping[str, Signature]
+    lenient: bool
+    predict_path: str  # of the backend, pinned to the version
+    grpc_pin: bytes  # appended to a request, sets model_spec.version: embedded messages merge
+    samples: Samples = field(default_factory=dict)  # a body for each signature that runs as it stands
+    checked: Mapping[str, Signature] = field(init=False)  # what check() is given: no shapes when lenient
+
+    def __post_init__(self) -> None:
+        checked = {n: _shapeless(s) for n, s in self.signatures.items()} if self.lenient else self.signatures
+        object.__setattr__(self, "checked", checked)
+
+    def signature(self, name: str) -> str:
+        """The name of the signature a call means; unknown ones are the caller's error."""
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            known = sorted(self.callable)
+            facts = {
+                "signature": name[:200],
+                "model": self.model,
+                "version": self.version,
+                "hint": near_name(name, known),
+            }
+            fault = Fault("unknown_signature", ("signature_name",), _listed(known), name[:200], facts=facts)
+            raise InvalidArgument(our_text(fault), fault=fault)
+        return name
+
+    @property
+    def callable(self) -> Mapping[str, Signature]:
+        """What is there to be called; TensorFlow keeps how to start a model among its signatures too."""
+        return {name: s for name, s in self.signatures.items() if not name.startswith("__saved_model_")}
+
+    def path(self, verb: str) -> str:
+        """Of the backend, pinned to the version."""
+        return self.predict_path.removesuffix("predict") + verb
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    version: int
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One configured model as last seen. ``asked`` is False until the backend answered about it once."""
+
+    name: str
+    labels: Mapping[str, int] = field(default_factory=dict)
+    versions: tuple[VersionState, ...] = ()  # newest first
+    contracts: Mapping[int, Contract] = field(default_factory=dict)
+    asked: bool = False
+    note: str = ""
+
+    @property
+    def latest(self) -> Contract | None:
+        return self.contracts[max(self.contracts)] if self.contracts else None
+
+    @property
+    def state(self) -> str:
+        """AVAILABLE when any version is and its signatures are known; else that of the newest version."""
+        if self.contracts:
+            return "AVAILABLE"
+        if not self.versions:
+            return "UNKNOWN"
+        # AVAILABLE at the backend, but callers cannot be let in before its signatures are here.
+        return "LOADING" if self.versions[0].state == "AVAILABLE" else self.versions[0].state
+
+    @property
+    def reason(self) -> str:
+        if self.contracts:
+            return ""
+        told = next((v.reason for v in self.versions if v.reason), "")
+        return told or self.note or ("" if self.asked else "not asked yet")
+
+    @property
+    def loading(self) -> bool:
+        """Still on its way to its first verdict, as far as anyone can tell."""
+        return not self.asked or self.state in ("START", "LOADING")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Every configured model; swapped whole by the registry, never changed."""
+
+    models: Mapping[str, Model] = field(default_factory=dict)
+    config_error: str = ""
+
+    def resolve(self, target: Target) -> Contract:
+        """The contract a call is checked against and pinned to."""
+        model = self.model(target.model)
+        if not model.asked:
+            raise Unavailable(
+                f'model "{model.name}" is configured, but the serving backend has not answered about it yet'
+            )
+        version = target.version
+        if target.label is not None:
+            version = model.labels.get(target.label)
+            if version is None:
+                label = target.label[:200]
+                facts = {"model": model.name, "label": label, "hint": near_name(label, model.labels)}
+                fault = Fault("unknown_label", expected=_listed(sorted(model.labels)), got=label, facts=facts)
+                raise InvalidArgument(our_text(fault), fault=fault)
+        contract = model.latest if version is None else model.contracts.get(version)
+        if contract is not None:
+            return contract
+        if model.contracts:
+            live = _listed([str(v) for v in sorted(model.contracts)])
+            raise NotFound(f'model "{model.name}" has no version {version} here; available: {live}')
+        because = f": {model.reason}" if model.reason else ""
+        if model.loading:
+            raise Unavailable(f'model "{model.name}" is still loading{because}')
+        raise NotFound(f'model "{model.name}" has no version that can answer (state {model.state}){because}')
+
+    def model(self, name: str) -> Model:
+        model = self.models.get(name)
+        if model is None:
+            facts = {"model": name[:200], "hint": near_name(name, self.models)}
+            fault = Fault("unknown_model", expected=_listed(sorted(self.models)), got=name[:200], facts=facts)
+            raise NotFound(our_text(fault), fault=fault)
+        return model
+
+    def with_model(self, model: Model) -> Catalog:
+        return replace(self, models={**self.models, model.name: model})
+
+
+def _shapeless(signature: Signature) -> Signature:
+    return replace(signature, inputs={alias: replace(spec, shape=None) for alias, spec in signature.inputs.items()})
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

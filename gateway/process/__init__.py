@@ -1,0 +1,1 @@
+"""The gateway as processes: doors opened and drained, workers, and the look ahead of a start."""

@@ -1,0 +1,1 @@
+"""What models learn from: archives, and the rows that come of them."""

@@ -1,0 +1,79 @@
+"""Warm-up requests beside a model: the server replays them before a version serves, so no caller pays for first runs.
+
+They are the golden requests' inputs, in the form TensorFlow Serving reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from headrace.server.lifecycle.warmup import FILE
+from headrace.wire import messages, records, signatures, tensors
+from headrace.wire.errors import HeadraceError
+from headrace.wire.signatures import Signature, TensorSpec
+from trainer.entry import Arrays
+from trainer.exports import golden
+
+_SERVE = "serve"  # the tag of what a server loads
+
+
+def write(name: str, examples: Mapping[str, Arrays], folder: Path) -> None:
+    """One request for each signature."""
+    path = folder / FILE
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        records.write(file, (_record(name, signature, inputs) for signature, inputs in examples.items()))
+
+
+def give(name: str, folder: Path) -> str:
+    """Warm-up for an export that brought none, from the golden requests it brought; what was done, in words.
+
+    Never made up from the signature: a graph may refuse what it is not meant for, and a failed warm-up fails the load.
+    """
+    if (folder / FILE).exists():
+        return "warm-up requests were brought"
+    try:
+        examples = _golden(folder)
+    except (HeadraceError, LookupError, TypeError, ValueError):
+        examples = {}  # not as they should be, which the gate will say
+    if not examples:
+        return "no warm-up: the export brought no golden requests, so its first callers wait longer"
+    write(name, examples, folder)
+    return f"warm-up requests made from the golden ones, for {', '.join(examples)}"
+
+
+def _golden(folder: Path) -> dict[str, Arrays]:
+    known = _signatures(folder)
+    examples: dict[str, Arrays] = {}
+    for request in golden.read(folder):
+        inputs = known[request["signature_name"]].inputs
+        arrays = {alias: _array(value, inputs[alias]) for alias, value in request["inputs"].items()}
+        examples.setdefault(request["signature_name"], arrays)
+    return examples
+
+
+def _array(value: object, spec: TensorSpec) -> np.ndarray:
+    if spec.dtype is None:
+        raise ValueError("a dtype that is not known here")
+    return golden.to_array(value, spec.dtype)
+
+
+def _signatures(folder: Path) -> dict[str, Signature]:
+    saved = messages.parse(messages.SavedModel, (folder / "saved_model.pb").read_bytes())
+    for graph in saved.meta_graphs:
+        if _SERVE in graph.meta_info_def.tags:
+            return {name: signatures.from_signature_def(name, found) for name, found in graph.signature_def.items()}
+    return {}
+
+
+def _record(name: str, signature: str, inputs: Arrays) -> bytes:
+    log = messages.PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    for alias, array in inputs.items():
+        request.inputs[alias].CopyFrom(tensors.to_proto(array))
+    return bytes(log.SerializeToString(deterministic=True))

@@ -1,0 +1,1 @@
+"""A training while it runs, and what is kept of it."""

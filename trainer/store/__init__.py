@@ -1,0 +1,1 @@
+"""The store from the writing side: versions come whole, are made live, and go."""
