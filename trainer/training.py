@@ -20,7 +20,7 @@ from trainer.errors import Refused
 from trainer.exports import card, golden, savedmodel, warmup
 from trainer.exports.card import Card
 from trainer.publish import Published, publish
-from trainer.runs import kept, plots, runtime
+from trainer.runs import folders, plots, runtime
 from trainer.runs.progress import Progress
 from trainer.runs.run import FIGURES
 from trainer.settings import Settings, Tell
@@ -116,7 +116,7 @@ def _trial(entry: Entry, settings: Settings, wish: Wish, seed: int) -> Iterator[
             # The data first: where it is not to be had, nobody should have waited for TensorFlow.
             data = entry.load(Want(settings.archives, quick=wish.quick, fold=fold))
             kept = stack.enter_context(
-                kept.taken_up(settings.runs / entry.name, _key(entry, wish, data, seed, fold), fresh=wish.fresh)
+                folders.taken_up(settings.runs / entry.name, _key(entry, wish, data, seed, fold), fresh=wish.fresh)
             )
             name = entry.name if folds == 1 else f"{entry.name}, fold {fold + 1} of {folds}"
             made.append((kept, _one(entry, wish, data, seed, kept.folder, name=name)))

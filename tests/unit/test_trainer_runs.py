@@ -17,7 +17,7 @@ from tests.unit.warm import WarmTrainer, environment
 from trainer.data import pictures
 from trainer.entry import Confusion
 from trainer.exports import card
-from trainer.runs import kept, plots
+from trainer.runs import folders, plots
 from trainer.runs.run import CHECKPOINT, Watch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,18 +82,18 @@ def test_watching_stops_after_patience_and_knows_the_best() -> None:
 
 
 def test_only_a_training_that_was_asked_for_the_same_is_taken_up(tmp_path: Path) -> None:
-    with kept.taken_up(tmp_path, "a") as first:
+    with folders.taken_up(tmp_path, "a") as first:
         (first.folder / CHECKPOINT).touch()
-        with kept.taken_up(tmp_path, "a") as at_once:
+        with folders.taken_up(tmp_path, "a") as at_once:
             assert at_once.folder != first.folder  # that one is at work
-    with kept.taken_up(tmp_path, "b") as other:
+    with folders.taken_up(tmp_path, "b") as other:
         assert other.folder != first.folder
-    with kept.taken_up(tmp_path, "a", fresh=True) as fresh:
+    with folders.taken_up(tmp_path, "a", fresh=True) as fresh:
         assert fresh.folder != first.folder
-    with kept.taken_up(tmp_path, "a") as again:
+    with folders.taken_up(tmp_path, "a") as again:
         assert again.folder == first.folder
         again.done()
-    with kept.taken_up(tmp_path, "a") as last:
+    with folders.taken_up(tmp_path, "a") as last:
         assert last.folder != first.folder
 
 
