@@ -13,10 +13,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway import docs, errors
+from gateway import errors
 from gateway.bodies.body import Receive
 from gateway.contracts.catalog import Model
 from gateway.core import Core
+from gateway.docs import page
 from gateway.health import model_state
 from gateway.rest import RestDoor, Send
 from gateway.settings import Settings
@@ -63,7 +64,7 @@ def _frame(core: Core) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    docs.add(frame, lambda: core.catalog)
+    page.add(frame, lambda: core.catalog)
     frame.add_exception_handler(HTTPException, _refusal)
     _add_health(frame, core)
 

@@ -14,12 +14,13 @@ from urllib.parse import quote
 from gateway.contracts.catalog import Catalog, Target
 from gateway.contracts.registry import Registry
 from gateway.errors import BackendDown
-from gateway.health import Health, Pulse, Readiness
+from gateway.health import Health, Readiness
 from gateway.log import AccessLog
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.upstream.address import Address
 from gateway.upstream.http1 import Pool
+from gateway.upstream.pulse import Pulse
 from gateway.upstream.replicas import Replica, Replicas
 from gateway.upstream.seams import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from headrace.wire import messages

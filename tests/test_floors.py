@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,40 @@ def violations(root: Path) -> list[str]:
 
 def test_imports_go_down_only() -> None:
     assert violations(ROOT) == []
+
+
+def circle(root: Path, folder: str) -> list[str]:
+    """Files and folders beside each other that import one another round and round; empty where none do."""
+    inside = folder.replace("/", ".") + "."
+    below: dict[str, set[str]] = {}
+    for path in sorted((root / folder).rglob("*.py")):
+        module = ".".join(path.relative_to(root).with_suffix("").parts)
+        room = module.removeprefix(inside).partition(".")[0]
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for name in (f"{node.module}.{alias.name}." for alias in node.names):
+                    if name.startswith(inside):
+                        below.setdefault(room, set()).add(name.removeprefix(inside).partition(".")[0])
+    try:
+        TopologicalSorter({room: others - {room} for room, others in below.items()}).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+FOLDERS = ("headrace", "headrace/client", "headrace/server", "headrace/wire", "gateway", "trainer", "deploy")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_stands_side_by_side_does_not_import_in_a_circle(folder: str) -> None:
+    assert circle(ROOT, folder) == []
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "part/door").mkdir(parents=True)
+    (tmp_path / "part/door/rest.py").write_text("from part import core")
+    (tmp_path / "part/core.py").write_text("from part.door.rest import Door")
+    assert set(circle(tmp_path, "part")) == {"core", "door"}
 
 
 def test_every_part_is_policed() -> None:

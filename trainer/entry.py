@@ -6,42 +6,15 @@ Nothing here knows TensorFlow: what a model is stays with its zoo file, and is A
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from trainer.data.archive import Archive
+from trainer.data.rows import Arrays, Split, Want
 from trainer.runs.run import Hyper, Run
+from trainer.runs.score import Confusion, Score
 
 __all__ = ["Arrays", "Budget", "Confusion", "Entry", "Hyper", "Metric", "Promise", "Run", "Score", "Split", "Want"]
-
-Arrays = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What ``load`` is asked for: the data that a quick training needs or all there is, with which fifth held out."""
-
-    cache: Path
-    quick: bool = False
-    fold: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Rows to learn from and rows to be judged by; no row is in both, none is in either twice.
-
-    ``validation`` rows are watched while training (when to stop, the curves); ``data`` is what was really read, and
-    ``bar`` what is wanted of a model that learnt from it, where that is not the metric's own bar.
-    """
-
-    train: Arrays
-    held_out: Arrays
-    validation: Arrays = field(default_factory=dict)
-    data: tuple[Archive, ...] = ()
-    bar: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +28,6 @@ class Promise:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     method: Literal["predict", "classify", "regress"] = "predict"
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """``counts[i][j]``: how many held-out rows of label i were taken for label j."""
-
-    labels: tuple[str, ...]
-    counts: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A metric on the held-out rows, and what ``Metric.baseline`` scores on the same rows; ``also``: further ones."""
-
-    value: float
-    baseline: float
-    also: Mapping[str, float] = field(default_factory=dict)
-    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True, slots=True)

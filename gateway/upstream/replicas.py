@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from gateway.errors import BackendDown
-from gateway.health import Pulse
+from gateway.upstream.pulse import Pulse
 from gateway.upstream.seams import NOT_SERVED, CutOff, GrpcUpstream, Reply, RestUpstream
 from headrace.wire import messages
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, NotFound, Unavailable

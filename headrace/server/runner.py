@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from headrace.server.batching import adaptive, batches, gathering
+from headrace.server.batching import adaptive, gathering
 from headrace.server.batching.gathering import TIMED_OUT, Caller
 from headrace.server.batching.soon import QUICK_S, Soon
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import LoadedModel, bytes_in
 from headrace.wire.errors import DeadlineExceeded, Unavailable
 from headrace.wire.signatures import Signature
 
@@ -64,12 +64,12 @@ class Runner:
         gatherer = adaptive.gatherer(model, signature, inputs)
         if gatherer is not None:
             if is_alone is not None and is_alone():
-                is_quick = model.expected_s(signature, batches.size(inputs)) <= QUICK_S
+                is_quick = model.expected_s(signature, bytes_in(inputs)) <= QUICK_S
                 if is_quick and (answer := gathering.run_alone(gatherer, inputs, outputs, deadline=deadline)):
                     return answer
             soon = self._soon = self._soon or Soon(self._pool)
             return await soon.run(gatherer, inputs, outputs, deadline=deadline, is_gone=is_gone)
-        if model.expected_s(signature, batches.size(inputs)) <= QUICK_S:
+        if model.expected_s(signature, bytes_in(inputs)) <= QUICK_S:
             return model.run(signature, inputs, outputs, timeout_s=_left(deadline))
         return await self.call(
             lambda: model.run(signature, inputs, outputs, timeout_s=_left(deadline)), deadline=deadline, is_gone=is_gone

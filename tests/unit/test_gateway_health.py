@@ -5,7 +5,8 @@ import time
 import pytest
 
 from gateway.contracts.catalog import Catalog, Contract, Model, VersionState
-from gateway.health import Health, Pulse
+from gateway.health import Health
+from gateway.upstream.pulse import Pulse
 from headrace.wire.errors import NotFound
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.contracts.catalog import Target
 from gateway.contracts.registry import Registry
-from gateway.health import Pulse
+from gateway.upstream.pulse import Pulse
 from gateway.upstream.replicas import Replica, Replicas
 from headrace.wire import messages
 from headrace.wire.errors import InvalidArgument, NotFound, Unavailable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.errors import BackendDown
-from gateway.health import Pulse
+from gateway.upstream.pulse import Pulse
 from gateway.upstream.replicas import Replica, Replicas
 from gateway.upstream.seams import CutOff, Reply
 from headrace.wire import messages

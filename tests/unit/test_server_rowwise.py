@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.server.batching import samples
 from headrace.server.batching.adaptive import row_wise
 from headrace.server.batching.gathering import Ask, Gatherer, Limits
-from headrace.server.batching.rowwise import samples
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from headrace.server.lifecycle import warmup
 from headrace.wire.signatures import Signature, TensorSpec

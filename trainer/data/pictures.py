@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainer.store import aside
+from trainer import aside
 
 
 def unpack(pictures: np.ndarray, cache: Path, *, name: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainer.data import split
-from trainer.entry import Arrays
+from trainer.data.rows import Arrays
 from trainer.runs.run import Run
 
 

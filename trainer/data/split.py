@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.entry import Arrays, Split
+from trainer.data.rows import Arrays, Split
 
 
 def by_content(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from trainer.entry import Confusion
 from trainer.runs.run import Figures
+from trainer.runs.score import Confusion
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 260, 56
 _INK, _GRID, _PAPER = (40, 40, 40), (225, 225, 225), (255, 255, 255)

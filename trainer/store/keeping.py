@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from headrace.wire import config, store
+from trainer import aside
 from trainer.settings import Settings, Tell
-from trainer.store import aside, live, shelf
+from trainer.store import live, shelf
 from trainer.store.shelf import served
 
 _PREFIX = ".removing-"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.wire import store
-from trainer.store import aside
+from trainer import aside
 
 PREFIX = ".staging-"  # not a number, so no server takes it for a version
 

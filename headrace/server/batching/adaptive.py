@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from headrace.server.batching import samples
 from headrace.server.batching.gathering import Gatherer, Limits
-from headrace.server.batching.rowwise import samples
 from headrace.server.engines import Engine, LoadedModel
 from headrace.server.metrics import Metrics
 from headrace.wire.signatures import Signature

@@ -42,14 +42,6 @@ def rows(inputs: Mapping[str, np.ndarray]) -> int:
     return sizes.pop()
 
 
-def size(inputs: Mapping[str, np.ndarray]) -> int:
-    """In bytes, those of strings counted."""
-    total = 0
-    for array in inputs.values():
-        total += array.nbytes if array.dtype.kind != "O" else sum(map(len, array.ravel()))
-    return total
-
-
 def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
     """Whether the inputs are of the signature's types: what is not cannot be put together with what is."""
     specs = ((signature.inputs[alias].dtype, array.dtype) for alias, array in inputs.items())

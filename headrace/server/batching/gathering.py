@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from headrace.server.batching import batches
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import LoadedModel, bytes_in
 from headrace.server.metrics import Metrics
 from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, Internal, Unavailable
 from headrace.wire.signatures import Signature
@@ -136,7 +136,7 @@ class Gatherer:
 
     def expected_s(self, batch: Batch) -> float:
         """How long it will probably take."""
-        return self.model.expected_s(self.signature, sum(batches.size(ask.inputs) for ask in batch))
+        return self.model.expected_s(self.signature, sum(bytes_in(ask.inputs) for ask in batch))
 
     def offer(self, ask: Ask) -> Batch | None:
         """The batch to run now where there is room for one; else None: it waits, and hears by its callbacks."""

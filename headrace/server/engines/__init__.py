@@ -37,3 +37,11 @@ class LoadedModel(Protocol):
 
 class Engine(Protocol):
     def load(self, folder: Path) -> LoadedModel: ...
+
+
+def bytes_in(inputs: Mapping[str, np.ndarray]) -> int:
+    """How large the inputs are, strings counted by their own length: what a run's time is expected by."""
+    total = 0
+    for array in inputs.values():
+        total += array.nbytes if array.dtype.kind != "O" else sum(map(len, array.ravel()))
+    return total

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from headrace.server.batching import batches, rowwise
-from headrace.server.engines import capi, graph, tensors
+from headrace.server import rowwise
+from headrace.server.engines import bytes_in, capi, graph, tensors
 from headrace.server.engines.options import CALLERS_THREAD, SessionOptions, run_options
 from headrace.wire import errors, signatures
 from headrace.wire.signatures import Signature, TensorSpec
@@ -124,7 +124,7 @@ class SavedModel:
         try:
             for i, (alias, array) in enumerate(inputs.items()):
                 fed[i] = tensors.to_tensor(alias, array)
-            size = batches.size(inputs)
+            size = bytes_in(inputs)
             options = self._run_options(signature, size, timeout_s)
             started = time.perf_counter()
             status = lib.TF_NewStatus()

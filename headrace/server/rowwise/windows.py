@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.server.batching.rowwise.graphs import Node, Rule
-from headrace.server.batching.rowwise.values import UNKNOWN, Fixed, Rows, Shape, Value, refuse, the_rows, vector
+from headrace.server.rowwise.graphs import Node, Rule
+from headrace.server.rowwise.values import UNKNOWN, Fixed, Rows, Shape, Value, refuse, the_rows, vector
 
 
 def _convolution(node: Node, args: Sequence[Value]) -> Value:

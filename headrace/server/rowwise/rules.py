@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from headrace.server.batching.rowwise import shaping, windows
-from headrace.server.batching.rowwise.graphs import Node, Outputs, Rule
-from headrace.server.batching.rowwise.values import (
+from headrace.server.rowwise import shaping, windows
+from headrace.server.rowwise.graphs import Node, Outputs, Rule
+from headrace.server.rowwise.values import (
     UNKNOWN,
     Dims,
     Fixed,

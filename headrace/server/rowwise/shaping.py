@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from headrace.server.batching.rowwise.graphs import Node, Rule
-from headrace.server.batching.rowwise.values import (
+from headrace.server.rowwise.graphs import Node, Rule
+from headrace.server.rowwise.values import (
     UNKNOWN,
     Count,
     Dims,

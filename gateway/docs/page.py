@@ -10,8 +10,8 @@ from fastapi import FastAPI, HTTPException, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from gateway.contracts import openapi
 from gateway.contracts.catalog import Catalog
+from gateway.docs import openapi
 
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.server.batching.rowwise.graphs import Walk
-from headrace.server.batching.rowwise.rules import RULES
-from headrace.server.batching.rowwise.values import UNKNOWN, NotRowWise, Rows, Value, refuse
+from headrace.server.rowwise.graphs import Walk
+from headrace.server.rowwise.rules import RULES
+from headrace.server.rowwise.values import UNKNOWN, NotRowWise, Rows, Value, refuse
 from headrace.wire.signatures import Signature, TensorSpec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from headrace.server.batching.rowwise.values import Mixed, NotRowWise, Value, refuse
+from headrace.server.rowwise.values import Mixed, NotRowWise, Value, refuse
 
 Outputs = Mapping[str, Sequence[Value]]  # by the name of the output, in their order
 Rule = Callable[["Node", Sequence[Value]], Value | Sequence[Value] | Outputs]

@@ -1,0 +1,1 @@
+"""/docs and /openapi.json: what is served just now, as documents."""
