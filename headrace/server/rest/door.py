@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
-from headrace.server import inference
 from headrace.server.access import AccessLog
-from headrace.server.core import Core, SignatureNotFound
-from headrace.server.inference import Classes
+from headrace.server.core import Core
 from headrace.server.lifecycle.repository import ModelSpec
 from headrace.server.metrics import Metrics
-from headrace.server.rest import routes
+from headrace.server.rest import body, routes
+from headrace.server.rest.body import CallerGone, Receive
+from headrace.server.rest.calls import INFERENCES, predict_soon
+from headrace.server.rest.response import EMPTY, JSON, Response, page, refusal
 from headrace.server.rest.routes import Kind, Route
 from headrace.server.runner import Runner
-from headrace.wire import faults, rest
-from headrace.wire.bodies import answers, examples
+from headrace.wire.bodies import answers
 from headrace.wire.errors import BodyTooLarge, HeadraceError, InvalidArgument
 from headrace.wire.json.rapidjson import ANY_DEPTH
-from headrace.wire.signatures import Signature
 
 log = logging.getLogger(__name__)
 
 TARGET = "headrace.target"  # where our HTTP protocol leaves the request target as it was sent
 GONE = "headrace.gone"  # and what tells whether the caller has left
-ALONE = (
-    "headrace.alone"  # and what tells whether nobody else is connected, whose calls could run together with this one
-)
+ALONE = "headrace.alone"  # and whether nobody else is connected, whose calls could run together with this one
 
-_DISCARD_S = 10.0
 _SMALL_BYTES = 32 << 10  # a body read and answered in the event loop; a larger one would keep other calls waiting
+_PREDICT = Kind.PREDICT  # an enum's member takes long to look up
 _VERSIONS = ("1.1", "1.0")
-_JSON = "application/json"
-_JSON_BYTES = _JSON.encode()
-_EMPTY = "text/html; charset=ISO-8859-1"  # libevent's, where TF Serving says nothing
+_JSON_BYTES = JSON.encode()
 _CONTINUE = b"100-continue"
 _CORS = (
     (b"access-control-allow-origin", b"*"),
@@ -48,24 +40,7 @@ _CORS = (
     (b"access-control-allow-headers", b"Content-Type"),
 )
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-
-class Response(NamedTuple):
-    status: int
-    body: bytes = b""
-    content_type: str = _JSON
-    closes: bool = False
-
-    @property
-    def is_api(self) -> bool:
-        """Neither one of libevent's pages nor the metrics."""
-        return self.content_type in (_JSON, _EMPTY)
-
-
-class _CallerGone(Exception):
-    """The connection ended before the request did: nobody is there to answer."""
 
 
 class RestDoor:
@@ -101,10 +76,10 @@ class RestDoor:
         started = time.perf_counter()
         try:
             response = await self._answer(scope, target, receive)
-        except _CallerGone:
+        except CallerGone:
             return
         headers = [
-            (b"content-type", _JSON_BYTES if response.content_type is _JSON else response.content_type.encode()),
+            (b"content-type", _JSON_BYTES if response.content_type is JSON else response.content_type.encode()),
             (b"content-length", str(len(response.body)).encode()),
         ]
         if response.closes:
@@ -115,7 +90,7 @@ class RestDoor:
         if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not _header(scope, b"expect"):
             # Told at once, but closed only after a while: a client that still sends would be cut off from its answer.
             await send({"type": "http.response.body", "body": response.body, "more_body": True})
-            await _discard(receive)
+            await body.discard(receive)
             await send({"type": "http.response.body"})
         else:
             await send({"type": "http.response.body", "body": response.body})
@@ -147,15 +122,15 @@ class RestDoor:
                 api = "predict"
             else:
                 response = await self._called(scope, target, route, receive)
-                api = route.kind.value if route.kind in _INFERENCES else ""
+                api = route.kind.value if route.kind in INFERENCES else ""
             outcome = "OK"
             self._metrics.answered(route.spec.name, api, "REST", time.perf_counter() - started)
-        except _CallerGone:
+        except CallerGone:
             outcome = "CANCELLED"
             raise
         except HeadraceError as error:
             outcome = error.status_name
-            response = _refusal(error)._replace(closes=isinstance(error, BodyTooLarge))
+            response = refusal(error)._replace(closes=isinstance(error, BodyTooLarge))
             if route.kind is Kind.VERSION_TOO_LONG:
                 response = response._replace(body=b"")  # TensorFlow Serving leaves before it words its errors
         except Exception:
@@ -187,17 +162,21 @@ class RestDoor:
         headers = dict(scope["headers"])
         if b"expect" in headers and headers[b"expect"].lower() != _CONTINUE:
             return page(HTTPStatus.EXPECTATION_FAILED)
-        body = await _body(receive, headers, self._max_body_bytes)
+        sent = await body.read(receive, headers, self._max_body_bytes)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
-        if route.kind is _PREDICT and len(body) <= _SMALL_BYTES and not is_gzip:
-            return Response(200, await _predict_soon(self._core, route.spec, body, deadline, scope, self._max_depth))
-        answer = _INFERENCES[route.kind]
+        is_gone = scope.get(GONE)
+        if route.kind is _PREDICT and len(sent) <= _SMALL_BYTES and not is_gzip:
+            text = await predict_soon(
+                self._core, route.spec, sent, deadline, self._max_depth, is_gone=is_gone, is_alone=scope.get(ALONE)
+            )
+            return Response(200, text)
+        answer = INFERENCES[route.kind]
 
         def work() -> bytes:
-            plain = _inflate(body, self._max_inflated_bytes) if is_gzip else body
+            plain = body.inflate(sent, self._max_inflated_bytes) if is_gzip else sent
             return answer(self._core, route.spec, plain, deadline, self._max_depth)
 
-        return Response(200, await self._runner.call(work, deadline=deadline, is_gone=scope.get(GONE)))
+        return Response(200, await self._runner.call(work, deadline=deadline, is_gone=is_gone))
 
     def _metrics_page(self, target: bytes) -> Response:
         if target != self._metrics_path:
@@ -229,81 +208,6 @@ class RestDoor:
         return Response(200, json.dumps({"models": models}, indent=4).encode())
 
 
-def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
-    parsed = rest.parse_predict(body, max_depth=max_depth)
-    row_format = False
-
-    def inputs(signature: Signature) -> Mapping[str, Any]:
-        nonlocal row_format
-        tensors = parsed.tensors(signature)
-        row_format = tensors.row_format
-        return tensors.arrays
-
-    try:
-        prediction = core.predict(replace(spec, signature_name=parsed.signature_name), inputs, deadline=deadline)
-    except SignatureNotFound as error:
-        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
-    return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
-
-
-async def _predict_soon(
-    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, scope: Mapping[str, Any], max_depth: int
-) -> bytes:
-    parsed = [rest.parse_predict(body, max_depth=max_depth)]
-    if parsed[0].signature_name:
-        spec = replace(spec, signature_name=parsed[0].signature_name)
-    row_format = False
-
-    def inputs(signature: Signature) -> Mapping[str, Any]:
-        nonlocal row_format
-        tensors = parsed.pop().tensors(signature)  # while the call waits, others may have its parser
-        row_format = tensors.row_format
-        return tensors.arrays
-
-    try:
-        prediction = await core.predict_soon(
-            spec, inputs, deadline=deadline, is_gone=scope.get(GONE), is_alone=scope.get(ALONE)
-        )
-    except SignatureNotFound as error:
-        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
-    return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
-
-
-def _classify(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
-    return _inferred(core, spec, inference.CLASSIFY, body, deadline, max_depth)
-
-
-def _regress(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
-    return _inferred(core, spec, inference.REGRESS, body, deadline, max_depth)
-
-
-def _inferred(core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None, max_depth: int) -> bytes:
-    parsed = examples.parse(body, max_depth=max_depth)
-    spec = replace(spec, signature_name=parsed.signature_name)
-    (result,) = core.infer(spec, method, examples.serialized(parsed.input), deadline=deadline).results
-    if isinstance(result, Classes):
-        return answers.classifications(result.labels, result.scores)
-    return answers.regressions(result.values)
-
-
-_PREDICT = Kind.PREDICT  # an enum's member takes long to look up
-_INFERENCES = {Kind.PREDICT: _predict, Kind.CLASSIFY: _classify, Kind.REGRESS: _regress}
-
-
-def _refusal(error: HeadraceError) -> Response:
-    text = faults.serving_text(error.fault) if error.fault else error.message
-    return Response(error.http_status, answers.error_body(text))
-
-
-def page(status: HTTPStatus) -> Response:
-    """What libevent says where TF Serving does not get to speak."""
-    text = (
-        f"<HTML><HEAD>\n<TITLE>{status.value} {status.phrase}</TITLE>\n</HEAD><BODY>\n"
-        f"<H1>{status.phrase}</H1>\n</BODY></HTML>\n"
-    )
-    return Response(status.value, text.encode(), "text/html", closes=True)
-
-
 def _header(scope: Mapping[str, Any], name: bytes) -> bytes:
     for key, value in scope["headers"]:
         if key == name:
@@ -314,57 +218,7 @@ def _header(scope: Mapping[str, Any], name: bytes) -> bytes:
 def _options(scope: Mapping[str, Any]) -> Response:
     origin = dict(scope["headers"]).get(b"origin", b"")
     status = 200 if b"http://" in origin or b"https://" in origin else 400
-    return Response(status, content_type=_EMPTY)
-
-
-async def _body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    declared = headers.get(b"content-length", b"")
-    if int(declared or 0) > limit:  # the HTTP parser lets only digits through
-        raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message.get("body", b"")
-        if len(whole) > limit:
-            raise _too_large(limit)
-        return whole
-    parts: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        if message["type"] == "http.disconnect":
-            raise _CallerGone
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
-        more = message.get("more_body", False)
-        if more:
-            message = await receive()
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _discard(receive: Receive) -> None:
-    try:
-        async with asyncio.timeout(_DISCARD_S):
-            while (await receive()).get("more_body", False):
-                pass
-    except TimeoutError:
-        return
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit} bytes")
-
-
-def _inflate(body: bytes, limit: int) -> bytes:
-    """As TF Serving has it, a body that does not inflate whole, or to too much, counts as none."""
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        data = inflater.decompress(body, limit)
-    except zlib.error:
-        return b""
-    return data if inflater.eof and not inflater.unused_data else b""
+    return Response(status, content_type=EMPTY)
 
 
 def _target(scope: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,8 @@ import uvloop
 from httptools import HttpParserError, HttpParserInvalidMethodError
 
 from headrace.server.rest.connection import LimitedConnection, LimitedServer, Limits, allow_descriptors
-from headrace.server.rest.door import ALONE, GONE, TARGET, RestDoor, page
+from headrace.server.rest.door import ALONE, GONE, TARGET, RestDoor
+from headrace.server.rest.response import page
 
 _NEVER_S = 1 << 30
 _METHOD = re.compile(rb"[A-Z]{1,20} [/*]")

@@ -1,0 +1,83 @@
+"""The inference calls: a body in, the answer's body out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from headrace.server import inference
+from headrace.server.core import Core, SignatureNotFound
+from headrace.server.inference import Classes
+from headrace.server.lifecycle.repository import ModelSpec
+from headrace.server.rest.routes import Kind
+from headrace.wire import rest
+from headrace.wire.bodies import answers, examples
+from headrace.wire.errors import InvalidArgument
+from headrace.wire.signatures import Signature
+
+
+def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    parsed = rest.parse_predict(body, max_depth=max_depth)
+    row_format = False
+
+    def inputs(signature: Signature) -> Mapping[str, Any]:
+        nonlocal row_format
+        tensors = parsed.tensors(signature)
+        row_format = tensors.row_format
+        return tensors.arrays
+
+    try:
+        prediction = core.predict(replace(spec, signature_name=parsed.signature_name), inputs, deadline=deadline)
+    except SignatureNotFound as error:
+        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
+    return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
+
+
+async def predict_soon(
+    core: Core,
+    spec: ModelSpec,
+    body: bytes,
+    deadline: float | None,
+    max_depth: int,
+    *,
+    is_gone: Callable[[], bool] | None,
+    is_alone: Callable[[], bool] | None,
+) -> bytes:
+    """A predict call answered in the event loop."""
+    parsed = [rest.parse_predict(body, max_depth=max_depth)]
+    if parsed[0].signature_name:
+        spec = replace(spec, signature_name=parsed[0].signature_name)
+    row_format = False
+
+    def inputs(signature: Signature) -> Mapping[str, Any]:
+        nonlocal row_format
+        tensors = parsed.pop().tensors(signature)  # while the call waits, others may have its parser
+        row_format = tensors.row_format
+        return tensors.arrays
+
+    try:
+        prediction = await core.predict_soon(spec, inputs, deadline=deadline, is_gone=is_gone, is_alone=is_alone)
+    except SignatureNotFound as error:
+        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
+    return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
+
+
+def _classify(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    return _inferred(core, spec, inference.CLASSIFY, body, deadline, max_depth)
+
+
+def _regress(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    return _inferred(core, spec, inference.REGRESS, body, deadline, max_depth)
+
+
+def _inferred(core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+    parsed = examples.parse(body, max_depth=max_depth)
+    spec = replace(spec, signature_name=parsed.signature_name)
+    (result,) = core.infer(spec, method, examples.serialized(parsed.input), deadline=deadline).results
+    if isinstance(result, Classes):
+        return answers.classifications(result.labels, result.scores)
+    return answers.regressions(result.values)
+
+
+INFERENCES = {Kind.PREDICT: _predict, Kind.CLASSIFY: _classify, Kind.REGRESS: _regress}
