@@ -130,6 +130,7 @@ class Core:
 
     def _on_return(self) -> None:
         self._returned = True
+        self.health.returned()
         self._refresh_now.set()
 
     def _replicas(self) -> list[Replica]:
@@ -185,6 +186,8 @@ class Core:
                 await self.registry.refresh(anew=anew)
             except Exception:  # a fault in one look must not end all later ones
                 log.exception("refresh failed")
+            if anew and not self._returned:
+                self.health.doubtful = False
             self._looked.set()
             settled = self.catalog.models and not any(
                 m.loading or not m.contracts for m in self.catalog.models.values()

@@ -14,6 +14,7 @@ class Health:
 
     def __init__(self, *pulses: Pulse, was_ready: bool = False) -> None:
         self.pulses = pulses
+        self.doubtful = False  # what is known of the models is from before the backend went away
         self._was_ready = was_ready
 
     @property
@@ -25,6 +26,17 @@ class Health:
         """Why those that do not answer do not."""
         return "; ".join(dict.fromkeys(pulse.reason for pulse in self.pulses if not pulse.up))
 
+    def returned(self) -> None:
+        """One that was down answers. Where no other did meanwhile, its models have to be looked at first."""
+        self.doubtful = self.doubtful or sum(pulse.up for pulse in self.pulses) == 1
+
+    @property
+    def trouble(self) -> str:
+        """Why no model is ready, whatever is known of it."""
+        if not self.up:
+            return f"the serving backend does not answer: {self.reason}"
+        return "the serving backend has come back, its models are being looked at" if self.doubtful else ""
+
     def readiness(self, catalog: Catalog) -> Readiness:
         """Until it was ready once, nothing may still be loading; after that one AVAILABLE model is enough."""
         models = tuple(sorted(catalog.models.values(), key=lambda m: m.name))
@@ -34,8 +46,8 @@ class Health:
         return Readiness(not reason, reason, self, catalog, models)
 
     def _why_not(self, models: tuple[Model, ...]) -> str:
-        if not self.up:
-            return f"the serving backend does not answer: {self.reason}"
+        if self.trouble:
+            return self.trouble
         if not models:
             return "no model is configured"
         loading = [m.name for m in models if m.loading]
@@ -70,12 +82,8 @@ class Readiness:
     def of_model(self, name: str) -> tuple[bool, dict[str, Any]]:
         """One model's own truth; NotFound when it is not configured."""
         model = self.catalog.model(name)
-        ready = self.health.up and bool(model.contracts)
-        reason = (
-            ""
-            if ready
-            else (f"the serving backend does not answer: {self.health.reason}" if not self.health.up else "")
-        )
+        reason = self.health.trouble
+        ready = not reason and bool(model.contracts)
         return ready, {"ready": ready, **model_state(model), **({"reason": reason} if reason else {})}
 
 

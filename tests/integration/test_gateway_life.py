@@ -98,7 +98,7 @@ def test_a_paused_backend_is_504_at_the_deadline_and_not_ready_within_a_second(o
         answer = pool.submit(stack.predict, "half_plus_two", ONE)
         wait_for(lambda: not stack.ready(), within_s=1, what="not ready while the backend is paused")
         assert answer.result().status_code == 504
-    assert 2.5 < time.monotonic() - started < 4
+    assert 2.5 < time.monotonic() - started < 6  # three seconds, and what a busy machine adds
     stack.serving.signal(signal.SIGCONT)
     wait_for(stack.ready, within_s=1, what="ready after the pause")
     assert stack.predict("half_plus_two", ONE).status_code == 200

@@ -113,6 +113,30 @@ def test_coming_back_is_announced_once_and_the_first_answer_is_no_return():
     assert len(returns) == 2
 
 
+def test_after_a_return_nothing_is_ready_until_the_models_were_looked_at():
+    pulse = Pulse(on_return=lambda: health.returned())
+    health = Health(pulse)
+    pulse.answered()
+    assert health.readiness(catalog(available("a"))).ready
+    pulse.failed("gone")
+    pulse.answered()
+    told = health.readiness(catalog(available("a")))
+    assert (told.ready, told.reason) == (False, "the serving backend has come back, its models are being looked at")
+    assert told.of_model("a")[0] is False
+    health.doubtful = False
+    assert health.readiness(catalog(available("a"))).of_model("a")[0] is True
+
+
+def test_a_return_beside_one_that_was_there_all_the_time_keeps_models_ready():
+    pulses = [Pulse(on_return=lambda: health.returned()) for _ in range(2)]
+    health = Health(*pulses)
+    for pulse in pulses:
+        pulse.answered()
+    pulses[0].failed("gone")
+    pulses[0].answered()
+    assert health.readiness(catalog(available("a"))).ready
+
+
 def test_one_replica_that_answers_is_enough():
     there, gone = Pulse(), Pulse()
     health = Health(there, gone)
