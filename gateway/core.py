@@ -189,10 +189,10 @@ class Core:
             if anew and not self._returned:
                 self.health.doubtful = False
             self._looked.set()
-            settled = self.catalog.models and not any(
-                m.loading or not m.contracts for m in self.catalog.models.values()
-            )
-            pause = self.settings.refresh_s if settled else min(self.settings.refresh_s, self.settings.probe_s)
+            models = self.catalog.models.values()
+            # Something will soon be there. What failed to load may never be, and is not asked after more often.
+            is_soon = any(m.loading for m in models) or not any(m.contracts for m in models)
+            pause = min(self.settings.refresh_s, self.settings.probe_s) if is_soon else self.settings.refresh_s
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._refresh_now.wait()
