@@ -13,6 +13,7 @@ import pytest
 
 from gateway.app import App
 from gateway.upstream.seams import Reply
+from headrace.wire import messages
 from tests.unit.gateway_backend import Answer, FakeBackend, Version, ask, eventually, gateway, model_list, signature
 
 HALF = "/v1/models/half:predict"
@@ -314,6 +315,19 @@ def test_status_and_metadata_pass_through_for_configured_models_only(backend, co
         "GET /v1/models/half/versions/1",
         "GET /v1/models/half/metadata",
     ]
+
+
+def test_a_model_that_failed_to_load_is_not_asked_after_more_often_than_the_others(backend, config):
+    backend.models["text"] = {1: Version("END", "corrupt")}
+
+    async def work(app: App) -> int:
+        await eventually(lambda: app.core.readiness().ready)
+        before = len(backend.asked)
+        await asyncio.sleep(0.3)  # a dozen probes' time
+        return sum(path == messages.GET_MODEL_STATUS.path for path in backend.asked[before:])
+
+    probes = run(backend, config, work, probe_s=0.025, refresh_s=60)
+    assert probes <= 12 + 3  # one a probe; looks at three models each time would be four times as many
 
 
 def test_the_list_of_models(backend, config):
