@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headrace.server.engines import graph as graphs
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
-from headrace.wire import dtypes
+from headrace.wire import dtypes, messages
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, InvalidArgument, NotFound
 from tests.live import ROOT
@@ -146,14 +147,38 @@ def test_shapes_elsewhere_are_the_graphs_business(load: Load) -> None:
 
 @pytest.mark.parametrize(
     ("model", "shapes_bind", "may_take_long"),
-    [("half_plus_two/123", False, False), ("mnist_cnn/1", True, False), ("slow/1", False, True)],
+    [("half_plus_two/123", False, set()), ("mnist_cnn/1", True, set()), ("slow/1", False, {"serving_default"})],
 )
 def test_what_a_graph_is_made_of_says_how_to_run_it(
-    load: Load, model: str, shapes_bind: bool, may_take_long: bool
+    load: Load, model: str, shapes_bind: bool, may_take_long: set[str]
 ) -> None:
     traits = load(model).traits
 
     assert (traits.shapes_bind, traits.may_take_long) == (shapes_bind, may_take_long)
+
+
+def test_a_loop_behind_one_signature_leaves_the_others_quick() -> None:
+    meta_graph = messages.MetaGraphDef()
+    graph, library = meta_graph.graph_def, meta_graph.graph_def.library
+    for name, op, inputs in (
+        ("x", "Placeholder", ()),
+        ("plain", "Identity", ("x",)),
+        ("called", "PartitionedCall", ("x:0",)),
+        ("chosen", "Case", ("plain",)),
+        ("after", "Identity", ("x", "^called")),
+        ("named", "straight", ("x",)),
+    ):
+        graph.node.add(name=name, op=op).input.extend(inputs)
+    graph.node[2].attr["f"].func.name = "outer"
+    graph.node[3].attr["branches"].list.func.add(name="straight")
+    graph.node[3].attr["branches"].list.func.add(name="outer")
+    for name, op in (("outer", "PartitionedCall"), ("inner", "While"), ("straight", "AddV2")):
+        library.function.add(signature={"name": name}).node_def.add(name="n", op=op)
+    library.function[0].node_def[0].attr["f"].func.name = "inner"
+    for name in ("plain", "called", "chosen", "after", "named"):
+        meta_graph.signature_def[name].outputs["y"].name = f"{name}:0"
+
+    assert graphs.traits(meta_graph).may_take_long == {"called", "chosen", "after"}
 
 
 def test_a_run_past_its_deadline_is_stopped(load: Load) -> None:

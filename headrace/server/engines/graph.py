@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,23 +31,80 @@ _RANK_FROM_CONTENT = frozenset({"DecodeImage", "ParseTensor", "DeserializeSparse
 class Traits:
     """``shapes_bind``: inputs must have the signature's ranks and fixed dimensions before this graph may see them.
     ``shapes_may_hide``: and still a tensor of another rank may come about, that no look at the inputs shows.
-    ``empty_kills``: no input may be without elements. ``may_take_long``: run it where a timeout can stop it."""
+    ``empty_kills``: no input may be without elements. ``may_take_long``: the signatures whose part of the graph has to
+    run where a timeout can stop it."""
 
     shapes_bind: bool = False
     shapes_may_hide: bool = False
     empty_kills: bool = False
-    may_take_long: bool = False
+    may_take_long: frozenset[str] = frozenset()
 
 
 def traits(meta_graph: Any) -> Traits:
-    kinds = _kinds(meta_graph.graph_def)
+    graph = meta_graph.graph_def
+    kinds = _kinds([*graph.node, *(node for f in graph.library.function for node in f.node_def)])
     binds = any(_ABORTS_ON_WRONG_RANK.search(kind) for kind in kinds)
     return Traits(
         shapes_bind=binds,
         shapes_may_hide=binds and (bool(kinds & _RANK_FROM_CONTENT) or _has_free_rank(meta_graph)),
         empty_kills=kinds >= _DIVIDES_BY_SIZE,
-        may_take_long=any(_MAY_TAKE_LONG.search(kind) for kind in kinds),
+        may_take_long=_may_take_long(meta_graph) if any(map(_MAY_TAKE_LONG.search, kinds)) else frozenset(),
     )
+
+
+def _may_take_long(meta_graph: Any) -> frozenset[str]:
+    graph = meta_graph.graph_def
+    nodes = {node.name: node for node in graph.node}
+    functions = {f.signature.name: f.node_def for f in graph.library.function}
+    return frozenset(
+        name
+        for name, definition in meta_graph.signature_def.items()
+        if any(
+            map(
+                _MAY_TAKE_LONG.search,
+                _kinds(_needed([info.name for info in definition.outputs.values()], nodes, functions)),
+            )
+        )
+    )
+
+
+def _needed(tensors: Iterable[str], nodes: Mapping[str, Any], functions: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """All nodes that run to give these tensors, those of the functions that they call among them."""
+    found, called = [], set[str]()
+    seen = {_node_name(name) for name in tensors}
+    waiting = [nodes[name] for name in seen if name in nodes]
+    while waiting:
+        node = waiting.pop()
+        found.append(node)
+        inputs = {_node_name(name) for name in node.input} - seen
+        seen |= inputs
+        waiting += [nodes[name] for name in inputs if name in nodes]
+        callees = {node.op, *_functions_of(node)} & functions.keys() - called
+        called |= callees
+        for callee in callees:
+            # What a function holds may be run, whatever of it this call needs; its nodes' names are its own.
+            waiting += [_Inner(inner.op, inner.attr) for inner in functions[callee]]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Inner:
+    """A node of a function, whose inputs are in the function too."""
+
+    op: str
+    attr: Mapping[str, Any]
+    input: tuple[str, ...] = ()
+
+
+def _functions_of(node: Any) -> Iterator[str]:
+    for value in node.attr.values():
+        yield value.func.name
+        yield from (each.name for each in value.list.func)
+
+
+def _node_name(tensor: str) -> str:
+    """Of "name:0", of "name", and of "^name", which only has to have run."""
+    return tensor.removeprefix("^").partition(":")[0]
 
 
 def _has_free_rank(meta_graph: Any) -> bool:
@@ -70,9 +127,5 @@ def meta_graph(folder: Path, tags: Sequence[str], described: bytes) -> Any:
     return messages.parse(messages.MetaGraphDef, described)
 
 
-def _kinds(graph_def: Any) -> frozenset[str]:
-    return frozenset(_ops(graph_def.node)).union(*(_ops(f.node_def) for f in graph_def.library.function))
-
-
-def _ops(nodes: Iterable[Any]) -> Iterable[str]:
-    return (node.op for node in nodes)
+def _kinds(nodes: Iterable[Any]) -> frozenset[str]:
+    return frozenset(node.op for node in nodes)

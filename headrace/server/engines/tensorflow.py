@@ -147,7 +147,9 @@ class SavedModel:
 
     def expected_s(self, signature: Signature, size: int) -> float:
         """As long as the last run over inputs of about this size, or in proportion as one over half as much."""
-        if self.traits.may_take_long:
+        if self.traits.may_take_long and (
+            signature.name in self.traits.may_take_long or self.signatures.get(signature.name) is not signature
+        ):  # one put together by a caller may ask for anything
             return math.inf
         bits = size.bit_length()
         took = self._took_s.get((signature.name, bits))
