@@ -15,9 +15,9 @@ import grpc.aio
 import uvicorn
 import uvloop
 
-from gateway.process.connection import Connection
 from gateway.upstream.address import Address
 from gateway.upstream.http1 import Pool
+from headrace.server.rest.lean import LeanConnection
 from headrace.wire import messages
 
 _UNBOUND = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -65,6 +65,6 @@ if __name__ == "__main__":
         uvloop.run(grpc_relay(int(port), backend))
     else:
         uvicorn.run(
-            HttpRelay(backend), port=int(port), loop="uvloop", http=Connection, ws="none", lifespan="off",
+            HttpRelay(backend), port=int(port), loop="uvloop", http=LeanConnection, ws="none", lifespan="off",
             access_log=False, log_level="warning",
         )  # fmt: skip
