@@ -59,7 +59,7 @@ def living(stack: Stack) -> list[int]:
 def exists(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or between that and the read
         return False
 
 
@@ -121,7 +121,7 @@ def test_who_waits_for_a_worker_that_dies_is_answered_by_the_next(pair):
 def test_sigterm_drains_all_workers_together_and_exits_0(pair, to):
     stack = pair
     workers = living(stack)
-    rounds = _rounds_for(stack, seconds=0.2)
+    rounds = _rounds_for(stack, seconds=0.6)
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(stack.predict, "slow", {"instances": [rounds]}) for _ in range(4)]
         wait_for(lambda: _in_flight(stack) >= 4, within_s=5, what="four calls are under way")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -233,9 +234,9 @@ def child_of(pid: int) -> int:
     found: list[int] = []
 
     def there() -> bool:
-        found[:] = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         for task in Path(f"/proc/{pid}/task").iterdir():
-            found.extend(map(int, (task / "children").read_text().split()))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
+                found.extend(map(int, (task / "children").read_text().split()))
         return bool(found)
 
     until(there, 10)

@@ -170,10 +170,10 @@ def test_a_signal_is_heard_in_whichever_thread_it_comes(launch: Launch, store: P
     server = launch(model_config_file=store / "models.config", models_root=store)
     server.wait_until_available("half_plus_two")
     pid = server.process.pid
-    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    others = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if task.name != str(pid)]
     tgkill = ctypes.CDLL(None, use_errno=True).tgkill  # the kernel itself would choose the main thread
 
-    assert tgkill(pid, max(threads), signal.SIGTERM) == 0
+    assert any(tgkill(pid, thread, signal.SIGTERM) == 0 for thread in others)  # one may have ended meanwhile
 
     assert server.process.wait(10) == 0
 
