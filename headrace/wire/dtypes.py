@@ -14,9 +14,11 @@ import numpy as np
 REF_OFFSET = 100  # a reference variable's dtype is its value's number plus this
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DType:
-    """``name`` is TensorFlow's lower-case word ("float"), ``enum`` its DT_ word, ``field`` its TensorProto field."""
+    """``name`` is TensorFlow's lower-case word ("float"), ``enum`` its DT_ word, ``field`` its TensorProto field.
+
+    There is one of each, so they are compared and looked up as objects."""
 
     name: str
     number: int

@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from headrace.server.engines import graph as graphs
+from headrace.server.engines import tensorflow
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from headrace.wire import dtypes, messages
 from headrace.wire.dtypes import DType
@@ -47,6 +49,7 @@ def test_a_process_that_predicts_never_imports_tensorflow(contract_models: Path)
 import sys
 import numpy as np
 from pathlib import Path
+from types import SimpleNamespace
 from headrace.server.engines.tensorflow import TensorFlowEngine
 
 model = TensorFlowEngine().load(Path({str(contract_models / "half_plus_two" / "123")!r}))
@@ -155,6 +158,18 @@ def test_what_a_graph_is_made_of_says_how_to_run_it(
     traits = load(model).traits
 
     assert (traits.shapes_bind, traits.may_take_long) == (shapes_bind, may_take_long)
+
+
+def test_one_run_that_was_held_up_is_not_taken_for_the_rule(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("half_plus_two/123")
+    x = np.ones(1, np.float32)
+    for seconds, expected in ((0.5, 0.5), (0.125, 0.125), (4.0, 0.25), (4.0, 0.5), (0.125, 0.125)):
+        clock = iter((0.0, seconds))
+        monkeypatch.setattr(tensorflow, "time", SimpleNamespace(perf_counter=lambda clock=clock: next(clock)))
+
+        run(model, x=x)
+
+        assert model.expected_s(model.signatures["serving_default"], x.nbytes) == expected
 
 
 def test_a_loop_behind_one_signature_leaves_the_others_quick() -> None:

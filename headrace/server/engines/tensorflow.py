@@ -137,7 +137,9 @@ class SavedModel:
                     capi.refuse(status)
             finally:
                 lib.TF_DeleteStatus(status)
-            self._took_s[signature.name, size.bit_length()] = time.perf_counter() - started
+            key, took = (signature.name, size.bit_length()), time.perf_counter() - started
+            # One that was kept from a core, or from the interpreter's lock after it, says little about the next.
+            self._took_s[key] = min(took, 2 * self._took_s.get(key, math.inf))
             return {alias: tensors.to_array(fetched[i] or 0) for i, alias in enumerate(outputs)}
         finally:
             for tensor in fed:
@@ -146,7 +148,8 @@ class SavedModel:
                 lib.TF_DeleteTensor(tensor)
 
     def expected_s(self, signature: Signature, size: int) -> float:
-        """As long as the last run over inputs of about this size, or in proportion as one over half as much."""
+        """As long as the last run over inputs of about this size, at most twice what was expected of it; or in
+        proportion as one over half as much."""
         if self.traits.may_take_long and (
             signature.name in self.traits.may_take_long or self.signatures.get(signature.name) is not signature
         ):  # one put together by a caller may ask for anything

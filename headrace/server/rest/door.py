@@ -31,6 +31,7 @@ ALONE = "headrace.alone"  # and whether nobody else is connected, whose calls co
 
 _SMALL_BYTES = 32 << 10  # a body read and answered in the event loop; a larger one would keep other calls waiting
 _PREDICT = Kind.PREDICT  # an enum's member takes long to look up
+_TOO_LARGE = int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 _VERSIONS = ("1.1", "1.0")
 _JSON_BYTES = JSON.encode()
 _CONTINUE = b"100-continue"
@@ -87,7 +88,7 @@ class RestDoor:
         if self._cors and response.is_api:
             headers.extend(_CORS)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not _header(scope, b"expect"):
+        if response.status == _TOO_LARGE and not _header(scope, b"expect"):
             # Told at once, but closed only after a while: a client that still sends would be cut off from its answer.
             await send({"type": "http.response.body", "body": response.body, "more_body": True})
             await body.discard(receive)

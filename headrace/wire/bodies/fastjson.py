@@ -183,8 +183,7 @@ def _cast(flat: np.ndarray, dtype: DType | None) -> np.ndarray:
     """From 64 bits to the dtype, always a copy; out of range is for the exact way to tell."""
     assert dtype is not None
     if dtype is dtypes.FLOAT:
-        with np.errstate(over="ignore"):  # beyond float is infinite, as in TensorFlow Serving
-            return flat.astype(np.float32)
+        return _to_float(flat)
     if flat.size and _BUFFERS[dtype] == "i" and dtype is not dtypes.INT64:
         low, high = INT32_RANGE
         if flat.min() < low or flat.max() > high:
@@ -192,6 +191,11 @@ def _cast(flat: np.ndarray, dtype: DType | None) -> np.ndarray:
     elif flat.size and dtype is dtypes.UINT32 and flat.max() > UINT32_MAX:
         raise _Unsure
     return flat.astype(dtype.numpy)
+
+
+@np.errstate(over="ignore")  # beyond float is infinite, as in TensorFlow Serving
+def _to_float(flat: np.ndarray) -> np.ndarray:
+    return flat.astype(np.float32)
 
 
 def _shape(value: Any) -> Shape:
