@@ -61,15 +61,13 @@ class Runner:
         is_alone: Callable[[], bool] | None = None,
     ) -> dict[str, np.ndarray]:
         """One run, asked for by the event loop: in it where that is quick, else in the pool."""
-        gatherer = adaptive.gatherer(model, signature, inputs)
-        if gatherer is not None:
-            if is_alone is not None and is_alone():
-                is_quick = model.expected_s(signature, bytes_in(inputs)) <= QUICK_S
-                if is_quick and (answer := gathering.run_alone(gatherer, inputs, outputs, deadline=deadline)):
-                    return answer
-            soon = self._soon = self._soon or Soon(self._pool)
-            return await soon.run(gatherer, inputs, outputs, deadline=deadline, is_gone=is_gone)
-        if model.expected_s(signature, bytes_in(inputs)) <= QUICK_S:
+        is_quick = model.expected_s(signature, bytes_in(inputs)) <= QUICK_S
+        if not (is_quick and is_alone is not None and is_alone()):
+            gatherer = adaptive.gatherer(model, signature, inputs)
+            if gatherer is not None:
+                soon = self._soon = self._soon or Soon(self._pool)
+                return await soon.run(gatherer, inputs, outputs, deadline=deadline, is_gone=is_gone)
+        if is_quick:
             return model.run(signature, inputs, outputs, timeout_s=_left(deadline))
         return await self.call(
             lambda: model.run(signature, inputs, outputs, timeout_s=_left(deadline)), deadline=deadline, is_gone=is_gone

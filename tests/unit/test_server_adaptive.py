@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -358,12 +362,34 @@ def test_rest_and_grpc_calls_are_gathered_and_each_gets_its_own_answer(live: Liv
         return float(tensors.from_proto(send(request.SerializeToString(), timeout=30).outputs["y"])[0, 0])
 
     before, _ = batched(live)
-    with ThreadPoolExecutor(24) as pool:
+    with socket.create_connection((live.host, live.rest_port)), ThreadPoolExecutor(24) as pool:  # so nobody is alone
         answers = list(pool.map(lambda n: (rest if n % 2 else over_grpc)(float(n)), range(240)))
     assert answers == [n / 2 + 2 for n in range(240)]
     after, runs = batched(live)
     assert after - before == 240
     assert runs <= after
+
+
+def test_the_only_connection_is_answered_as_if_there_were_no_batching(live: LiveServer) -> None:
+    with contextlib.closing(http.client.HTTPConnection(live.host, live.rest_port, timeout=30)) as only:
+
+        def ask(n: int) -> bytes:
+            only.request("POST", "/v1/models/half_plus_two:predict", json.dumps({"instances": [[n]]}))
+            return only.getresponse().read()
+
+        def batched() -> list[str]:
+            only.request("GET", "/monitoring/prometheus/metrics")
+            lines = only.getresponse().read().decode().splitlines()
+            return [line for line in lines if "batching_session" in line]
+
+        ask(0)  # others' connections have ended then, and it is known to be quick
+        before = batched()
+        for n in range(20):
+            assert json.loads(ask(n)) == {"predictions": [[n / 2 + 2]]}
+        assert batched() == before
+        with socket.create_connection((live.host, live.rest_port)):
+            live.predict("half_plus_two", {"instances": [[1.0]]})
+        assert batched() != before
 
 
 def test_the_list_of_models_says_what_is_batched(live: LiveServer) -> None:

@@ -147,21 +147,6 @@ class Gatherer:
             self._queue(ask)
             return None
 
-    def enter(self) -> bool:
-        """Whether there is room for a run at once; leave() must follow it."""
-        with self._lock:
-            if self._running >= self.limits.parallel or self._waiting:
-                return False
-            self._running += 1
-        return True
-
-    def leave(self, rows: int) -> None:
-        """After a run of so many rows that enter() has let in: hands on to those who have come meanwhile."""
-        if self._metrics:
-            self._metrics.waited(POOL, 0.0, rows=rows)
-            self._metrics.batched(rows, rows)
-        self.end([])
-
     def wait(self, ask: Ask) -> bool:
         """It waits, even where nothing is under way; True in that case: somebody must call begin() soon."""
         with self._lock:
@@ -308,22 +293,6 @@ def run(
     if ask.error is not None:
         raise ask.error
     return ask.outputs
-
-
-def run_alone(
-    gatherer: Gatherer, inputs: Arrays, outputs: Sequence[str], *, deadline: float | None
-) -> dict[str, np.ndarray] | None:
-    """At once, where nothing is under way and nobody is there to gather with; else None."""
-    if not gatherer.enter():
-        return None
-    try:
-        return gatherer.model.run(gatherer.signature, inputs, outputs, timeout_s=_left(deadline))
-    except HeadraceError:
-        raise
-    except Exception as error:
-        raise Internal(f"{type(error).__name__}: {error}") from error
-    finally:
-        gatherer.leave(len(next(iter(inputs.values()))))
 
 
 def _next(box: SimpleQueue[Batch | str], gatherer: Gatherer, ask: Ask, deadline: float | None) -> Batch | str:
