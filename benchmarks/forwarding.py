@@ -240,10 +240,12 @@ def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
 
 
 def in_turns(sides: Mapping[str, Side]) -> dict[str, Measured]:
-    """Every side once, a round that does not count, then all of them round by round."""
+    """Every side once, a round that does not count, then all of them round by round, there and back: none is always
+    the one after another."""
     got = {name: Measured([], [], []) for name in sides}
+    order = list(sides.items())
     for turn in range(ROUNDS + 1):
-        for name, side in sides.items():
+        for name, side in order[:: -1 if turn % 2 else 1]:
             before, behind = cpu_s(side.pid), cpu_s(side.behind) if side.behind else 0.0
             load = side.load()
             if turn == 0:
