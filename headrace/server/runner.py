@@ -61,14 +61,13 @@ class Runner:
         is_alone: Callable[[], bool] | None = None,
     ) -> dict[str, np.ndarray]:
         """One run, asked for by the event loop: in it where that is quick, else in the pool."""
-        is_quick = model.expected_s(signature, bytes_in(inputs)) <= QUICK_S
-        if not (is_quick and is_alone is not None and is_alone()):
-            gatherer = adaptive.gatherer(model, signature, inputs)
-            if gatherer is not None:
-                soon = self._soon = self._soon or Soon(self._pool)
-                return await soon.run(gatherer, inputs, outputs, deadline=deadline, is_gone=is_gone)
-        if is_quick:
+        gatherer = adaptive.gatherer(model, signature, inputs)
+        may_run_alone = gatherer is None or (is_alone is not None and is_alone())
+        if may_run_alone and model.expected_s(signature, bytes_in(inputs)) <= QUICK_S:
             return model.run(signature, inputs, outputs, timeout_s=_left(deadline))
+        if gatherer is not None:
+            soon = self._soon = self._soon or Soon(self._pool)
+            return await soon.run(gatherer, inputs, outputs, deadline=deadline, is_gone=is_gone)
         return await self.call(
             lambda: model.run(signature, inputs, outputs, timeout_s=_left(deadline)), deadline=deadline, is_gone=is_gone
         )

@@ -377,19 +377,19 @@ def test_the_only_connection_is_answered_as_if_there_were_no_batching(live: Live
             only.request("POST", "/v1/models/half_plus_two:predict", json.dumps({"instances": [[n]]}))
             return only.getresponse().read()
 
-        def batched() -> list[str]:
+        def counted() -> list[str]:
             only.request("GET", "/monitoring/prometheus/metrics")
             lines = only.getresponse().read().decode().splitlines()
             return [line for line in lines if "batching_session" in line]
 
         ask(0)  # others' connections have ended then, and it is known to be quick
-        before = batched()
+        before = counted()
         for n in range(20):
             assert json.loads(ask(n)) == {"predictions": [[n / 2 + 2]]}
-        assert batched() == before
+        assert counted() == before
         with socket.create_connection((live.host, live.rest_port)):
             live.predict("half_plus_two", {"instances": [[1.0]]})
-        assert batched() != before
+        assert counted() != before
 
 
 def test_the_list_of_models_says_what_is_batched(live: LiveServer) -> None:

@@ -49,7 +49,6 @@ def test_a_process_that_predicts_never_imports_tensorflow(contract_models: Path)
 import sys
 import numpy as np
 from pathlib import Path
-from types import SimpleNamespace
 from headrace.server.engines.tensorflow import TensorFlowEngine
 
 model = TensorFlowEngine().load(Path({str(contract_models / "half_plus_two" / "123")!r}))

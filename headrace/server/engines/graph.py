@@ -48,52 +48,40 @@ def traits(meta_graph: Any) -> Traits:
         shapes_bind=binds,
         shapes_may_hide=binds and (bool(kinds & _RANK_FROM_CONTENT) or _has_free_rank(meta_graph)),
         empty_kills=kinds >= _DIVIDES_BY_SIZE,
-        may_take_long=_may_take_long(meta_graph) if any(map(_MAY_TAKE_LONG.search, kinds)) else frozenset(),
+        may_take_long=frozenset(_long_signatures(meta_graph) if _may_take_long(kinds) else ()),
     )
 
 
-def _may_take_long(meta_graph: Any) -> frozenset[str]:
+def _may_take_long(kinds: Iterable[str]) -> bool:
+    return any(_MAY_TAKE_LONG.search(kind) for kind in kinds)
+
+
+def _long_signatures(meta_graph: Any) -> Iterator[str]:
     graph = meta_graph.graph_def
     nodes = {node.name: node for node in graph.node}
     functions = {f.signature.name: f.node_def for f in graph.library.function}
-    return frozenset(
-        name
-        for name, definition in meta_graph.signature_def.items()
-        if any(
-            map(
-                _MAY_TAKE_LONG.search,
-                _kinds(_needed([info.name for info in definition.outputs.values()], nodes, functions)),
-            )
-        )
-    )
+    for name, definition in meta_graph.signature_def.items():
+        ends = [_node_name(info.name) for info in definition.outputs.values()]
+        if _may_take_long(_kinds(_needed(ends, nodes, functions))):
+            yield name
 
 
-def _needed(tensors: Iterable[str], nodes: Mapping[str, Any], functions: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """All nodes that run to give these tensors, those of the functions that they call among them."""
-    found, called = [], set[str]()
-    seen = {_node_name(name) for name in tensors}
-    waiting = [nodes[name] for name in seen if name in nodes]
+def _needed(ends: Iterable[str], nodes: Mapping[str, Any], functions: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """All nodes that run to give these, and all that the functions they call hold, whatever of it a call needs."""
+    seen = set(ends)
+    waiting, run = list(seen), []
     while waiting:
-        node = waiting.pop()
-        found.append(node)
-        inputs = {_node_name(name) for name in node.input} - seen
-        seen |= inputs
-        waiting += [nodes[name] for name in inputs if name in nodes]
+        if (node := nodes.get(waiting.pop())) is not None:
+            run.append(node)
+            inputs = {_node_name(name) for name in node.input} - seen
+            seen |= inputs
+            waiting += inputs
+    called = set[str]()
+    for node in run:  # it grows by what each of them calls
         callees = {node.op, *_functions_of(node)} & functions.keys() - called
         called |= callees
-        for callee in callees:
-            # What a function holds may be run, whatever of it this call needs; its nodes' names are its own.
-            waiting += [_Inner(inner.op, inner.attr) for inner in functions[callee]]
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Inner:
-    """A node of a function, whose inputs are in the function too."""
-
-    op: str
-    attr: Mapping[str, Any]
-    input: tuple[str, ...] = ()
+        run += [inner for callee in callees for inner in functions[callee]]
+    return run
 
 
 def _functions_of(node: Any) -> Iterator[str]:

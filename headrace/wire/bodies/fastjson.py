@@ -17,7 +17,7 @@ from simdjson import Array, Object
 
 from headrace.wire import dtypes
 from headrace.wire.bodies.arrays import Tensors
-from headrace.wire.bodies.values import INT32_RANGE, MAX_RANK, UINT32_MAX
+from headrace.wire.bodies.values import INT32_RANGE, MAX_RANK, UINT32_MAX, rounded
 from headrace.wire.dtypes import DType
 from headrace.wire.faults import Fault
 from headrace.wire.signatures import Shape, TensorSpec
@@ -183,7 +183,7 @@ def _cast(flat: np.ndarray, dtype: DType | None) -> np.ndarray:
     """From 64 bits to the dtype, always a copy; out of range is for the exact way to tell."""
     assert dtype is not None
     if dtype is dtypes.FLOAT:
-        return _to_float(flat)
+        return rounded(flat, dtype)
     if flat.size and _BUFFERS[dtype] == "i" and dtype is not dtypes.INT64:
         low, high = INT32_RANGE
         if flat.min() < low or flat.max() > high:
@@ -191,11 +191,6 @@ def _cast(flat: np.ndarray, dtype: DType | None) -> np.ndarray:
     elif flat.size and dtype is dtypes.UINT32 and flat.max() > UINT32_MAX:
         raise _Unsure
     return flat.astype(dtype.numpy)
-
-
-@np.errstate(over="ignore")  # beyond float is infinite, as in TensorFlow Serving
-def _to_float(flat: np.ndarray) -> np.ndarray:
-    return flat.astype(np.float32)
 
 
 def _shape(value: Any) -> Shape:

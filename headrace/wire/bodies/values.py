@@ -162,13 +162,18 @@ def array_of(leaves: list[Any], shape: Shape, spec: TensorSpec, place: Place) ->
         array = np.empty(len(leaves), object)
         array[:] = leaves
     elif dtype in _REALS:
-        with np.errstate(over="ignore"):  # beyond float is infinite, as in TensorFlow Serving
-            array = np.array(leaves, np.float64).astype(dtype.numpy, copy=False)
+        array = rounded(np.array(leaves, np.float64), dtype)
     elif _RANGES.get(dtype) == INT32_RANGE:
         array = np.array(leaves, np.int32).astype(dtype.numpy, copy=False)
     else:
         array = np.array(leaves, dtype.numpy)
     return array.reshape(shape)
+
+
+@np.errstate(over="ignore")
+def rounded(doubles: np.ndarray, dtype: DType) -> np.ndarray:
+    """In a type of reals: what is beyond it is infinite, as in TensorFlow Serving."""
+    return doubles.astype(dtype.numpy, copy=False)
 
 
 def _faults(value: Any, shape: Shape, spec: TensorSpec) -> Iterator[Fault]:
