@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import table
 from benchmarks.bare import MNIST
 from benchmarks.table import Row, paired_ratio
 from headrace.wire import rest
@@ -56,11 +57,10 @@ def bodies() -> dict[str, bytes]:
 
 def _in_turns(*calls: Callable[[], object]) -> list[list[float]]:
     took: list[list[float]] = [[] for _ in calls]
-    for turn in range(ROUNDS + 1):
-        for call, mine in zip(calls, took, strict=True):
-            started = time.process_time()
-            for _ in range(CALLS):
-                call()
-            if turn:
-                mine.append((time.process_time() - started) / CALLS * 1e6)
+    for (call, mine), counts in table.turns(zip(calls, took, strict=True), ROUNDS):
+        started = time.process_time()
+        for _ in range(CALLS):
+            call()
+        if counts:
+            mine.append((time.process_time() - started) / CALLS * 1e6)
     return took

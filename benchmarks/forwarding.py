@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import inside
+from benchmarks import inside, table
 from benchmarks.grpc_load import drive_grpc
 from benchmarks.load import Load, drive
 from benchmarks.processes import child, cpu_s, free_port, rss_mb, wait_http
@@ -240,20 +240,16 @@ def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
 
 
 def in_turns(sides: Mapping[str, Side]) -> dict[str, Measured]:
-    """Every side once, a round that does not count, then all of them round by round, there and back: none is always
-    the one after another."""
     got = {name: Measured([], [], []) for name in sides}
-    order = list(sides.items())
-    for turn in range(ROUNDS + 1):
-        for name, side in order[:: -1 if turn % 2 else 1]:
-            before, behind = cpu_s(side.pid), cpu_s(side.behind) if side.behind else 0.0
-            load = side.load()
-            if turn == 0:
-                continue
-            requests = max(load.requests, 1)  # a client per call may not get one through in this time
-            got[name].us.append((cpu_s(side.pid) - before) * 1e6 / requests)
-            got[name].behind_us.append((cpu_s(side.behind) - behind) * 1e6 / requests if side.behind else 0.0)
-            got[name].loads.append(load)
+    for (name, side), counts in table.turns(sides.items(), ROUNDS):
+        before, behind = cpu_s(side.pid), cpu_s(side.behind) if side.behind else 0.0
+        load = side.load()
+        if not counts:
+            continue
+        requests = max(load.requests, 1)  # a client per call may not get one through in this time
+        got[name].us.append((cpu_s(side.pid) - before) * 1e6 / requests)
+        got[name].behind_us.append((cpu_s(side.behind) - behind) * 1e6 / requests if side.behind else 0.0)
+        got[name].loads.append(load)
     return got
 
 

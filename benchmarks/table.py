@@ -7,9 +7,12 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
+
+Side = TypeVar("Side")
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -24,6 +27,15 @@ class Row:
     figure: str
     mark: str = ""
     met: bool | None = None
+
+
+def turns(sides: Iterable[Side], rounds: int) -> Iterator[tuple[Side, bool]]:
+    """Every side once, which does not count, then all of them ``rounds`` times, there and back: none is always the one
+    after another. The second of each pair says whether it counts."""
+    order = list(sides)
+    for turn in range(rounds + 1):
+        for side in order[:: -1 if turn % 2 else 1]:
+            yield side, turn > 0
 
 
 def paired_ratio(above: Sequence[float], below: Sequence[float]) -> float:

@@ -62,12 +62,9 @@ def _pipeline(name: str, files: str, data: Any, hyper: Any) -> Iterator[Row]:
     real = iter(stream)
     kept = [next(real) for _ in range(STEPS)]
     size = len(kept[0][1])
-    for batch in kept[:10]:
-        step(*batch)
-    from_files, in_memory = [], []
-    for _ in range(ROUNDS):
-        in_memory.append(_wall_ms(lambda: [step(*batch) for batch in kept]) / STEPS)
-        from_files.append(_wall_ms(lambda: [step(*next(real)) for _ in range(STEPS)]) / STEPS)
+    in_memory, from_files = _in_turns(
+        lambda: [step(*batch) for batch in kept], lambda: [step(*next(real)) for _ in range(STEPS)], per=STEPS
+    )
     cpu = []
     for _ in range(ROUNDS):
         before = time.process_time()
@@ -136,15 +133,11 @@ def _loop(data: Any) -> Row:
     def by_fit() -> None:
         fitted.fit(second, epochs=EPOCHS, steps_per_epoch=steps, shuffle=False, verbose=0)
 
-    by_loop(), by_fit()
-    took: dict[str, list[float]] = {"loop": [], "fit": []}
-    for _ in range(ROUNDS):
-        took["loop"].append(_wall_ms(by_loop))
-        took["fit"].append(_wall_ms(by_fit))
-    ratio = table.paired_ratio(took["loop"], took["fit"])
+    loop_ms, fit_ms = _in_turns(by_loop, by_fit, per=EPOCHS)
+    ratio = table.paired_ratio(loop_ms, fit_ms)
     return Row(
         "mnist_cnn, the same epochs by its own loop : by fit",
-        f"{ratio:.2f}x ({median(took['loop']) / EPOCHS:.0f} : {median(took['fit']) / EPOCHS:.0f} ms an epoch)",
+        f"{ratio:.2f}x ({median(loop_ms):.0f} : {median(fit_ms):.0f} ms an epoch)",
         "<= 1.3x",
         ratio <= 1.3,
     )
@@ -157,10 +150,15 @@ def _run(hyper: Any) -> Any:
     return Run(hyper, seed=0, progress=Progress("benchmark", epochs=hyper.epochs))
 
 
-def _wall_ms(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1000
+def _in_turns(*works: Callable[[], Any], per: int) -> list[list[float]]:
+    """Milliseconds of each, divided by ``per``. The first round, which traces, does not count."""
+    took: list[list[float]] = [[] for _ in works]
+    for (work, mine), counts in table.turns(zip(works, took, strict=True), ROUNDS):
+        began = time.perf_counter()
+        work()
+        if counts:
+            mine.append((time.perf_counter() - began) * 1000 / per)
+    return took
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import table
 from benchmarks.load import Load, drive
 from benchmarks.processes import ROOT, cpu_s, free_port
 from benchmarks.serving import mnist, serve, with_three
@@ -145,15 +146,14 @@ def _wait_for_an_answer(peer: Peer, port: int, process: subprocess.Popen[bytes],
 
 def _in_turns(sides: Mapping[str, tuple[int, int, str, bytes]], connections: int) -> dict[str, list[float]]:
     got: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(ROUNDS + 1):
-        for name, (pid, port, path, body) in sides.items():
-            before = _tree_cpu_s(pid)
-            load: Load = drive(port, path, body, connections=connections, seconds=SECONDS)
-            if not load.requests or load.failed > load.requests * _LATE:
-                late = f"{load.failed} of {load.requests} answers were late or not 200"
-                raise Unable(f"{late} at {connections} connections")
-            if turn:
-                got[name].append((_tree_cpu_s(pid) - before) * 1e6 / load.requests)
+    for (name, (pid, port, path, body)), counts in table.turns(sides.items(), ROUNDS):
+        before = _tree_cpu_s(pid)
+        load: Load = drive(port, path, body, connections=connections, seconds=SECONDS)
+        if not load.requests or load.failed > load.requests * _LATE:
+            late = f"{load.failed} of {load.requests} answers were late or not 200"
+            raise Unable(f"{late} at {connections} connections")
+        if counts:
+            got[name].append((_tree_cpu_s(pid) - before) * 1e6 / load.requests)
     return got
 
 
@@ -163,7 +163,11 @@ def _tree_cpu_s(pid: int) -> float:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
