@@ -9,7 +9,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 # With the Python found on this machine; and in .venv, once it is filled.
 DEPLOY := @deploy/local/python.sh -m deploy
-VENV := .venv/bin/python
+# By the path behind the link, so that what runs goes on when another Python is chosen beside it.
+VENV = "$$(cd .venv && pwd -P)/bin/python"
 MODELS ?= --all
 ARGS ?=
 
@@ -90,6 +91,6 @@ images: setup ## Build the images and write what they are to docs/reference/imag
 lock: setup ## Write requirements/ anew from pyproject.toml (UPGRADE=1: the newest versions that fit)
 	@$(VENV) -m deploy.lock $(if $(UPGRADE),--upgrade)
 
-clean: down ## Stop the stack and remove .venv, caches and logs; the models stay
-	@rm -rf .venv .cache .run .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+clean: down ## Stop the stack and remove .venvs, caches and logs; the models stay
+	@rm -rf .venv .venvs .cache .run .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

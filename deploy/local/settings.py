@@ -9,8 +9,6 @@ from pathlib import Path
 from deploy.terminal import Stop
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
 
 # Read here and by the trainer alone; whatever else begins with HEADRACE_ is the gateway's and reaches it untouched.
 _OURS = ("STORE", "CONFIG", "CACHE", "RUN", "SERVING_GRPC_PORT", "SERVING_REST_PORT", "START_TIMEOUT_S")

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.local.settings import PYTHON, ROOT, Settings
+from deploy.local.settings import ROOT, Settings
+from deploy.local.venv import PYTHON
 from deploy.terminal import Stop
 
 _LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 108, macOS's 104

@@ -1,6 +1,7 @@
-""".venv: made once, filled with a pinned set from requirements/, left alone while nothing changed.
+"""The virtual environments: one for each Python in .venvs/, and .venv, a link to the one used last.
 
-A stamp inside says what it was filled with; it is written last, so an interrupted filling is taken up again.
+Each is made once, filled with a pinned set from requirements/, and left alone while nothing changed. A stamp inside says
+what it was filled with; it is written last, so an interrupted filling is taken up again.
 """
 
 from __future__ import annotations
@@ -19,9 +20,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy.local.settings import PYTHON, ROOT, VENV
+from deploy.local.settings import ROOT
 from deploy.terminal import Step, Stop
 
+# The Python that runs this: inside an environment, the one it was made with.
+_BASE = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
+_VERSION = "{}.{}".format(*sys.version_info[:2])
+LINK = ROOT / ".venv"
+VENV = ROOT / ".venvs" / f"{_VERSION}-{hashlib.sha256(_BASE.encode()).hexdigest()[:8]}"
+# By its own path, not the link's: what runs goes on when the link moves.
+PYTHON = VENV / "bin" / "python"
 _STAMP = VENV / "headrace.json"
 _LOG = ROOT / ".cache" / "install.log"
 # No resolving (--no-deps) and no building: what is installed is the set, to the byte, and needs no compiler.
@@ -40,26 +48,32 @@ _HAPPENED = re.compile(r"^\s*(?:Collecting|Requirement already satisfied:)\s+([\
 
 
 def ensure(name: str) -> bool:
-    """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether anything changed."""
-    if _is_current(name):
+    """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether anything was installed."""
+    if _is_current(name) and _is_linked():
         return False
     with _alone():
-        if _is_current(name):  # made by the call that was waited for
-            return False
-        if not _same_interpreter():
-            _create()
-        _install(name)
-        _link_project()
-        # The set of development holds the one of the stack.
-        names = {"local", name} if name == "dev" else {name}
-        kept = _stamp().get("sets", {})
-        _write_stamp({**_interpreter(), "sets": {**kept, **{each: _digest(each) for each in names}}})
-    return True
+        missing = not _is_current(name)  # else filled with this Python before, or by the call that was waited for
+        if missing:
+            _fill(name)
+        if not _is_linked():
+            _link()
+    return missing
 
 
 def identity() -> str:
     """Changes whenever .venv was filled anew."""
     return hashlib.sha256(_STAMP.read_bytes()).hexdigest() if _STAMP.exists() else ""
+
+
+def _fill(name: str) -> None:
+    if not _same_interpreter():
+        _create()
+    _install(name)
+    _link_project()
+    # The set of development holds the one of the stack.
+    names = {"local", name} if name == "dev" else {name}
+    kept = _stamp().get("sets", {})
+    _write_stamp({**_interpreter(), "sets": {**kept, **{each: _digest(each) for each in names}}})
 
 
 def _is_current(name: str) -> bool:
@@ -68,9 +82,8 @@ def _is_current(name: str) -> bool:
 
 
 def _interpreter() -> dict[str, Any]:
-    # A copied tree brings a .venv whose scripts point to where it came from, hence the place.
-    base = getattr(sys, "_base_executable", sys.executable)
-    return {"python": sys.version, "base": str(Path(base).resolve()), "root": str(ROOT)}
+    # A copied tree brings environments whose scripts point to where they came from, hence the place.
+    return {"python": sys.version, "base": _BASE, "root": str(ROOT)}
 
 
 def _same_interpreter() -> bool:
@@ -110,18 +123,29 @@ def _alone() -> Iterator[None]:
         yield
 
 
+def _is_linked() -> bool:
+    return LINK.is_symlink() and LINK.resolve() == VENV
+
+
+def _link() -> None:
+    if LINK.is_dir() and not LINK.is_symlink():  # an environment of its own, as earlier releases made it
+        shutil.rmtree(LINK)
+    aside = LINK.with_name(".venv.new")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(VENV.relative_to(ROOT))
+    aside.replace(LINK)
+
+
 def _create() -> None:
-    base = _interpreter()["base"]
-    with Step(f"Making .venv with {base}", f"Made .venv with Python {sys.version.split()[0]}"):
+    with Step(f"Making .venv with {_BASE}", f"Made .venv with Python {sys.version.split()[0]}"):
         made = subprocess.run(
-            [base, "-m", "venv", "--clear", VENV], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [_BASE, "-m", "venv", "--clear", VENV], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         if made.returncode:
             shutil.rmtree(VENV, ignore_errors=True)
-            version = "{}.{}".format(*sys.version_info[:2])
             raise Stop(
-                f"{base} could not make a virtual environment:\n{made.stdout.strip()}\n"
-                f"On Debian and Ubuntu: apt install python{version}-venv. "
+                f"{_BASE} could not make a virtual environment:\n{made.stdout.strip()}\n"
+                f"On Debian and Ubuntu: apt install python{_VERSION}-venv. "
                 "Else name another Python with PYTHON=/path/to/python3."
             )
         _write_stamp({**_interpreter(), "sets": {}})
@@ -170,8 +194,7 @@ def _install_failed(output: list[str]) -> str:
 
 def _link_project() -> None:
     """`import headrace` anywhere under .venv's Python, and the command headrace, without a build."""
-    version = "{}.{}".format(*sys.version_info[:2])
-    (VENV / "lib" / f"python{version}" / "site-packages" / "headrace-tree.pth").write_text(f"{ROOT}\n")
+    (VENV / "lib" / f"python{_VERSION}" / "site-packages" / "headrace-tree.pth").write_text(f"{ROOT}\n")
     script = VENV / "bin" / "headrace"
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(PYTHON))} -m headrace "$@"\n')
     script.chmod(0o755)

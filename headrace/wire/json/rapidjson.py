@@ -100,16 +100,16 @@ _TOO_BIG = "Number too big to be stored in double."
 _FRACTION = "Miss fraction part in number."
 _EXPONENT = "Miss exponent in number."
 
-# Possessive throughout, so that no input makes a match go back over what it has read.
-_NUMBER_TEXT = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+# A quantifier is possessive where it repeats one character, so that no input makes a match go back over what was read;
+# never behind a group, which CPython before 3.11.5 misreads.
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
-_NUMBER = re.compile(_NUMBER_TEXT)
-# What the standard library reads alike and fast: numbers and flat lists of them, a comma after each.
-_FLAT_TEXT = rb"\[~(?:N~(?:,~N~)*+)?+\]"
-_RUN_TEXT = rb"(?:(?:N|" + _FLAT_TEXT + rb")~,~)++"
-_RUN = re.compile(_RUN_TEXT.replace(b"N", _NUMBER_TEXT).replace(b"~", rb"[ \t\r\n]*+"))
+# What may be numbers and flat lists of them, a comma after each: the standard library reads it alike and fast, or
+# refuses. The bound holds the memory of the match.
+_RUN_TEXT = rb"(?:C*,|\[C*+\]~,~){1,4096}"
+_RUN = re.compile(_RUN_TEXT.replace(b"C", rb"[-+0-9.eE, \t\r\n]").replace(b"~", rb"[ \t\r\n]*+"))
 _DOUBTFUL = re.compile(rb"(?<![.0-9])[0-9]{20}|[eE]\+?[0-9]{3}")  # may be beyond 64 bits, or beyond a double
-_SPECIAL = re.compile(rb"-?+(?:(NaN)|(?:Na?)?Inf(?:inity)?)")  # RapidJSON backs up from NaN after N or Na
+_SPECIAL = re.compile(rb"-?(?:(NaN)|(?:Na?)?Inf(?:inity)?)")  # RapidJSON backs up from NaN after N or Na
 _STRING = re.compile(rb'"([^"\\\x00-\x1f]*+)"')
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
@@ -149,9 +149,9 @@ class _Reader:
                 if holder is not None and name is None and byte in _RUN_STARTS and pos >= careful_until:
                     run = _RUN.match(data, pos)
                     if run is not None:
-                        if _DOUBTFUL.search(data, pos, run.end()) is None:
-                            holder += json.loads(b"[%b0]" % data[pos : run.end()])
-                            holder.pop()
+                        values = _loaded(data[pos : run.end()])
+                        if values is not None:
+                            holder += values
                             pos, fresh = run.end(), False
                             continue
                         careful_until = run.end()
@@ -282,6 +282,18 @@ class _Reader:
         if match is None:
             raise JsonSyntaxError(_HEX, escape)
         return int(match.group(), 16)
+
+
+def _loaded(run: bytes) -> list[Any] | None:
+    """The values of what _RUN matched, or None where RapidJSON may read it otherwise."""
+    if _DOUBTFUL.search(run) is not None:
+        return None
+    try:
+        values: list[Any] = json.loads(b"[%b0]" % run)
+    except ValueError:
+        return None
+    values.pop()  # the 0 behind the last comma
+    return values
 
 
 def _closed(holder: list[Any], name: str | None) -> Any:
