@@ -12,9 +12,12 @@ DEPLOY := @deploy/local/python.sh -m deploy
 # By the path behind the link, so that what runs goes on when another Python is chosen beside it.
 VENV = "$$(cd .venv && pwd -P)/bin/python"
 MODELS ?= --all
+TIMES ?= 20
+# Two processes; tests that share a stack or a server run in one of them.
+QUICK := --ignore=tests/system -m "not long and not full" -n 2 --dist loadgroup
 ARGS ?=
 
-.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test contract test-system test-long lint format bench images lock clean
+.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test test-again contract test-system test-long test-full lint format bench images lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +65,10 @@ setup: ## Fill .venv with what tests and development need; test, lint and bench 
 	$(DEPLOY) setup dev
 
 test: setup ## The quick suite: unit, contract and integration tests (ARGS="-k ..." narrows it)
-	@$(VENV) -m pytest --ignore=tests/system -m "not long" $(ARGS)
+	@$(VENV) -m pytest $(QUICK) $(ARGS)
+
+test-again: setup ## The quick suite TIMES=20 times, in a random order and beside two busy loops
+	@$(VENV) -m tests.again --times $(TIMES) $(QUICK) $(ARGS)
 
 contract: setup ## The exchanges of TensorFlow Serving (TARGET=host:rest:grpc: against any server of that protocol)
 	@HEADRACE_CONTRACT_TARGET="$(TARGET)" $(VENV) -m pytest $(if $(TARGET),tests/contract/test_rest.py tests/contract/test_grpc.py,tests/contract) $(ARGS)
@@ -70,8 +76,11 @@ contract: setup ## The exchanges of TensorFlow Serving (TARGET=host:rest:grpc: a
 test-system: setup ## The stack in containers, on a running Docker engine: start, publish, faults, images
 	@$(VENV) -m pytest tests/system $(ARGS)
 
-test-long: setup ## The tests that take long
+test-long: setup ## The tests that take minutes
 	@$(VENV) -m pytest --ignore=tests/system -m long $(ARGS)
+
+test-full: setup ## The tests that take hours: full trainings, hundreds of kills, long fuzzing
+	@$(VENV) -m pytest --ignore=tests/system -m full $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(VENV) -m ruff format --check .

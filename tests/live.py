@@ -18,6 +18,8 @@ from typing import Any
 
 import grpc
 
+from tests.forks import Forked, start_module
+
 ROOT = Path(__file__).parents[1]
 START_S = 60.0  # a loaded machine; idle it takes one
 
@@ -87,26 +89,29 @@ class LiveServer(Caller):
 
     Launcher = Callable[..., "LiveServer"]
 
-    def __init__(self, folder: Path, flags: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, flags: Mapping[str, object], *, forked: bool = True) -> None:
+        """``forked``: from a process that has imported it. Where the start itself is looked at, it is not."""
         super().__init__()
         self.log = folder / "serve.log"
         self.port_file = folder / "ports.json"
         given = {"port": "auto", "rest_api_port": "auto", "port_file": self.port_file, "drain_seconds": 2, **flags}
         command = [sys.executable, "-m", "headrace", "serve", *(f"--{k}={_text(v)}" for k, v in given.items())]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)}
-            )
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if forked:
+            self.process: subprocess.Popen[bytes] | Forked = start_module(*command[2:], log=self.log, environ=environ)
+        else:
+            with self.log.open("wb") as log:
+                self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environ)
 
     @classmethod
     @contextmanager
-    def launcher(cls, folder: Path) -> Iterator[Launcher]:
+    def launcher(cls, folder: Path, *, forked: bool = True) -> Iterator[Launcher]:
         with ExitStack() as running:
 
             def launch(**flags: object) -> LiveServer:
                 own = folder / f"server-{time.monotonic_ns()}"
                 own.mkdir()
-                server = cls(own, flags)
+                server = cls(own, flags, forked=forked)
                 running.callback(server.close)
                 server.wait_until_open()
                 return server
@@ -181,9 +186,7 @@ class LiveGateway(Caller):
         }
         plain = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         environ = {**plain, "PYTHONPATH": str(ROOT), **{f"HEADRACE_{name}": str(v) for name, v in given.items()}}
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "gateway"]
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environ)
+        self.process = start_module("gateway", log=self.log, environ=environ)
         until(lambda: self._is_open(port_file), START_S, self.said)
         ports = json.loads(port_file.read_text())
         self.rest_port, self.grpc_port = ports["http"], ports["grpc"]

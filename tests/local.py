@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import hold_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 _PORTS = ("HEADRACE_HTTP_PORT", "HEADRACE_GRPC_PORT", "HEADRACE_SERVING_GRPC_PORT", "HEADRACE_SERVING_REST_PORT")
@@ -33,7 +36,15 @@ class LocalStack:
             mine = [entry for entry in entries if re.search(r'name: "(.*)"', entry)[1] in names]
             listed = f"model_config_list {{\n{''.join(mine)}}}\n"
         (folder / "multimodel.config").write_text(listed)
-        return cls(folder, dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True)))
+        return cls(folder, dict(zip(_PORTS, hold_ports(len(_PORTS)), strict=True)))
+
+    @contextmanager
+    def spare(self, folder: Path) -> Iterator[LocalStack]:
+        """Another one beside it, not up yet, of one model and that already trained: quick to come and go."""
+        spare = LocalStack.new(folder, "half_plus_two")
+        shutil.copytree(self.store / "half_plus_two" / "1", spare.store / "half_plus_two" / "1")
+        yield spare
+        spare.make("down")
 
     @property
     def http(self) -> str:
@@ -72,12 +83,3 @@ class LocalStack:
             ["make", "--no-print-directory", *verbs], cwd=ROOT, env=self.environment | variables,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
         )  # fmt: skip
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody has at this moment; all are held until the last is found, so that they differ."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

@@ -1,7 +1,7 @@
 """The virtual environments: one for each Python in .venvs/, and .venv, a link to the one used last.
 
-Each is made once, filled with a pinned set from requirements/, and left alone while nothing changed. A stamp inside says
-what it was filled with; it is written last, so an interrupted filling is taken up again.
+Each is made once, filled with a pinned set from requirements/, and left alone while nothing changed. A stamp inside
+says what it was filled with; it is written last, so an interrupted filling is taken up again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _HAPPENED = re.compile(r"^\s*(?:Collecting|Requirement already satisfied:)\s+([\
 
 
 def ensure(name: str) -> bool:
-    """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether anything was installed."""
+    """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether it was filled now."""
     if _is_current(name) and _is_linked():
         return False
     with _alone():

@@ -10,9 +10,6 @@ import pytest
 
 from tests.contract import servers
 from tests.live import LiveGateway, LiveServer
-from tests.served import contract_models, launch
-
-__all__ = ["contract_models", "doors", "launch"]
 
 MODELS = ("half_plus_two", "ident_float", "ident_string", "mnist_cnn", "slow")
 

@@ -11,9 +11,6 @@ import pytest
 
 from tests.contract import servers
 from tests.live import Caller, LiveServer
-from tests.served import contract_models, launch
-
-__all__ = ["contract_models", "launch", "level", "server"]
 
 _LEVELS = ("bytes", "parsed", "class", "ours")
 

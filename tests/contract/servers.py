@@ -18,6 +18,7 @@ from tests.live import Caller
 LETTERS = ("A", "B", "C", "C1", "D")
 TARGET = "HEADRACE_CONTRACT_TARGET"  # host:rest:grpc, or A=host:rest:grpc,B=...
 
+_MONITORING = Path(__file__).with_name("monitoring.config")
 _EXPORTER = Path(__file__).parents[1] / "models" / "export.py"
 _ENTRY = """config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" {more} }}\n"""
 _LABEL = "version_labels {{ key: '{}' value: {} }}"
@@ -43,10 +44,8 @@ def configuration(letter: str, models: Path) -> tuple[Mapping[str, str], Mapping
         case "C1":
             return entry("half_plus_two", more=stable), {}
         case "D":
-            monitoring = models / "monitoring.config"
-            monitoring.write_text('prometheus_config { enable: true, path: "/monitoring/prometheus/metrics" }\n')
             names = ("half_plus_two", "asserts", "bytes_out")
-            flags = {"rest_api_enable_cors_support": True, "monitoring_config_file": monitoring}
+            flags = {"rest_api_enable_cors_support": True, "monitoring_config_file": _MONITORING}
             return {name: text for n in names for name, text in entry(n).items()}, flags
         case "health":
             return entry("half_plus_two"), {"enable_grpc_healthcheck_service": True}

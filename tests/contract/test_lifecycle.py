@@ -19,7 +19,7 @@ import pytest
 from headrace.wire import messages, records
 from tests.contract.cases import LIFECYCLE
 from tests.live import ROOT, Caller, until
-from tests.local import free_ports
+from tests.ports import hold_ports
 
 ROWS = [json.loads(line) for line in LIFECYCLE.read_text().splitlines()]
 START_S = 20.0
@@ -111,7 +111,7 @@ ACTIONS: Mapping[str, Callable[[Path], object]] = {
 @contextmanager
 def started(row: Mapping[str, Any], store: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, Caller]]:
     """The process, its standard output, and who speaks to it; ports are free ones, but for one said to be taken."""
-    grpc_port, rest_port = free_ports(2)
+    grpc_port, rest_port = hold_ports(2)
     ports = {"18500": str(grpc_port), "18501": str(rest_port)}
     said = store / "stdout.log"
     with socket.socket() as taken, said.open("wb") as out, (store / "stderr.log").open("wb") as log:

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +15,8 @@ from typing import Any
 
 import pytest
 import requests
+
+from tests.forks import Forked, start_module
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("asserts", "half_plus_two", "ident_string", "mnist_cnn", "slow", "two_in_two_out")
@@ -43,7 +43,7 @@ class Child:
     name: str
     port_file: Path
     environ: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: Forked | None = None
 
     @property
     def log(self) -> str:
@@ -56,21 +56,19 @@ class Child:
     def start(self) -> Child:
         self.port_file.unlink(missing_ok=True)
         plain = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
-        with open(self.folder / f"{self.name}.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *self.arguments],
-                cwd=ROOT,
-                env={**plain, **self.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        log = self.folder / f"{self.name}.log"
+        self.process = start_module(*self.arguments, log=log, environ={**plain, **self.environ})
         try:
             wait_for(lambda: self.port_file.exists() or self._dead(), within_s=60, what=f"{self.name} opens its ports")
         except AssertionError as e:
             self.kill()
             raise AssertionError(f"{e}\n{self.log}") from None
         return self
+
+    def keep_ports(self, grpc: str, rest: str) -> None:
+        """Started again it listens where it did."""
+        flags = {f"{grpc}=auto": f"{grpc}={self.ports['grpc']}", f"{rest}=auto": f"{rest}={self.ports['rest']}"}
+        self.arguments = [flags.get(argument, argument) for argument in self.arguments]
 
     def _dead(self) -> bool:
         assert self.process is not None
@@ -124,8 +122,19 @@ class Stack:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return requests.post(f"{self.http}/v1/models/{model}:predict", data=data, timeout=30, **more)
 
-    def ready(self) -> bool:
-        return requests.get(f"{self.http}/readyz", timeout=5).status_code == 200
+    def ready(self, query: str = "") -> bool:
+        return requests.get(f"{self.http}/readyz{query}", timeout=5).status_code == 200
+
+    def heal(self, *models: str) -> None:
+        """Both up on the ports they had, serving these models in the versions they came in."""
+        assert self.serving.process is not None and self.gateway.process is not None
+        self.serving.signal(signal.SIGCONT)
+        self.write_config(listed(*models))
+        for child in (self.serving, self.gateway):
+            if child.process is not None and child.process.poll() is not None:
+                child.start()
+        for model in models:
+            wait_for(lambda m=model: self.ready(f"?model={m}"), within_s=30, what=f"{model} is ready")
 
     def write_config(self, text: str) -> None:
         aside = self.config.with_name(".aside")
@@ -155,9 +164,10 @@ def running(
         shutil.copytree(models / name, store / name)
     (store / "multimodel.config").write_text(listed(*names))
     serving = Child([*_serve(store, folder), *flags], folder, "serving", folder / "serving.json")
-    stack = Stack(folder, serving, Child(["-m", "gateway"], folder, "gateway", folder / "gateway.json"))
+    stack = Stack(folder, serving, Child(["gateway"], folder, "gateway", folder / "gateway.json"))
     try:
         serving.start()
+        serving.keep_ports("--port", "--rest_api_port")
         stack.gateway.environ = {
             "HEADRACE_HTTP_PORT": "0",
             "HEADRACE_GRPC_PORT": "0",
@@ -180,7 +190,6 @@ def running(
 
 def _serve(store: Path, folder: Path) -> list[str]:
     return [
-        "-m",
         "headrace",
         "serve",
         f"--models_root={store}",
@@ -198,11 +207,4 @@ def _serve(store: Path, folder: Path) -> list[str]:
 def stack(tmp_path_factory: pytest.TempPathFactory, contract_models: Path) -> Iterator[Stack]:
     """One stack for the tests that only ask."""
     with running(tmp_path_factory.mktemp("stack"), contract_models, MODELS, TIMEOUT_S="10") as made:
-        yield made
-
-
-@pytest.fixture
-def own_stack(tmp_path: Path, contract_models: Path) -> Iterator[Stack]:
-    """A stack of its own for a test that kills or changes something."""
-    with running(tmp_path, contract_models, ("half_plus_two", "slow"), TIMEOUT_S="3") as made:
         yield made

@@ -198,14 +198,6 @@ def test_a_swap_to_another_signature_loses_no_call(tmp_path: Path, contract_mode
 
 def test_a_server_that_comes_back_is_found(tmp_path: Path, contract_models: Path) -> None:
     with running(tmp_path, contract_models, ("half_plus_two",)) as stack:
-        ports = stack.serving.ports
-        # The same ports again, as a supervisor would start it.
-        stack.serving.arguments = [
-            a.replace("--port=auto", f"--port={ports['grpc']}").replace(
-                "--rest_api_port=auto", f"--rest_api_port={ports['rest']}"
-            )
-            for a in stack.serving.arguments
-        ]
         with Client(address(stack, "serving http")) as rest, Client(address(stack, "serving grpc")) as grpc:
             assert rest.ready("half_plus_two") and grpc.ready("half_plus_two")
             stack.serving.signal(signal.SIGKILL)

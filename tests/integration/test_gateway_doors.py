@@ -223,7 +223,7 @@ def test_big_bodies_go_on_as_tensors_and_are_answered_as_if_they_had_not(stack, 
             "HEADRACE_UPSTREAM_PROTOCOL": choice,
             "HEADRACE_UPSTREAM_GRPC_BODY_BYTES": str(most),
         }
-        other = Child(["-m", "gateway"], tmp_path, "gateway", tmp_path / "ports.json", environ)
+        other = Child(["gateway"], tmp_path, "gateway", tmp_path / "ports.json", environ)
         try:
             other.start()
             base = f"http://127.0.0.1:{other.ports['http']}"

@@ -12,9 +12,6 @@ import pytest
 from headrace.wire import messages, tensors
 from tests.contract import servers
 from tests.live import LiveGateway, LiveServer, until
-from tests.served import contract_models, launch
-
-__all__ = ["contract_models", "launch"]
 
 MODEL = "half_plus_two"
 _NEVER_S = 3600

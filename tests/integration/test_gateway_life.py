@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,9 +19,26 @@ import pytest
 import requests
 
 from headrace.wire import messages, tensors
-from tests.integration.conftest import ROOT, Stack, listed, wait_for
+from tests.integration.conftest import ROOT, Stack, listed, running, wait_for
 
 ONE = {"instances": [[1.0]]}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, contract_models: Path) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("life")
+    with running(folder, contract_models, ("half_plus_two", "slow"), TIMEOUT_S="3") as made:
+        yield made
+
+
+@pytest.fixture
+def own_stack(shared: Stack) -> Iterator[Stack]:
+    """For a test that kills or changes something: well again afterwards."""
+    yield shared
+    shutil.rmtree(shared.store / "half_plus_two" / "124", ignore_errors=True)
+    shared.heal("half_plus_two", "slow")
+    wait_for(lambda: _versions(shared) == [123], within_s=30, what="the version it came in")
+    wait_for(lambda: _default_version(shared) == 123, within_s=10, what="the gateway knows it")
 
 
 def readyz(stack: Stack, query: str = "") -> requests.Response:
@@ -62,7 +82,6 @@ def _versions(stack: Stack) -> list[int]:
 
 def test_a_killed_backend_is_503_at_once_and_readiness_tells_the_truth_both_ways(own_stack):
     stack = own_stack
-    ports = stack.serving.ports
     assert readyz(stack, "?model=half_plus_two").status_code == 200
     stack.serving.kill()
     started = time.monotonic()
@@ -77,12 +96,6 @@ def test_a_killed_backend_is_503_at_once_and_readiness_tells_the_truth_both_ways
     assert body["ready"] is False and "does not answer" in body["reason"]
     assert requests.get(f"{stack.http}/livez", timeout=5).status_code == 200
 
-    stack.serving.arguments = [
-        a.replace("--port=auto", f"--port={ports['grpc']}").replace(
-            "--rest_api_port=auto", f"--rest_api_port={ports['rest']}"
-        )
-        for a in stack.serving.arguments
-    ]
     stack.serving.start()
     wait_for(lambda: _versions(stack) == [123], within_s=30, what="the model is loaded again")
     wait_for(lambda: readyz(stack, "?model=half_plus_two").ok, within_s=1, what="ready after the model's return")
@@ -118,7 +131,7 @@ def test_a_broken_model_list_changes_nothing_and_is_told_with_its_place(own_stac
 @pytest.mark.parametrize("door", ["rest", "grpc"])
 def test_sigterm_lets_a_running_call_finish_and_exits_0(own_stack, door):
     stack = own_stack
-    rounds = _rounds_for(stack, seconds=0.5)
+    rounds = _rounds_for(stack, seconds=0.3)
 
     def by_rest() -> bool:
         return stack.predict("slow", {"instances": [rounds]}).status_code == 200

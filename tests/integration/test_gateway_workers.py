@@ -121,7 +121,7 @@ def test_who_waits_for_a_worker_that_dies_is_answered_by_the_next(pair):
 def test_sigterm_drains_all_workers_together_and_exits_0(pair, to):
     stack = pair
     workers = living(stack)
-    rounds = _rounds_for(stack, seconds=0.6)
+    rounds = _rounds_for(stack, seconds=0.3)
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(stack.predict, "slow", {"instances": [rounds]}) for _ in range(4)]
         wait_for(lambda: _in_flight(stack) >= 4, within_s=5, what="four calls are under way")

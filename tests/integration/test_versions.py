@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 import requests
 
 from headrace.wire import config
-from tests.integration.conftest import ROOT, Stack, running, wait_for
-from tests.unit.toy import export
+from tests.integration.conftest import Stack, running, wait_for
+from tests.unit import toy
 from trainer.exports import card
 
 MODEL = "half_plus_two"
@@ -28,7 +29,8 @@ class Store:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.list = stack.folder / "multimodel.config"
-        self.list.write_text(stack.config.read_text())
+        self.listed = stack.config.read_text()
+        self.list.write_text(self.listed)
 
     def trainer(self, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         own = {
@@ -37,16 +39,35 @@ class Store:
             "HEADRACE_GATEWAY": self.stack.http,
             "HEADRACE_LIVE_TIMEOUT_S": "30",
         }
-        line = [sys.executable, "-m", "trainer", *map(str, words)]
-        return subprocess.run(line, cwd=ROOT, env={**os.environ, **own, **more}, capture_output=True, text=True)
+        return toy.call(self.stack.folder, *words, environ={**os.environ, **own, **more})
 
     def publish(self, two: float, *words: str) -> int:
         """A version that adds ``two``, and is what it says it is."""
         golden = [{"signature_name": "serving_default", "inputs": {"x": [1.0]}, "outputs": {"y": [0.5 + two]}}]
-        ready = export(self.stack.folder / f"ready-{two}", golden=golden, two=two)
+        ready = toy.export(self.stack.folder / "ready" / str(two), golden=golden, two=two)
         done = self.trainer("publish", MODEL, ready, *words)
         assert done.returncode == 0, done.stdout + done.stderr
         return int(done.stdout.partition(" version ")[2].split()[0])
+
+    def reset(self) -> None:
+        """As it was at the start: version 1, the newest is served."""
+        model = self.stack.store / MODEL
+        for path in model.iterdir():
+            if path.name != "1":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for saved in self.stack.store.glob(".multimodel.config.*"):
+            saved.unlink()
+        shutil.rmtree(self.stack.folder / "ready", ignore_errors=True)
+        self.list.write_text(self.listed)
+        if self.stack.config.read_text() != self.listed:
+            before = self.taken()
+            self.stack.write_config(self.listed)
+            wait_for(lambda: self.taken() > before, within_s=20, what="the server takes the list")
+        wait_for(lambda: self.available() == [1], within_s=20, what="version 1 alone is served")
+        self.live(1)
+
+    def taken(self) -> int:
+        return self.stack.serving.log.count("config taken")
 
     def live(self, version: int) -> None:
         wait_for(lambda: self.model["default_version"] == version, within_s=20, what=f"version {version} is live")
@@ -69,15 +90,23 @@ class Store:
         return model.policy
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    export(tmp_path / "models" / MODEL / "1")
-    with running(tmp_path, tmp_path / "models", (MODEL,), flags=("--max_num_load_retries=0",), TIMEOUT_S="10") as stack:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("versions")
+    toy.export(folder / "models" / MODEL / "1")
+    with running(folder, folder / "models", (MODEL,), flags=("--max_num_load_retries=0",), TIMEOUT_S="10") as stack:
         yield Store(stack)
 
 
+@pytest.fixture
+def store(shared: Store) -> Iterator[Store]:
+    """With version 1 alone, before and after each test."""
+    yield shared
+    shared.reset()
+
+
 class Load:
-    """Predictions as fast as they come back, from a few threads; every outcome counted."""
+    """Predictions one after the other, from a few threads; every outcome counted."""
 
     def __init__(self, url: str) -> None:
         self.seen: Counter[object] = Counter()
@@ -97,6 +126,7 @@ class Load:
     def _send(self) -> None:
         with requests.Session() as session:
             while not self._over.is_set():
+                time.sleep(0.005)
                 try:
                     answer = session.post(self._url, data=json.dumps({"instances": [1.0]}), timeout=10)
                     self.seen[answer.json()["predictions"][0] if answer.status_code == 200 else answer.text] += 1
@@ -125,7 +155,7 @@ def test_a_publish_after_a_rollback_waits_for_promote(store: Store) -> None:
     good = store.model["default_version"]
     store.live(store.publish(7.0))
     assert store.trainer("rollback", MODEL).returncode == 0
-    ready = export(store.stack.folder / "better", golden=[], two=3.0)
+    ready = toy.export(store.stack.folder / "ready" / "better", golden=[], two=3.0)
     done = store.trainer("publish", MODEL, ready)
     newest = good + 2
     assert (

@@ -1,4 +1,4 @@
-"""What unit tests need of models: exported ones to serve, and a trainer that need not import TensorFlow each time."""
+"""What unit tests need of the trainer: one that need not import TensorFlow each time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.served import contract_models, launch
+from tests.forks import ForkServer
 from tests.unit.warm import WarmTrainer, warm_trainer
-
-__all__ = ["contract_models", "launch", "warm"]
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTrainer]:
-    with warm_trainer(tmp_path_factory.mktemp("trainer")) as found:
+def warm(with_tensorflow: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTrainer]:
+    with warm_trainer(with_tensorflow, tmp_path_factory.mktemp("trainer")) as found:
         yield found

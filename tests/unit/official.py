@@ -2,7 +2,7 @@
 
 Descriptors are lifted out of the generated files of tensorflow and tensorflow-serving-api, unimported, so that their
 classes cost no TensorFlow and the services can be read although protobuf 7 refuses to import their old modules.
-What only TensorFlow's own code can say is asked of one child process: `python -m tests.unit.official`.
+What only TensorFlow's own code can say is asked of one child process.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import ast
 import importlib.util
 import pickle
 import struct
-import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forks import ForkServer
+
 _WANTED = (
     "grpc_health/v1/health.proto",
     "grpc_reflection/v1alpha/reflection.proto",
@@ -89,21 +91,8 @@ def _serialized(name: str) -> bytes:
 class Witness:
     """TensorFlow in a child process: one question, one answer, pickled."""
 
-    def __enter__(self) -> Witness:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.official"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._child.stdin is not None and self._child.stdout is not None
-        self._child.stdin.close()
-        self._child.wait(timeout=30)
-        self._child.stdout.close()
+    def __init__(self, to: BinaryIO, back: BinaryIO) -> None:
+        self._to, self._back = to, back
 
     def read(self, data: bytes, number: int) -> np.ndarray | str:
         """What TensorFlow's C++ reads from TensorProto bytes; the error's text when it refuses them."""
@@ -118,9 +107,14 @@ class Witness:
         return self._ask("values", array, number)
 
     def _ask(self, *question: Any) -> Any:
-        assert self._child.stdin is not None and self._child.stdout is not None
-        _send(self._child.stdin, question)
-        return _receive(self._child.stdout)
+        _send(self._to, question)
+        return _receive(self._back)
+
+
+@contextmanager
+def witness(with_tensorflow: ForkServer) -> Iterator[Witness]:
+    with with_tensorflow.talk("from tests.unit import official; official.answer_questions()") as (to, back):
+        yield Witness(to, back)
 
 
 def _send(pipe: BinaryIO, value: Any) -> None:
@@ -136,7 +130,7 @@ def _receive(pipe: BinaryIO) -> Any:
     return pickle.loads(pipe.read(struct.unpack("<Q", head)[0]))
 
 
-def _answer_questions() -> None:
+def answer_questions() -> None:
     import tensorflow as tf
     from tensorflow.python.framework import tensor_util
 
@@ -160,7 +154,3 @@ def _answer_questions() -> None:
         except EOFError:
             return
         _send(sys.stdout.buffer, asked[name](*arguments))
-
-
-if __name__ == "__main__":
-    _answer_questions()

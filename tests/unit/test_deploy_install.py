@@ -8,13 +8,23 @@ import subprocess
 
 import pytest
 
-from tests.local import ROOT, LocalStack, free_ports
+from tests.local import ROOT, LocalStack
+from tests.ports import hold_ports
 
 
 @pytest.fixture
 def bare_tree(tmp_path):
     """The project without anything made: no .venv, no caches."""
-    tree = tmp_path / "a tree"
+    return copied(tmp_path / "a tree")
+
+
+@pytest.fixture(scope="module")
+def emptied_tree(tmp_path_factory):
+    """One whose .venv is made once and never filled, since making it takes seconds."""
+    return copied(tmp_path_factory.mktemp("trees") / "a tree")
+
+
+def copied(tree):
     for name in ("deploy", "headrace", "requirements"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "multimodel.config", "pyproject.toml"):
@@ -23,7 +33,7 @@ def bare_tree(tmp_path):
 
 
 def make(tree, *verbs, **environment):
-    ports = dict(zip(LocalStack.new(tree / "unused").ports, free_ports(4), strict=True))
+    stack = LocalStack.new(tree / "unused")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "MAKE", "MFLAGS", "PIP_", "PYTHON"))}
     return subprocess.run(
         ["make", *verbs],
@@ -31,7 +41,7 @@ def make(tree, *verbs, **environment):
         env={
             **kept,
             "HOME": str(tree),
-            **{k: str(v) for k, v in ports.items()},
+            **{k: str(v) for k, v in stack.ports.items()},
             "PIP_CONFIG_FILE": os.devnull,
             "RUNTIME": "local",
         }
@@ -43,18 +53,18 @@ def make(tree, *verbs, **environment):
     )
 
 
-def test_without_a_network_the_sentence_says_how_to_go_on(bare_tree):
-    up = make(bare_tree, "up", PIP_INDEX_URL=f"http://127.0.0.1:{free_ports(1)[0]}/simple", PIP_RETRIES="1")
+def test_without_a_network_the_sentence_says_how_to_go_on(emptied_tree):
+    up = make(emptied_tree, "up", PIP_INDEX_URL=f"http://127.0.0.1:{hold_ports(1)[0]}/simple", PIP_RETRIES="1")
     assert up.returncode != 0
     assert "The package index could not be reached" in up.stderr
     assert "it goes on where it stopped" in up.stderr
     assert "Traceback" not in up.stderr
-    assert (bare_tree / ".cache" / "install.log").exists()
-    assert not (bare_tree / ".run" / "supervisord.conf").exists()
+    assert (emptied_tree / ".cache" / "install.log").exists()
+    assert not (emptied_tree / ".run" / "supervisord.conf").exists()
 
 
-def test_an_index_without_the_package_is_told_apart(bare_tree):
-    up = make(bare_tree, "up", PIP_NO_INDEX="1")
+def test_an_index_without_the_package_is_told_apart(emptied_tree):
+    up = make(emptied_tree, "up", PIP_NO_INDEX="1")
     assert up.returncode != 0
     assert "No matching distribution found" in up.stderr
     assert "could not be reached" not in up.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 from headrace.wire import dtypes, messages, tensors
 from headrace.wire.signatures import Signature, TensorSpec, from_signature_def
 from tests.live import LiveServer, until
-from tests.served import exported
 
 SHAPES: tuple[tuple[int, ...], ...] = (
     *((), (0,), (1,), (7,), (1, 1), (0, 6), (2, 0), (3, 6), (1, 2, 2), (2, 3, 4), (0, 3, 4), (1, 1, 1, 1)),
@@ -26,15 +25,15 @@ KINDS = ("words_tf2", "table_tf2", "examples_tf2", "many_signatures", "keras_fun
 
 
 @pytest.fixture(scope="session")
-def fragile(pytestconfig: pytest.Config) -> Path:
-    return exported(pytestconfig, "export_fragile.py")
+def fragile(exported: Callable[..., Path]) -> Path:
+    return exported("export_fragile.py")
 
 
-def server(launch: LiveServer.Launcher, root: Path, *names: str, **flags: object) -> LiveServer:
+def server(launch: LiveServer.Launcher, folder: Path, root: Path, *names: str) -> LiveServer:
     entries = "".join(f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}' for n in names)
-    config = root.parent / f"{'-'.join(names)[:40]}.config"
+    config = folder / "models.config"
     config.write_text(f"model_config_list {{ {entries} }}")
-    found = launch(model_config_file=config, models_root=root, access_log="off", **flags)
+    found = launch(model_config_file=config, models_root=root, access_log="off")
     found.wait_until_available(*names)
     return found
 
@@ -63,7 +62,7 @@ def ask(live: LiveServer, model: str, signature: Signature, inputs: dict[str, An
     return "OK"
 
 
-def values(spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def values(spec: TensorSpec, shape: tuple[int, ...], largest: int) -> Iterator[np.ndarray]:
     """Good ones, then such as are no numbers, negative, or far out of range."""
     assert spec.dtype is not None
     if spec.dtype.is_string:
@@ -71,7 +70,7 @@ def values(spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
             yield np.full(shape, text, object)
         return
     kind = spec.dtype.numpy.kind
-    for number in (1, 0, -1, 2**31 - 1) if kind in "iu" else (1.0, np.nan, np.inf, -3e38):
+    for number in (1, 0, -1, largest) if kind in "iu" else (1.0, np.nan, np.inf, -3e38):
         with np.errstate(over="ignore"):
             yield np.full(shape, number).astype(spec.dtype.numpy)
 
@@ -93,7 +92,8 @@ def huge() -> Iterator[Any]:
             yield proto
 
 
-def abuse(live: LiveServer, model: str, shapes: tuple[tuple[int, ...], ...] = SHAPES) -> int:
+def abuse(live: LiveServer, model: str, shapes: tuple[tuple[int, ...], ...] = SHAPES, largest: int = 2**31 - 1) -> int:
+    """``largest``: a graph that makes so many elements of it is busy for as long."""
     count = 0
     for signature in signatures(live, model):
         fit = {
@@ -103,7 +103,7 @@ def abuse(live: LiveServer, model: str, shapes: tuple[tuple[int, ...], ...] = SH
             for alias, spec in signature.inputs.items()
         }
         for alias, spec in signature.inputs.items():
-            sent: list[Any] = [value for shape in shapes for value in values(spec, shape)]
+            sent: list[Any] = [value for shape in shapes for value in values(spec, shape, largest)]
             for one in (*sent, *other_types(spec), *huge()):
                 ask(live, model, signature, {**fit, alias: one}, timeout_s=1)
                 count += 1
@@ -116,15 +116,19 @@ PNG = bytes.fromhex(
 )
 
 
-def test_a_few_bad_requests_of_every_class_do_not_end_the_server(fragile: Path, launch: LiveServer.Launcher) -> None:
-    live = server(launch, fragile, "strict")
-    assert abuse(live, "strict", FEW) > 500
+def test_a_few_bad_requests_of_every_class_do_not_end_the_server(
+    fragile: Path, tmp_path: Path, launch: LiveServer.Launcher
+) -> None:
+    live = server(launch, tmp_path, fragile, "strict")
+    assert abuse(live, "strict", FEW, largest=2**22) > 500
     assert live.process.poll() is None
     assert live.states("strict") == {1: "AVAILABLE"}
 
 
-def test_graphs_that_say_no_rank_run_in_a_child_and_end_that_alone(fragile: Path, launch: LiveServer.Launcher) -> None:
-    live = server(launch, fragile, "vague")
+def test_graphs_that_say_no_rank_run_in_a_child_and_end_that_alone(
+    fragile: Path, tmp_path: Path, launch: LiveServer.Launcher
+) -> None:
+    live = server(launch, tmp_path, fragile, "vague")
     (signature,) = (s for s in signatures(live, "vague") if s.name == "conv1d")
     good, bad = np.ones((1, 4, 2), np.float32), np.ones((1, 1), np.float32)
     assert ask(live, "vague", signature, {"x": good}) == "OK"
@@ -152,17 +156,17 @@ def test_graphs_that_say_no_rank_run_in_a_child_and_end_that_alone(fragile: Path
 @pytest.mark.long
 @pytest.mark.parametrize("name", CONTRACT)
 def test_no_request_ends_a_server_of_the_contracts_models(
-    name: str, contract_models: Path, launch: LiveServer.Launcher
+    name: str, contract_models: Path, tmp_path: Path, launch: LiveServer.Launcher
 ) -> None:
-    live = server(launch, contract_models, name)
+    live = server(launch, tmp_path, contract_models, name)
     assert abuse(live, name) > 100 or name == "counter"
     assert live.process.poll() is None
     assert live.states(name)
 
 
 @pytest.mark.long
-def test_no_request_ends_a_server_of_touchy_graphs(fragile: Path, launch: LiveServer.Launcher) -> None:
-    live = server(launch, fragile, "strict")
+def test_no_request_ends_a_server_of_touchy_graphs(fragile: Path, tmp_path: Path, launch: LiveServer.Launcher) -> None:
+    live = server(launch, tmp_path, fragile, "strict")
     assert abuse(live, "strict") > 1000
     assert live.process.poll() is None
     assert live.states("strict") == {1: "AVAILABLE"}

@@ -14,14 +14,8 @@ import pytest
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.wire import messages, tensors
 from tests.live import LiveServer, until
-from tests.served import exported
 
 NAMES = ("words_tf2", "table_tf2", "table_tf1", "examples_tf2", "many_signatures", "tagged", "keras_functional")
-
-
-@pytest.fixture(scope="session")
-def kinds(pytestconfig: pytest.Config) -> Path:
-    return exported(pytestconfig, "export_kinds.py")
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +145,8 @@ def test_the_access_log_has_a_line_a_request(live: LiveServer) -> None:
     assert any(line["target"] == "/v1/models/tagged:predict" and line["status"] == 200 for line in lines)
 
 
-def test_two_hundred_megabytes_of_weights(pytestconfig: pytest.Config) -> None:
-    folder = exported(pytestconfig, "export_kinds.py", "heavy") / "heavy" / "1"
+def test_two_hundred_megabytes_of_weights(exported: Callable[..., Path]) -> None:
+    folder = exported("export_kinds.py", "heavy") / "heavy" / "1"
     model = TensorFlowEngine().load(folder)
     try:
         answer = model.run(model.signatures["serving_default"], {"row": np.int32([0, 49])}, ["mean"])

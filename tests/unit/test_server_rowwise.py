@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from headrace.server.batching.gathering import Ask, Gatherer, Limits
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from headrace.server.lifecycle import warmup
 from headrace.wire.signatures import Signature, TensorSpec
-from tests.served import exported
 from tests.unit.toy import export
 
 Arrays = Mapping[str, np.ndarray]
@@ -25,13 +24,8 @@ FREE = (1, 2, 7)  # lengths of a free dimension
 
 
 @pytest.fixture(scope="session")
-def rows(pytestconfig: pytest.Config) -> Path:
-    return exported(pytestconfig, "export_rows.py")
-
-
-@pytest.fixture(scope="session")
-def kinds(pytestconfig: pytest.Config) -> Path:
-    return exported(pytestconfig, "export_kinds.py")
+def rows(exported: Callable[..., Path]) -> Path:
+    return exported("export_rows.py")
 
 
 @pytest.fixture(scope="module")

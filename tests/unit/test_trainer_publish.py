@@ -313,13 +313,9 @@ def no_partial_version_after_kills(place: Path, count: int) -> None:
     assert [path.name for path in model.iterdir() if path.name.startswith(".")] == [".lock"]
 
 
-def test_a_publish_killed_at_20_random_points_shows_no_partial_or_unchecked_version(place: Path) -> None:
-    no_partial_version_after_kills(place, 20)
-
-
-@pytest.mark.long
-def test_a_publish_killed_at_200_random_points_shows_no_partial_or_unchecked_version(place: Path) -> None:
-    no_partial_version_after_kills(place, 200)
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.full)])
+def test_a_publish_killed_at_random_points_shows_no_partial_or_unchecked_version(place: Path, count: int) -> None:
+    no_partial_version_after_kills(place, count)
 
 
 def worse(ready: Path, value: float, **more: Any) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forks import ForkServer
 from tests.unit.warm import WarmTrainer, environment
 from trainer.data import pictures
 from trainer.exports import card
@@ -36,9 +37,8 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def killed(place: Path, *words: str) -> None:
-    line = [sys.executable, "-c", KILLED, *words]
-    done = subprocess.run(line, cwd=ROOT, env={**os.environ, **environment(place)}, capture_output=True, text=True)
+def killed(server: ForkServer, place: Path, *words: str) -> None:
+    done = server.run(KILLED, *words, environ={**os.environ, **environment(place)})
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
@@ -52,11 +52,13 @@ def killed(place: Path, *words: str) -> None:
         pytest.param("imdb_cnn", id="text", marks=pytest.mark.long),
     ],
 )
-def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(model: str, tmp_path: Path, warm: WarmTrainer) -> None:
+def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(
+    model: str, tmp_path: Path, warm: WarmTrainer, with_tensorflow: ForkServer
+) -> None:
     wish = ["train", model, "--quick", "--epochs", "4", "--seed", "7"]
     assert warm.call(tmp_path / "whole", *wish).returncode == 0
 
-    killed(tmp_path / "killed", *wish)
+    killed(with_tensorflow, tmp_path / "killed", *wish)
     assert not list((tmp_path / "killed" / "models").glob("*/1"))
     done = warm.call(tmp_path / "killed", *wish)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -125,6 +127,8 @@ def test_pictures_become_files_once_and_come_back(tmp_path: Path) -> None:
 
 
 PIPELINE = """
+import warnings
+warnings.simplefilter("error", UserWarning)
 import numpy as np
 from trainer.data import pipeline
 from trainer.runs import runtime
@@ -147,9 +151,8 @@ assert epochs(first=0, each=lambda a, b: (a, b)) == whole
 """
 
 
-def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once() -> None:
-    line = [sys.executable, "-W", "error::UserWarning", "-c", PIPELINE]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once(with_tensorflow: ForkServer) -> None:
+    done = with_tensorflow.run(PIPELINE)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 

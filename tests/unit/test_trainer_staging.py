@@ -6,15 +6,14 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from headrace.wire import store
+from tests.forks import ForkServer
 from trainer.store import staging
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = ("saved_model.pb", "assets/words.txt", "assets.extra/card")
 
 
@@ -106,9 +105,9 @@ def test_many_at_once_get_a_number_each(tmp_path: Path) -> None:
 PUBLISHER = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_trainer_staging import publish
-at, seen = int(sys.argv[2]), 0
+from trainer.store import staging
+model, at, files = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+seen = 0
 def hook(event, args):
     global seen
     if event.startswith(("open", "os.", "fcntl.", "shutil.")):
@@ -116,26 +115,33 @@ def hook(event, args):
         if seen == at:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-publish(Path(sys.argv[1]))
+with staging.staged(model) as staged:
+    for name in files:
+        path = staged.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode())
+    staged.publish()
 print(seen)
 """
 
 
-def run_publisher(model: Path, *, kill_at: int) -> subprocess.CompletedProcess[str]:
-    script = PUBLISHER.format(tests=str(Path(__file__).parent))
-    return subprocess.run(
-        [sys.executable, "-c", script, str(model), str(kill_at)], cwd=ROOT, capture_output=True, text=True
-    )
+def run_publisher(server: ForkServer, model: Path, *, kill_at: int) -> subprocess.CompletedProcess[str]:
+    return server.run(PUBLISHER, str(model), str(kill_at), *FILES)
 
 
 def test_a_publish_killed_anywhere_shows_no_partial_version(tmp_path: Path) -> None:
-    undisturbed = run_publisher(tmp_path / "whole", kill_at=0)
+    with ForkServer("trainer.store.staging") as server:
+        kill_at_every_step(server, tmp_path)
+
+
+def kill_at_every_step(server: ForkServer, tmp_path: Path) -> None:
+    undisturbed = run_publisher(server, tmp_path / "whole", kill_at=0)
+    assert undisturbed.returncode == 0, undisturbed.stderr
     steps = int(undisturbed.stdout)
-    points = sorted({max(1, round(steps * share / 16)) for share in range(1, 17)})
-    assert len(points) >= 10
-    for point in points:
+    assert steps >= 10
+    for point in range(1, steps + 1):
         model = tmp_path / f"killed-{point}"
-        killed = run_publisher(model, kill_at=point)
+        killed = run_publisher(server, model, kill_at=point)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         for version in store.versions(model):
             assert sorted(p.read_bytes().decode() for p in model.glob(f"{version}/**/*") if p.is_file()) == sorted(

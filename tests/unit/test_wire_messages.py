@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from headrace.wire import messages, schema
 from headrace.wire.errors import ConfigError, InvalidArgument
+from tests.forks import ForkServer
 from tests.unit import official
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -299,11 +300,13 @@ def run(code: str, **environment: str) -> str:
     return child.stdout
 
 
-@pytest.mark.parametrize("order", ["tensorflow first", "headrace first"])
-def test_our_classes_share_a_process_with_tensorflow(order: str) -> None:
-    imports = BESIDE_TENSORFLOW.strip().splitlines()
-    if order == "headrace first":
-        imports.reverse()
+def test_our_classes_share_a_process_with_tensorflow_that_came_first(with_tensorflow: ForkServer) -> None:
+    done = with_tensorflow.run(BESIDE_TENSORFLOW + SHARE_BYTES)
+    assert (done.returncode, done.stdout) == (0, "shared\n"), done.stderr
+
+
+def test_our_classes_share_a_process_with_tensorflow_that_comes_second() -> None:
+    imports = reversed(BESIDE_TENSORFLOW.strip().splitlines())
     assert run("\n".join(imports) + SHARE_BYTES) == "shared\n"
 
 

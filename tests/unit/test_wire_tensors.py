@@ -16,6 +16,8 @@ from hypothesis.extra import numpy as hnp
 from headrace.wire import dtypes, messages, tensors
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument
+from tests.forks import ForkServer
+from tests.unit import official
 from tests.unit.official import Witness
 
 NUMERIC = [row for row in dtypes.ALL if not row.is_string]
@@ -23,8 +25,8 @@ MODES = [True, False]
 
 
 @pytest.fixture(scope="module")
-def witness() -> Iterator[Witness]:
-    with Witness() as child:
+def witness(with_tensorflow: ForkServer) -> Iterator[Witness]:
+    with official.witness(with_tensorflow) as child:
         yield child
 
 
@@ -189,7 +191,7 @@ def test_a_tensor_that_lies_is_refused_without_allocating(proto: Any, text: str)
 
 # Not the trillion strings: TensorFlow makes room for them all (10 s) before it sees that they are not there.
 @pytest.mark.parametrize(
-    "name", set(REFUSED) - {"no dtype", "unknown dtype", "reference dtype", "lengths for a huge shape"}
+    "name", sorted(set(REFUSED) - {"no dtype", "unknown dtype", "reference dtype", "lengths for a huge shape"})
 )
 def test_tensorflow_refuses_them_too(witness: Witness, name: str) -> None:
     proto = REFUSED[name][0]

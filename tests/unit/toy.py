@@ -9,11 +9,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from headrace.wire import messages
+from tests.forks import ForkServer
 from tests.unit.warm import WarmTrainer, warm_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,8 +91,14 @@ def command(*arguments: str | Path) -> list[str]:
 def trainer(place: Path, *arguments: str | Path, kill_at: int | None = None) -> subprocess.CompletedProcess[str]:
     """The CLI in a child that stays for all tests, since its imports cost more than most calls; it fails when
     TensorFlow was imported. ``kill_at``: see WarmTrainer.call."""
+    return call(place, *arguments, environ=environment(place), kill_at=kill_at)
+
+
+def call(
+    place: Path, *arguments: str | Path, environ: Mapping[str, str], kill_at: int | None = None
+) -> subprocess.CompletedProcess[str]:
     child = _child()
-    done = child.call(place, *map(str, arguments), environ=environment(place), kill_at=kill_at)
+    done = child.call(place, *map(str, arguments), environ=environ, kill_at=kill_at)
     assert not child.imported_tensorflow, arguments
     return done
 
@@ -99,4 +107,5 @@ def trainer(place: Path, *arguments: str | Path, kill_at: int | None = None) -> 
 def _child() -> WarmTrainer:
     stack = ExitStack()
     atexit.register(stack.close)
-    return stack.enter_context(warm_trainer(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    return stack.enter_context(warm_trainer(stack.enter_context(ForkServer("trainer.cli")), folder))

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from tests.forks import ForkServer
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOP = """
@@ -32,7 +34,7 @@ def killed(words, at):
     os._exit(0)
 
 answers = os.fdopen(os.dup(1), "w")
-for line in sys.stdin:
+for line in iter(sys.stdin.readline, ""):
     words, environment, folder, kill_at = json.loads(line)
     os.environ.clear()
     os.environ.update(environment)
@@ -61,9 +63,9 @@ for line in sys.stdin:
 class WarmTrainer:
     """``call`` is `python -m trainer WORDS`, with a store of ``place``; archives are fetched once for all tests."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+    def __init__(self, folder: Path, to: BinaryIO, back: BinaryIO) -> None:
         self._folder = folder
-        self._process = process
+        self._to, self._back = to, back
         self.imported_tensorflow = False
 
     def call(
@@ -72,23 +74,20 @@ class WarmTrainer:
         """``environ``: all of the environment, where it is not that of environment(). ``kill_at``: in a process forked
         for this call, killed when it touches files for that time; 0 = not at all, and how many there were is printed.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
         given = {**os.environ, **environment(place)} if environ is None else dict(environ)
-        print(json.dumps([words, given, str(self._folder), kill_at]), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline().split()
+        self._to.write(json.dumps([words, given, str(self._folder), kill_at]).encode() + b"\n")
+        self._to.flush()
+        answer = self._back.readline().split()
         assert answer, f"the trainer died at {words}; {(self._folder / 'err').read_text()}"
-        self.imported_tensorflow = answer[1] == "True"
+        self.imported_tensorflow = answer[1] == b"True"
         out, err = ((self._folder / name).read_text() for name in ("out", "err"))
         return subprocess.CompletedProcess(["trainer", *words], int(answer[0]), out, err)
 
 
 @contextmanager
-def warm_trainer(folder: Path) -> Iterator[WarmTrainer]:
-    line = [sys.executable, "-c", _LOOP]
-    with subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield WarmTrainer(folder, process)
-        assert process.stdin is not None
-        process.stdin.close()
+def warm_trainer(server: ForkServer, folder: Path) -> Iterator[WarmTrainer]:
+    with server.talk(_LOOP) as (to, back):
+        yield WarmTrainer(folder, to, back)
 
 
 def environment(place: Path) -> dict[str, str]:
