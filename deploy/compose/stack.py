@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,12 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy.compose.settings import Settings, compose_command, with_pip
+from deploy.compose.settings import Settings, check_serving, compose_command, with_pip
 from deploy.local.stack import readiness
+from deploy.preflight import UNTOUCHED, Door, Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
 _TAIL = 20  # lines of a log shown when something failed
 _RELOAD_S = 60.0
+# The gateway's ports in its container, and what chooses where they are published.
+_PORT_VARIABLES = {8000: "HEADRACE_HTTP_PORT", 8001: "HEADRACE_GRPC_PORT"}
 # A container that ended this often within one start is not going to come up by being started again.
 _ENDS = 3
 
@@ -52,10 +54,23 @@ class Stack:
     def where_logs_are(self) -> str:
         return "make logs"
 
+    def check(self) -> None:
+        """Stop, before anything is touched, over settings and ports that a start would fail over."""
+        project = self._resolved()
+        gateway = project["services"]["gateway"]
+        given = {name: value for name, value in gateway["environment"].items() if value is not None}
+        check_settings(self.settings.environment, given)
+        check_serving(self.settings.environment)
+        doors = [
+            Door(_PORT_VARIABLES[port["target"]], port["host_ip"], int(port["published"]))
+            for port in gateway["ports"]
+            if port.get("published")  # else the engine chooses one
+        ]
+        check_ports(doors, own=self._own_endpoints(), low_ports=True)
+
     def up(self) -> None:
         with self._alone():
-            if not self.is_up:
-                _need_free_ports(self.settings.environment)
+            self.check()
             hand_over(self.settings.store, self.settings.uid, self.settings.gid)
             environ = with_pip(self.settings)
             self._build(environ)
@@ -112,6 +127,21 @@ class Stack:
             raise Stop("Nothing runs; `make up` starts the stack.")
         with lent(self.settings.config, self.settings.uid, self.settings.gid):
             self._run("run", "--rm", "--no-deps", "versions", *words)
+
+    def _resolved(self) -> dict[str, Any]:
+        """The project as compose understands its files with these settings."""
+        done = self._call("config", "--format", "json")
+        if done.returncode:
+            raise Stop(
+                f"docker compose cannot read the project with these settings:\n{_tail(done.stderr)}\n{UNTOUCHED}"
+            )
+        project: dict[str, Any] = json.loads(done.stdout)
+        return project
+
+    def _own_endpoints(self) -> set[Endpoint]:
+        """Where the running gateway's ports are published."""
+        published = (self._published(port) for port in _PORT_VARIABLES)
+        return {(host.strip("[]"), int(number)) for host, number in published if number}
 
     def _build(self, environ: Mapping[str, str]) -> None:
         log = self.settings.folder / "build.log"
@@ -212,11 +242,18 @@ class Stack:
         return _tail(self._ask("logs", "--no-color", "--tail", str(_TAIL), "serving", "gateway"))
 
     def _door(self, port: int) -> str:
+        host, number = self._published(port)
+        if not number:
+            return ""
+        return f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{number}"
+
+    def _published(self, port: int) -> tuple[str, str]:
+        """Host and port on this machine of the gateway's ``port``; both empty when it has none."""
         told = self._ask("port", "gateway", str(port)).splitlines()
         if not told or told[0].endswith(":0"):
-            return ""
+            return "", ""
         host, _, number = told[0].rpartition(":")
-        return f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{number}"
+        return host, number
 
     def _exit_code(self, service: str) -> int:
         told = self._ask("ps", "--all", "--quiet", service).split()
@@ -295,26 +332,6 @@ def _remembered(settings: Settings) -> str:
         return settings.chosen.read_text().strip()
     except OSError:
         return "embedded"  # any will do to look at or end the project: the services have the same names
-
-
-def _need_free_ports(environ: Mapping[str, str]) -> None:
-    address = environ.get("HEADRACE_BIND_ADDRESS") or "127.0.0.1"
-    for name, preset in (("HEADRACE_HTTP_PORT", "8000"), ("HEADRACE_GRPC_PORT", "8001")):
-        port = environ.get(name, preset)
-        if not port:
-            continue  # the engine chooses
-        if not port.isdigit():
-            raise Stop(f"{name}={port}: expected a port, or nothing to let the engine choose.")
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, int(port)))
-            except PermissionError:
-                continue  # a low port, which the engine may open and we may not
-            except OSError as error:
-                raise Stop(
-                    f"Port {port} on {address} cannot be had ({error.strerror}): free it, or set {name}."
-                ) from error
 
 
 def _tail(text: str) -> str:
