@@ -14,7 +14,7 @@ from trainer.errors import NotAvailable, Refused, Usage
 from trainer.exports import card, gate
 from trainer.publish import Published
 from trainer.settings import Settings
-from trainer.store import keeping, shelf, versions
+from trainer.store import keeping, live, shelf, versions
 
 
 def add(verbs: Any) -> None:
@@ -80,25 +80,32 @@ def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
+    """What is served is what the gateway says, where it answers; else what the list of models asks for."""
     models = {model.name: model for model in config.load(settings.config).models}
+    running = live.ask_all(settings.gateway)
     rows = [("MODEL", "VERSIONS", "SERVES", "NEEDS", "LATEST")]
     for name in sorted({*zoo.names(), *models}):
         present = shelf.versions(name, settings)
         latest = card.line(shelf.card_of(name, present[-1], settings)) if present else "-"
         needs = ", ".join(each.title for each in zoo.find(name).data) or "nothing" if name in zoo.names() else "-"
-        rows.append((name, " ".join(map(str, present)) or "none", _serves(models.get(name), present), needs, latest))
+        serves = _serves(models.get(name), present, running.get(name))
+        rows.append((name, " ".join(map(str, present)) or "none", serves, needs, latest))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         _tell("  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]))
+    for name in sorted(models):
+        if name in running and running[name].trouble:
+            _tell(f"{name}: {running[name].trouble}")
     return 0
 
 
-def _serves(model: config.ModelConfig | None, present: tuple[int, ...]) -> str:
+def _serves(model: config.ModelConfig | None, present: tuple[int, ...], running: live.Served | None) -> str:
     """2(pinned,stable), -: the versions that answer, with their labels."""
     if model is None:
         return "-"
+    versions = sorted(running.available) if running else shelf.served(model, present)
     told = []
-    for version in shelf.served(model, present):
+    for version in versions:
         notes = ["pinned"] if isinstance(model.policy, config.Specific) else []
         notes += [label for label, at in model.labels.items() if at == version]
         told.append(f"{version}({','.join(notes)})" if notes else str(version))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from headrace import doctor
 from headrace.wire import config
 from tests.integration.conftest import Stack, running, wait_for
 from tests.unit import toy
@@ -227,3 +229,25 @@ def test_gc_keeps_the_last_and_what_is_live(store: Store) -> None:
     left = sorted(int(path.name) for path in (store.stack.store / MODEL).iterdir() if path.name.isdigit())
     assert left == [good, newer[-1]]
     assert store.answer() == 2.5
+
+
+def test_a_newest_version_that_does_not_load_is_told_by_all_and_the_older_one_serves_on(store):
+    good = store.stack.store / MODEL / "1"
+    bad = store.stack.folder / "bad"
+    shutil.copytree(good, bad)
+    (bad / "saved_model.pb").write_bytes((good / "saved_model.pb").read_bytes()[:-20])
+    store.stack.publish(MODEL, bad, 2)
+    wait_for(lambda: store.model["reason"], within_s=20, what="the failure is told")
+    told = "version 2 failed: its saved_model.pb is damaged; version 1 serves"
+    ready = requests.get(f"{store.stack.http}/readyz", timeout=5)
+    assert (ready.status_code, ready.json()["models"][0]["reason"]) == (200, told)
+    metric = f'headrace_gateway_version_failed{{model="{MODEL}",version="2"}} 1.0'
+    assert metric in requests.get(f"{store.stack.http}/metrics", timeout=5).text.splitlines()
+    listed = store.trainer("list").stdout
+    assert re.search(rf"^{MODEL} +1 2 +1 +", listed, re.MULTILINE)
+    assert f"{MODEL}: {told}\n" in listed
+    (finding,) = doctor.the_gateway({"HEADRACE_HTTP_PORT": str(store.stack.gateway.ports["http"])})
+    assert finding.is_problem and finding.found == f"{MODEL}: {told}"
+    assert store.answer() == 2.5
+    shutil.rmtree(store.stack.store / MODEL / "2")
+    wait_for(lambda: not store.model["reason"], within_s=20, what="a version that is deleted is not missed")

@@ -21,31 +21,31 @@ _FAILED_FOR_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One model as the gateway sees it: ``default`` answers calls that name no version, ``reasons`` say what failed."""
+    """One model as the gateway sees it: ``default`` answers calls that name no version, ``reasons`` say what failed.
+
+    ``trouble`` is the gateway's sentence about the model as a whole; empty when nothing is wrong.
+    """
 
     default: int | None
     available: frozenset[int]
     labels: dict[str, int]
     reasons: dict[int, str]
+    trouble: str
 
 
 def ask(gateway: str, name: str) -> Served | None:
     """None when there is no gateway of ours at that address, or it does not know the model."""
+    return ask_all(gateway).get(name)
+
+
+def ask_all(gateway: str) -> dict[str, Served]:
+    """Every model that the gateway knows; empty when there is none of ours at that address."""
     try:
         with urllib.request.urlopen(f"{gateway}/v1/models", timeout=_ASK_S) as answer:
             models: list[dict[str, Any]] = json.load(answer)["models"]
-        found = next((model for model in models if model["name"] == name), None)
-        if found is None:
-            return None
-        versions = found["versions"]
-        return Served(
-            default=found["default_version"],
-            available=frozenset(v["version"] for v in versions if v["state"] == "AVAILABLE"),
-            labels=dict(found["labels"]),
-            reasons={v["version"]: v["reason"] for v in versions if v["reason"]},
-        )
+        return {model["name"]: _served(model) for model in models}
     except (OSError, ValueError, LookupError, TypeError):
-        return None
+        return {}
 
 
 def answers(gateway: str) -> bool:
@@ -75,6 +75,17 @@ def wait(gateway: str, model: ModelConfig, *, serves: frozenset[int], timeout_s:
         if now - began > timeout_s:
             raise NotLive(f"{model.name} is not as wanted after {timeout_s:g} s: {told}")
         time.sleep(_PAUSE_S)
+
+
+def _served(model: dict[str, Any]) -> Served:
+    versions = model["versions"]
+    return Served(
+        default=model["default_version"],
+        available=frozenset(v["version"] for v in versions if v["state"] == "AVAILABLE"),
+        labels=dict(model["labels"]),
+        reasons={v["version"]: v["reason"] for v in versions if v["reason"]},
+        trouble=str(model["reason"]),
+    )
 
 
 def _difference(served: Served | None, model: ModelConfig, serves: frozenset[int], gateway: str) -> str:
