@@ -1,4 +1,4 @@
-"""The verbs that train nothing: publish, list, show, verify, promote, rollback, gc, data."""
+"""The verbs that train nothing: publish, list, show, verify, reload, promote, rollback, gc, data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.errors import NotAvailable, Refused, Usage
 from trainer.exports import card, gate
 from trainer.publish import Published
 from trainer.settings import Settings
-from trainer.store import keeping, live, shelf, versions
+from trainer.store import keeping, live, reload, shelf, versions
 
 
 def add(verbs: Any) -> None:
@@ -36,6 +36,10 @@ def add(verbs: Any) -> None:
         verb.add_argument("name", metavar="NAME", help="the model")
         verb.add_argument("version", metavar="VERSION", type=int, nargs="?", help="default: the live one")
         verb.set_defaults(run=run)
+
+    verb = verbs.add_parser("reload", help="make a change of the list of models live, and wait until it is")
+    verb.add_argument("--all-folders", action="store_true", help="the servers run here: see base paths as they do")
+    verb.set_defaults(run=_reload)
 
     verb = verbs.add_parser("promote", help="make the newest version live and follow new ones, or pin VERSION")
     verb.add_argument("name", metavar="NAME", help="the model")
@@ -144,6 +148,11 @@ def _version(arguments: argparse.Namespace, settings: Settings) -> tuple[int, Pa
     if version not in there:
         raise Usage(f"{name} has no version {version}; there are {', '.join(map(str, there)) or 'none'}")
     return version, store.version_path(place, version)
+
+
+def _reload(arguments: argparse.Namespace, settings: Settings) -> int:
+    reload.reload(settings, all_folders=arguments.all_folders, tell=_tell)
+    return 0
 
 
 def _promote(arguments: argparse.Namespace, settings: Settings) -> int:

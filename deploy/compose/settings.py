@@ -33,6 +33,11 @@ class Settings:
     environment: Mapping[str, str]  # for docker compose
 
     @property
+    def project(self) -> str:
+        """The name that docker-compose.yml gives it, or the user."""
+        return self.environment.get("COMPOSE_PROJECT_NAME") or "headrace"
+
+    @property
     def folder(self) -> Path:
         """What this runtime remembers between verbs."""
         return self.run / "compose"

@@ -5,23 +5,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.compose import engine
+from deploy.compose.choice import ROOT
 from deploy.compose.settings import Settings, check_serving, compose_command, with_pip
 from deploy.local.stack import readiness
 from deploy.preflight import UNTOUCHED, Door, Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
 _TAIL = 20  # lines of a log shown when something failed
-_RELOAD_S = 60.0
 # The gateway's ports in its container, and what chooses where they are published.
 _PORT_VARIABLES = {8000: "HEADRACE_HTTP_PORT", 8001: "HEADRACE_GRPC_PORT"}
 # A container that ended this often within one start is not going to come up by being started again.
@@ -56,6 +55,7 @@ class Stack:
 
     def check(self) -> None:
         """Stop, before anything is touched, over settings and ports that a start would fail over."""
+        self._refuse_another_folders()
         project = self._resolved()
         gateway = project["services"]["gateway"]
         given = {name: value for name, value in gateway["environment"].items() if value is not None}
@@ -78,12 +78,14 @@ class Stack:
             self._start(environ)
 
     def down(self) -> None:
+        self._refuse_another_folders()
         with self._alone():
             self._run("down", "--remove-orphans")
             self.settings.chosen.unlink(missing_ok=True)
 
     def status(self) -> bool:
         """Print the containers and what the gateway says of the models; True when it is ready."""
+        self._refuse_another_folders()
         if not self._ask("ps", "--all", "--quiet"):
             say("Nothing runs; `make up` starts it.")
             return False
@@ -100,21 +102,9 @@ class Stack:
         self._run("logs", "--tail", "50", *(["--follow"] if follow else []), check=False)
 
     def reload(self) -> None:
-        """Render the user's list, then wait until the gateway serves the same names; a broken list changes nothing."""
-        if not self.is_up:
-            raise Stop("Nothing runs; `make up` starts the stack and reads the list of models.")
-        self.trainer("-m", "headrace", "render", entrypoint="python")
-        wanted = set(
-            re.findall(r'^\s*name:\s*"([^"]+)"', (self.settings.store / "multimodel.config").read_text(), re.MULTILINE)
-        )
-        with Step("Waiting until the change is live", "live") as step:
-            deadline = time.monotonic() + _RELOAD_S
-            while (served := served_models(self.gateway)) != wanted:
-                amiss = ", ".join(sorted(wanted ^ served))
-                step.detail(amiss)
-                if time.monotonic() > deadline:
-                    raise Stop(f"Not live after {_RELOAD_S:g} s: {amiss}. `make status` and `make logs` say more.")
-                time.sleep(0.1)
+        """Make the user's list live; a broken list changes nothing."""
+        self._need_up()
+        self._run("run", "--rm", "--no-deps", "versions", "reload")
 
     def trainer(self, *words: str, entrypoint: str = "") -> None:
         """A one-off command in the trainer's container."""
@@ -123,10 +113,29 @@ class Stack:
 
     def versions(self, *words: str) -> None:
         """promote, rollback or gc, in a container that may edit the user's list of models."""
-        if not self.is_up:
-            raise Stop("Nothing runs; `make up` starts the stack.")
+        self._need_up()
         with lent(self.settings.config, self.settings.uid, self.settings.gid):
             self._run("run", "--rm", "--no-deps", "versions", *words)
+
+    def _need_up(self) -> None:
+        self._refuse_another_folders()
+        if not self.is_up:
+            raise Stop("Nothing runs; `make up` starts the stack.")
+
+    def _refuse_another_folders(self) -> None:
+        """Stop over containers of this project's name that were started from another checkout: they are not ours."""
+        project = self.settings.project
+        for folder in engine.folders_of(project):
+            if Path(folder).resolve() == ROOT:
+                continue
+            if Path(folder).is_dir():
+                end = "`make down` there ends them"
+            else:
+                end = f"that folder is gone; `docker compose --project-name {project} down` ends them"
+            raise Stop(
+                f"The containers of the project {project} belong to {folder}: {end}.\n"
+                f"COMPOSE_PROJECT_NAME={project}-2 gives this folder a project of its own."
+            )
 
     def _resolved(self) -> dict[str, Any]:
         """The project as compose understands its files with these settings."""
@@ -148,19 +157,19 @@ class Stack:
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [*self._command[:2], "--progress", "plain", *self._command[2:], "build"]
         with Step("Building the images", "the images are built") as step, log.open("w") as file:
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 command,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-            )
-            assert process.stdout is not None
-            for line in process.stdout:
-                file.write(line)
-                step.detail(line.strip())
-            if process.wait():
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    file.write(line)
+                    step.detail(line.strip())
+            if process.returncode:
                 raise Stop(f"The images could not be built ({log} has all of it):\n{_tail(log.read_text())}")
 
     def _train_what_is_missing(self, environ: Mapping[str, str]) -> None:
@@ -315,16 +324,6 @@ def lent(file: Path, uid: int, gid: int) -> Iterator[None]:
     finally:
         if os.getuid() == 0:
             os.chown(file, found.st_uid, found.st_gid)
-
-
-def served_models(gateway: str) -> set[str]:
-    """The names of which the gateway says that a version is AVAILABLE."""
-    try:
-        with urllib.request.urlopen(f"{gateway}/v1/models", timeout=5) as answer:
-            models: list[dict[str, Any]] = json.load(answer)["models"]
-    except (OSError, ValueError):
-        return set()
-    return {model["name"] for model in models if any(v["state"] == "AVAILABLE" for v in model["versions"])}
 
 
 def _remembered(settings: Settings) -> str:

@@ -100,19 +100,21 @@ class Stack:
         os.execvp("tail", ["tail", "-n", "50", *(["-F"] if follow else []), *files])
 
     def reload(self) -> None:
-        """Render the user's list, then wait until the gateway says the same; a broken list changes nothing."""
+        """Make the user's list live; a broken list changes nothing."""
         if not self.is_up:
             raise Stop("Nothing runs; `make up` starts the stack and reads the list of models.")
-        code = venv.run("-m", "deploy.local.reload", self.gateway, str(self.settings.config), str(self.settings.store))
-        if code:
+        if self._trainer("reload", "--all-folders"):
             raise Stop("The change is not live; why stands above.")
 
     def versions(self, *words: str) -> None:
         """promote, rollback or gc. Where nothing runs, what they change waits for the next start."""
         venv.ensure("local")
-        environ = self.settings.trainer_environment(self._environ) | {"HEADRACE_GATEWAY": self.gateway}
-        if code := venv.run("-m", "trainer", *words, env=environ):
+        if code := self._trainer(*words):
             raise Stop(f"trainer {words[0]} ended with exit code {code}; what it said stands above.")
+
+    def _trainer(self, *words: str) -> int:
+        environ = self.settings.trainer_environment(self._environ) | {"HEADRACE_GATEWAY": self.gateway}
+        return venv.run("-m", "trainer", *words, env=environ)
 
     def _train_what_is_missing(self) -> None:
         """`trainer ensure` also renders the live config. It needs no TensorFlow where nothing is missing."""

@@ -108,14 +108,14 @@ class Registry:
         versions: tuple[VersionState, ...] = ()
         contracts: dict[int, Contract] = {}
         failed: tuple[VersionState, ...] = ()
-        note = "the serving backend does not know this model"
+        note = ""
         try:
             versions = await self._versions(name)
             if any(v.reason for v in versions):
                 versions, failed = await self._failures(model, versions)
             contracts, note = await self._contracts(model, versions)
-        except NotFound:
-            pass  # the answer is: nothing
+        except NotFound as e:
+            note = f"the serving backend does not have it: {e.message}"
         except HeadraceError as e:
             log.debug("no status", extra={"model": name, "error": e.message})
             return

@@ -134,6 +134,19 @@ def test_reload_takes_a_model_out_and_back(local_stack):
     assert served(local_stack) == MODELS
 
 
+def test_reload_of_a_wrong_base_path_is_refused_at_once_and_changes_nothing(local_stack):
+    desired = local_stack.config.read_text()
+    try:
+        local_stack.config.write_text(desired.replace('"/models/linear_model"', '"/models/linear"'))
+        reload = local_stack.make("reload", timeout_s=30)
+    finally:
+        local_stack.config.write_text(desired)
+    assert reload.returncode != 0
+    assert "linear_model: base_path /models/linear:" in reload.stderr and "does not exist" in reload.stderr
+    assert "The change is not live" in reload.stderr and "live" not in reload.stdout
+    assert served(local_stack) == MODELS
+
+
 def test_a_broken_config_is_refused_with_its_place_and_the_old_one_serves_on(local_stack):
     desired, live = local_stack.config.read_text(), (local_stack.store / "multimodel.config").read_bytes()
     try:
