@@ -29,8 +29,7 @@ down: ## Stop the stack
 	$(DEPLOY) down
 
 restart: ## Stop the stack and bring it up again, say after a change of code
-	$(DEPLOY) down
-	$(DEPLOY) up
+	$(DEPLOY) restart
 
 status: ## What runs, and whether it is ready (exit code 0 = ready)
 	$(DEPLOY) status

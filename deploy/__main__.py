@@ -11,6 +11,7 @@ from pathlib import Path
 from deploy import smoke
 from deploy.compose.runtime import AnyStack, stack_for
 from deploy.local import settings, venv
+from deploy.local.stack import Stack as LocalStack
 from deploy.terminal import Stop, say
 
 _OF_VERSIONS = ("promote", "rollback", "gc")
@@ -40,14 +41,16 @@ def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> i
     if verb == "setup":
         venv.ensure(*arguments)
         return 0
+    if verb == "restart":
+        _restart(environ)
+        return 0
     if verb not in ("up", "down", "status", "logs", "reload", "smoke", *_OF_VERSIONS):
         raise Stop(f"{verb} is not a verb; `make help` lists them.")
     store = settings.from_environment(environ).store
     stack = stack_for(verb, environ)
     match verb:
         case "up":
-            stack.up()
-            _introduce(stack, store)
+            _up(stack, store)
         case "down":
             stack.down()
         case "status":
@@ -61,6 +64,22 @@ def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> i
         case _:
             stack.versions(verb, *_words(verb, *arguments))
     return 0
+
+
+def _up(stack: AnyStack, store: Path) -> None:
+    stack.up()
+    _introduce(stack, store)
+
+
+def _restart(environ: Mapping[str, str]) -> None:
+    """Down and up, in the runtime that runs; not down where the settings would keep it from coming up again."""
+    running = stack_for("down", environ)
+    if running.is_up:
+        environ = {"RUNTIME": "local" if isinstance(running, LocalStack) else "compose", **environ}
+    stack = stack_for("up", environ)
+    stack.check()
+    running.down()
+    _up(stack, settings.from_environment(environ).store)
 
 
 def _words(verb: str, model: str = "", number: str = "") -> list[str]:

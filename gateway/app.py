@@ -114,6 +114,7 @@ def _described(model: Model) -> Mapping[str, Any]:
     latest = model.latest
     return {
         **model_state(model),
+        "loading": model.loading,
         "default_version": latest.version if latest else None,
         "versions": [{"version": v.version, "state": v.state, "reason": v.reason} for v in model.versions],
         "labels": dict(model.labels),

@@ -72,6 +72,7 @@ class Core:
         self.rest = self.grpc = Replicas(self._replicas())
         self.registry = Registry(self.grpc, Path(s.model_config_file), lenient=s.lenient_models)
         self.registry.read_config()
+        self.metrics.failures.read = lambda: self.catalog.failed
         self._tasks = [asyncio.create_task(self._probe_forever(replica)) for replica in self.rest.all]
         self._tasks.append(asyncio.create_task(self._refresh_forever()))
         # Who is let in before the first look is told to wait; a backend that is away must not keep the doors shut.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 UNKNOWN = "unknown"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -46,7 +49,10 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self.registry,
         )
+        # What the catalog says now, not counted: every worker of a gateway sees the same.
+        self.failures = _FailedVersions()
         if not folder:
+            self.registry.register(self.failures)
             self._flying.set_function(lambda: self.in_flight)
         # labels() takes a lock and builds a key on every call; the children are few and never change.
         self._children: dict[tuple[str, ...], tuple[Any, Any]] = {}
@@ -79,4 +85,22 @@ class Metrics:
             return generate_latest(self.registry)
         everybody = CollectorRegistry()
         multiprocess.MultiProcessCollector(everybody, path=self._folder)  # type: ignore[no-untyped-call]
+        everybody.register(self.failures)
         return generate_latest(everybody)
+
+
+class _FailedVersions(Collector):
+    """``read`` gives model and version of each that failed; the rows go when it does no longer."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[tuple[str, int]]] = tuple
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "headrace_gateway_version_failed",
+            "1 for each version that the model list asks for and that could not be loaded.",
+            labels=("model", "version"),
+        )
+        for model, version in self.read():
+            family.add_metric((model, str(version)), 1)
+        yield family

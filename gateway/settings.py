@@ -5,7 +5,6 @@ Read once at start by the caller (``Settings.from_env(os.environ)``), never at i
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Mapping
@@ -13,23 +12,8 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from gateway.upstream.address import Address
+from headrace import variables
 from headrace.wire.errors import InvalidArgument
-
-PREFIX = "HEADRACE_"
-# Names that other parts of the stack read; they may stand in the same environment.
-_OTHERS = frozenset(
-    PREFIX + name
-    for name in (
-        "CACHE",
-        "CONFIG",
-        "GID",
-        "RUN",
-        "SERVING_GRPC_PORT",
-        "SERVING_REST_PORT",
-        "STORE",
-        "UID",
-    )
-)
 
 _MOST_WORKERS = 256
 _UNITS = {"_s": "seconds", "_bytes": "bytes", "_port": "port", "_connections": "connections", "workers": "processes"}
@@ -148,14 +132,14 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Settings from HEADRACE_* variables; a name nobody reads, or a value that does not fit, is an error."""
+        """Settings from HEADRACE_* variables; a name that no part reads, or a value that does not fit, is an error."""
+        if wrong := variables.unknown(environ):
+            raise InvalidArgument(wrong)
         known = {variable(f.name): f for f in fields(cls)}
         given: dict[str, Any] = {}
-        for name, text in sorted(environ.items()):
-            if not name.startswith(PREFIX) or name in _OTHERS:
-                continue
+        for name, text in variables.ours(environ).items():
             if name not in known:
-                raise InvalidArgument(f"{name} is not a setting{_near(name, sorted(known) + sorted(_OTHERS))}")
+                continue
             if name == variable("workers") and text.strip().lower() == "auto":
                 text = "0"
             given[known[name].name] = _parse(name, str(known[name].type), text)
@@ -164,7 +148,7 @@ class Settings:
 
 def variable(field_name: str) -> str:
     """The environment variable of a field."""
-    return PREFIX + field_name.upper()
+    return variables.PREFIX + field_name.upper()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +182,11 @@ _PAGE = """\
 
 <!-- Made from gateway/settings.py: python -m gateway --settings > docs/reference/settings.md -->
 
-Each is an environment variable, read once at the start; `make up HEADRACE_TIMEOUT_S=5` sets one too. A name that begins
-with `HEADRACE_` and is no setting, or a value that does not fit, ends the start with exit code 2 and one sentence that
-names it. `python -m gateway --check` reads them as a start does, asks the serving backend, and says what is wrong and
-what to do next, without opening a port.
+Each is an environment variable, read once at the start; `make up HEADRACE_TIMEOUT_S=5` sets one too. A value that does
+not fit, or a name that begins with `HEADRACE_` and that no part of Headrace reads, ends the start with exit code 2 and
+one sentence that names it; names that Kubernetes sets for a Service called `headrace-...` are ignored. `make up` checks
+all settings before it touches what runs. `python -m gateway --check` reads them as a start does, asks the serving
+backend, and says what is wrong and what to do next, without opening a port.
 
 Lists are written with commas. Yes and no are `1` and `0`; `true`, `yes`, `on` and `false`, `no`, `off` are read too.
 In containers the addresses, ports and the model list are set by `docker-compose.yml`; the others are passed on.
@@ -268,11 +253,6 @@ def _parse(name: str, kind: str, text: str) -> Any:
 def _require(fits: bool, field_name: str, value: object, wanted: str) -> None:
     if not fits:
         raise InvalidArgument(f"{variable(field_name)}={value}: expected {wanted}")
-
-
-def _near(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}?" if near else "; `python -m gateway --help` lists them"
 
 
 def _is_rest(text: str) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def examine(config: Path, store: Path, environ: Mapping[str, str]) -> list[Findi
         tensorflow(),
         *the_config(config, store),
         *the_store(store),
+        *the_gateway(environ),
     ]
 
 
@@ -158,6 +160,18 @@ def the_store(store: Path) -> list[Finding]:
     return [Finding("store", f"{store}: {', '.join(counts) or 'no model yet'}"), *findings]
 
 
+def the_gateway(environ: Mapping[str, str]) -> list[Finding]:
+    """What a running gateway says of its models; nothing where none runs."""
+    port = environ.get("HEADRACE_HTTP_PORT") or PORTS["HEADRACE_HTTP_PORT"]
+    body = _ask(f"http://127.0.0.1:{port}/v1/models")
+    try:
+        troubled = {model["name"]: model["reason"] for model in json.loads(body)["models"] if model["reason"]}
+    except (ValueError, LookupError, TypeError):
+        return []
+    advice = "publish a version that loads, or delete the one that does not; `make rollback MODEL={}` pins an older one"
+    return [Finding("model", f"{name}: {reason}", advice.format(name)) for name, reason in troubled.items()]
+
+
 def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -169,9 +183,15 @@ def _is_taken(port: int) -> bool:
 
 
 def _is_gateway(port: int) -> bool:
-    ask = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is no matter for a proxy
+    return b'"alive"' in _ask(f"http://127.0.0.1:{port}/livez")
+
+
+def _ask(url: str) -> bytes:
+    """What is answered there; empty when nobody does."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is no matter for a proxy
     try:
-        with ask.open(f"http://127.0.0.1:{port}/livez", timeout=_ANSWER_S) as answer:
-            return b'"alive"' in answer.read(100)
-    except (OSError, ValueError, urllib.error.URLError):
-        return False
+        with opener.open(url, timeout=_ANSWER_S) as answer:
+            body: bytes = answer.read()
+            return body
+    except (OSError, ValueError, http.client.HTTPException):
+        return b""

@@ -16,10 +16,11 @@ import headrace
 ROOT = Path(__file__).parents[1]
 BELOW = {  # a part -> what it may import of ours, besides itself
     "headrace.wire": set(),
+    "headrace.variables": set(),
     "headrace.client": {"headrace.wire"},
     "headrace.server": {"headrace.wire"},
     "headrace.cli": {"headrace.wire", "headrace.client", "headrace.server"},
-    "gateway": {"headrace.wire", "headrace.client", "headrace.server"},
+    "gateway": {"headrace.wire", "headrace.client", "headrace.server", "headrace.variables"},
     "trainer": {"headrace.wire", "headrace.client", "headrace.server"},
 }
 CLI = {"headrace.cli", "headrace.doctor", "headrace.__main__"}

@@ -1,4 +1,4 @@
-"""The verbs that train nothing: publish, list, show, verify, promote, rollback, gc, data."""
+"""The verbs that train nothing: publish, list, show, verify, reload, promote, rollback, gc, data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.errors import NotAvailable, Refused, Usage
 from trainer.exports import card, gate
 from trainer.publish import Published
 from trainer.settings import Settings
-from trainer.store import keeping, shelf, versions
+from trainer.store import keeping, live, reload, shelf, versions
 
 
 def add(verbs: Any) -> None:
@@ -36,6 +36,10 @@ def add(verbs: Any) -> None:
         verb.add_argument("name", metavar="NAME", help="the model")
         verb.add_argument("version", metavar="VERSION", type=int, nargs="?", help="default: the live one")
         verb.set_defaults(run=run)
+
+    verb = verbs.add_parser("reload", help="make a change of the list of models live, and wait until it is")
+    verb.add_argument("--all-folders", action="store_true", help="the servers run here: see base paths as they do")
+    verb.set_defaults(run=_reload)
 
     verb = verbs.add_parser("promote", help="make the newest version live and follow new ones, or pin VERSION")
     verb.add_argument("name", metavar="NAME", help="the model")
@@ -80,25 +84,32 @@ def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
+    """What is served is what the gateway says, where it answers; else what the list of models asks for."""
     models = {model.name: model for model in config.load(settings.config).models}
+    running = live.ask_all(settings.gateway)
     rows = [("MODEL", "VERSIONS", "SERVES", "NEEDS", "LATEST")]
     for name in sorted({*zoo.names(), *models}):
         present = shelf.versions(name, settings)
         latest = card.line(shelf.card_of(name, present[-1], settings)) if present else "-"
         needs = ", ".join(each.title for each in zoo.find(name).data) or "nothing" if name in zoo.names() else "-"
-        rows.append((name, " ".join(map(str, present)) or "none", _serves(models.get(name), present), needs, latest))
+        serves = _serves(models.get(name), present, running.get(name))
+        rows.append((name, " ".join(map(str, present)) or "none", serves, needs, latest))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         _tell("  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]))
+    for name in sorted(models):
+        if name in running and running[name].trouble:
+            _tell(f"{name}: {running[name].trouble}")
     return 0
 
 
-def _serves(model: config.ModelConfig | None, present: tuple[int, ...]) -> str:
+def _serves(model: config.ModelConfig | None, present: tuple[int, ...], running: live.Served | None) -> str:
     """2(pinned,stable), -: the versions that answer, with their labels."""
     if model is None:
         return "-"
+    versions = sorted(running.available) if running else shelf.served(model, present)
     told = []
-    for version in shelf.served(model, present):
+    for version in versions:
         notes = ["pinned"] if isinstance(model.policy, config.Specific) else []
         notes += [label for label, at in model.labels.items() if at == version]
         told.append(f"{version}({','.join(notes)})" if notes else str(version))
@@ -137,6 +148,11 @@ def _version(arguments: argparse.Namespace, settings: Settings) -> tuple[int, Pa
     if version not in there:
         raise Usage(f"{name} has no version {version}; there are {', '.join(map(str, there)) or 'none'}")
     return version, store.version_path(place, version)
+
+
+def _reload(arguments: argparse.Namespace, settings: Settings) -> int:
+    reload.reload(settings, all_folders=arguments.all_folders, tell=_tell)
+    return 0
 
 
 def _promote(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -45,6 +45,14 @@ def look() -> Engine:
     return Engine(architecture=str(info.get("Architecture", "")), gpu=_gpu(info))
 
 
+def folders_of(project: str) -> list[str]:
+    """The folders that the containers of a project of `docker compose` were started from."""
+    label = 'Label "com.docker.compose.project.working_dir"'
+    command = ["docker", "ps", "--all", "--filter", f"label=com.docker.compose.project={project}"]
+    listed = _run([*command, "--format", f"{{{{.{label}}}}}"])
+    return sorted({line for line in listed.stdout.splitlines() if line})
+
+
 def _gpu(info: dict[str, Any]) -> str:
     """The engine hands out GPUs when NVIDIA's toolkit is there; that says nothing of a card, which nvidia-smi does."""
     toolkit = (

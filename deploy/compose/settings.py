@@ -11,9 +11,15 @@ from pathlib import Path
 
 from deploy.compose import pipconf
 from deploy.compose.choice import OVERRIDES, ROOT
+from deploy.preflight import UNTOUCHED
 from deploy.terminal import Stop
 
 ROOTS_ID = 10001  # what containers run as when root calls
+_SERVING_FLAGS = (
+    ("HEADRACE_CONFIG_POLL_S", r"-?\d+", "a whole number of seconds"),
+    ("HEADRACE_VERSION_POLL_S", r"-?\d+", "a whole number of seconds"),
+    ("HEADRACE_GPU_MEMORY_FRACTION", r"\d+(\.\d*)?|\.\d+", "a share like 0.5, or 0 for as it needs"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +31,11 @@ class Settings:
     run: Path
     start_timeout_s: float
     environment: Mapping[str, str]  # for docker compose
+
+    @property
+    def project(self) -> str:
+        """The name that docker-compose.yml gives it, or the user."""
+        return self.environment.get("COMPOSE_PROJECT_NAME") or "headrace"
 
     @property
     def folder(self) -> Path:
@@ -53,6 +64,14 @@ def from_environment(environ: Mapping[str, str], *, dotenv: Path = ROOT / ".env"
         start_timeout_s=float(_number(environ, "HEADRACE_START_TIMEOUT_S", 600)),
         environment={**environ, "HEADRACE_UID": str(uid), "HEADRACE_GID": str(gid), **_build_facts()},
     )
+
+
+def check_serving(environ: Mapping[str, str]) -> None:
+    """Stop over a value that serving would end over; docker-compose.yml hands these on as flags."""
+    for name, pattern, wanted in _SERVING_FLAGS:
+        text = environ.get(name)
+        if text and not re.fullmatch(pattern, text):
+            raise Stop(f"{name}={text}: expected {wanted}\n{UNTOUCHED}")
 
 
 def with_pip(settings: Settings) -> dict[str, str]:

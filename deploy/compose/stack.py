@@ -5,23 +5,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
-import socket
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy.compose.settings import Settings, compose_command, with_pip
+from deploy.compose import engine
+from deploy.compose.choice import ROOT
+from deploy.compose.settings import Settings, check_serving, compose_command, with_pip
 from deploy.local.stack import readiness
+from deploy.preflight import UNTOUCHED, Door, Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
 _TAIL = 20  # lines of a log shown when something failed
-_RELOAD_S = 60.0
+# The gateway's ports in its container, and what chooses where they are published.
+_PORT_VARIABLES = {8000: "HEADRACE_HTTP_PORT", 8001: "HEADRACE_GRPC_PORT"}
 # A container that ended this often within one start is not going to come up by being started again.
 _ENDS = 3
 
@@ -52,10 +53,24 @@ class Stack:
     def where_logs_are(self) -> str:
         return "make logs"
 
+    def check(self) -> None:
+        """Stop, before anything is touched, over settings and ports that a start would fail over."""
+        self._refuse_another_folders()
+        project = self._resolved()
+        gateway = project["services"]["gateway"]
+        given = {name: value for name, value in gateway["environment"].items() if value is not None}
+        check_settings(self.settings.environment, given)
+        check_serving(self.settings.environment)
+        doors = [
+            Door(_PORT_VARIABLES[port["target"]], port["host_ip"], int(port["published"]))
+            for port in gateway["ports"]
+            if port.get("published")  # else the engine chooses one
+        ]
+        check_ports(doors, own=self._own_endpoints(), low_ports=True)
+
     def up(self) -> None:
         with self._alone():
-            if not self.is_up:
-                _need_free_ports(self.settings.environment)
+            self.check()
             hand_over(self.settings.store, self.settings.uid, self.settings.gid)
             environ = with_pip(self.settings)
             self._build(environ)
@@ -63,12 +78,14 @@ class Stack:
             self._start(environ)
 
     def down(self) -> None:
+        self._refuse_another_folders()
         with self._alone():
             self._run("down", "--remove-orphans")
             self.settings.chosen.unlink(missing_ok=True)
 
     def status(self) -> bool:
         """Print the containers and what the gateway says of the models; True when it is ready."""
+        self._refuse_another_folders()
         if not self._ask("ps", "--all", "--quiet"):
             say("Nothing runs; `make up` starts it.")
             return False
@@ -85,21 +102,9 @@ class Stack:
         self._run("logs", "--tail", "50", *(["--follow"] if follow else []), check=False)
 
     def reload(self) -> None:
-        """Render the user's list, then wait until the gateway serves the same names; a broken list changes nothing."""
-        if not self.is_up:
-            raise Stop("Nothing runs; `make up` starts the stack and reads the list of models.")
-        self.trainer("-m", "headrace", "render", entrypoint="python")
-        wanted = set(
-            re.findall(r'^\s*name:\s*"([^"]+)"', (self.settings.store / "multimodel.config").read_text(), re.MULTILINE)
-        )
-        with Step("Waiting until the change is live", "live") as step:
-            deadline = time.monotonic() + _RELOAD_S
-            while (served := served_models(self.gateway)) != wanted:
-                amiss = ", ".join(sorted(wanted ^ served))
-                step.detail(amiss)
-                if time.monotonic() > deadline:
-                    raise Stop(f"Not live after {_RELOAD_S:g} s: {amiss}. `make status` and `make logs` say more.")
-                time.sleep(0.1)
+        """Make the user's list live; a broken list changes nothing."""
+        self._need_up()
+        self._run("run", "--rm", "--no-deps", "versions", "reload")
 
     def trainer(self, *words: str, entrypoint: str = "") -> None:
         """A one-off command in the trainer's container."""
@@ -108,29 +113,63 @@ class Stack:
 
     def versions(self, *words: str) -> None:
         """promote, rollback or gc, in a container that may edit the user's list of models."""
-        if not self.is_up:
-            raise Stop("Nothing runs; `make up` starts the stack.")
+        self._need_up()
         with lent(self.settings.config, self.settings.uid, self.settings.gid):
             self._run("run", "--rm", "--no-deps", "versions", *words)
+
+    def _need_up(self) -> None:
+        self._refuse_another_folders()
+        if not self.is_up:
+            raise Stop("Nothing runs; `make up` starts the stack.")
+
+    def _refuse_another_folders(self) -> None:
+        """Stop over containers of this project's name that were started from another checkout: they are not ours."""
+        project = self.settings.project
+        for folder in engine.folders_of(project):
+            if Path(folder).resolve() == ROOT:
+                continue
+            if Path(folder).is_dir():
+                end = "`make down` there ends them"
+            else:
+                end = f"that folder is gone; `docker compose --project-name {project} down` ends them"
+            raise Stop(
+                f"The containers of the project {project} belong to {folder}: {end}.\n"
+                f"COMPOSE_PROJECT_NAME={project}-2 gives this folder a project of its own."
+            )
+
+    def _resolved(self) -> dict[str, Any]:
+        """The project as compose understands its files with these settings."""
+        done = self._call("config", "--format", "json")
+        if done.returncode:
+            raise Stop(
+                f"docker compose cannot read the project with these settings:\n{_tail(done.stderr)}\n{UNTOUCHED}"
+            )
+        project: dict[str, Any] = json.loads(done.stdout)
+        return project
+
+    def _own_endpoints(self) -> set[Endpoint]:
+        """Where the running gateway's ports are published."""
+        published = (self._published(port) for port in _PORT_VARIABLES)
+        return {(host.strip("[]"), int(number)) for host, number in published if number}
 
     def _build(self, environ: Mapping[str, str]) -> None:
         log = self.settings.folder / "build.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [*self._command[:2], "--progress", "plain", *self._command[2:], "build"]
         with Step("Building the images", "the images are built") as step, log.open("w") as file:
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 command,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-            )
-            assert process.stdout is not None
-            for line in process.stdout:
-                file.write(line)
-                step.detail(line.strip())
-            if process.wait():
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    file.write(line)
+                    step.detail(line.strip())
+            if process.returncode:
                 raise Stop(f"The images could not be built ({log} has all of it):\n{_tail(log.read_text())}")
 
     def _train_what_is_missing(self, environ: Mapping[str, str]) -> None:
@@ -212,11 +251,18 @@ class Stack:
         return _tail(self._ask("logs", "--no-color", "--tail", str(_TAIL), "serving", "gateway"))
 
     def _door(self, port: int) -> str:
+        host, number = self._published(port)
+        if not number:
+            return ""
+        return f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{number}"
+
+    def _published(self, port: int) -> tuple[str, str]:
+        """Host and port on this machine of the gateway's ``port``; both empty when it has none."""
         told = self._ask("port", "gateway", str(port)).splitlines()
         if not told or told[0].endswith(":0"):
-            return ""
+            return "", ""
         host, _, number = told[0].rpartition(":")
-        return f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{number}"
+        return host, number
 
     def _exit_code(self, service: str) -> int:
         told = self._ask("ps", "--all", "--quiet", service).split()
@@ -280,41 +326,11 @@ def lent(file: Path, uid: int, gid: int) -> Iterator[None]:
             os.chown(file, found.st_uid, found.st_gid)
 
 
-def served_models(gateway: str) -> set[str]:
-    """The names of which the gateway says that a version is AVAILABLE."""
-    try:
-        with urllib.request.urlopen(f"{gateway}/v1/models", timeout=5) as answer:
-            models: list[dict[str, Any]] = json.load(answer)["models"]
-    except (OSError, ValueError):
-        return set()
-    return {model["name"] for model in models if any(v["state"] == "AVAILABLE" for v in model["versions"])}
-
-
 def _remembered(settings: Settings) -> str:
     try:
         return settings.chosen.read_text().strip()
     except OSError:
         return "embedded"  # any will do to look at or end the project: the services have the same names
-
-
-def _need_free_ports(environ: Mapping[str, str]) -> None:
-    address = environ.get("HEADRACE_BIND_ADDRESS") or "127.0.0.1"
-    for name, preset in (("HEADRACE_HTTP_PORT", "8000"), ("HEADRACE_GRPC_PORT", "8001")):
-        port = environ.get(name, preset)
-        if not port:
-            continue  # the engine chooses
-        if not port.isdigit():
-            raise Stop(f"{name}={port}: expected a port, or nothing to let the engine choose.")
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, int(port)))
-            except PermissionError:
-                continue  # a low port, which the engine may open and we may not
-            except OSError as error:
-                raise Stop(
-                    f"Port {port} on {address} cannot be had ({error.strerror}): free it, or set {name}."
-                ) from error
 
 
 def _tail(text: str) -> str:

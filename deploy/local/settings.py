@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.preflight import Door
 from deploy.terminal import Stop
+from headrace import variables
 
 ROOT = Path(__file__).resolve().parents[2]
-
-# Read here and by the trainer alone; whatever else begins with HEADRACE_ is the gateway's and reaches it untouched.
-_OURS = ("STORE", "CONFIG", "CACHE", "RUN", "SERVING_GRPC_PORT", "SERVING_REST_PORT", "START_TIMEOUT_S")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,12 @@ class Settings:
     def ports(self) -> dict[str, int]:
         names = ("http_port", "grpc_port", "serving_grpc_port", "serving_rest_port")
         return {"HEADRACE_" + name.upper(): getattr(self, name) for name in names}
+
+    @property
+    def doors(self) -> list[Door]:
+        """Serving's are for this machine alone."""
+        hosts = {name: "127.0.0.1" if "SERVING" in name else self.bind_address for name in self.ports}
+        return [Door(name, hosts[name], port) for name, port in self.ports.items()]
 
     @property
     def reach(self) -> str:
@@ -61,7 +66,8 @@ class Settings:
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """What serving and gateway are started with, without make's own variables."""
-        dropped = {"HEADRACE_" + name for name in _OURS} | {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "RUNTIME", "PYTHON"}
+        others = variables.ALL - variables.GATEWAY
+        dropped = others | {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "RUNTIME", "PYTHON"}
         return {
             **{name: value for name, value in environ.items() if name not in dropped},
             "HEADRACE_HTTP_PORT": str(self.http_port),

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from typing import Any
 from deploy.local import venv
 from deploy.local.settings import Settings
 from deploy.local.supervised import Program, Supervisor, configuration
+from deploy.preflight import Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
 _TAIL = 15  # lines of a log shown when a program ended
@@ -51,9 +51,14 @@ class Stack:
     def where_logs_are(self) -> str:
         return f"{self.settings.logs}     (make logs)"
 
+    def check(self) -> None:
+        """Stop, before anything is touched, over settings and ports that a start would fail over."""
+        check_settings(self._environ, self.settings.service_environment(self._environ))
+        check_ports(self.settings.doors, own=self._own_endpoints())
+
     def up(self) -> None:
         with self._alone():
-            self._need_free_ports()
+            self.check()
             venv.ensure("local")
             self._train_what_is_missing()
             if self.is_up and (why := self._why_anew()):
@@ -95,19 +100,21 @@ class Stack:
         os.execvp("tail", ["tail", "-n", "50", *(["-F"] if follow else []), *files])
 
     def reload(self) -> None:
-        """Render the user's list, then wait until the gateway says the same; a broken list changes nothing."""
+        """Make the user's list live; a broken list changes nothing."""
         if not self.is_up:
             raise Stop("Nothing runs; `make up` starts the stack and reads the list of models.")
-        code = venv.run("-m", "deploy.local.reload", self.gateway, str(self.settings.config), str(self.settings.store))
-        if code:
+        if self._trainer("reload", "--all-folders"):
             raise Stop("The change is not live; why stands above.")
 
     def versions(self, *words: str) -> None:
         """promote, rollback or gc. Where nothing runs, what they change waits for the next start."""
         venv.ensure("local")
-        environ = self.settings.trainer_environment(self._environ) | {"HEADRACE_GATEWAY": self.gateway}
-        if code := venv.run("-m", "trainer", *words, env=environ):
+        if code := self._trainer(*words):
             raise Stop(f"trainer {words[0]} ended with exit code {code}; what it said stands above.")
+
+    def _trainer(self, *words: str) -> int:
+        environ = self.settings.trainer_environment(self._environ) | {"HEADRACE_GATEWAY": self.gateway}
+        return venv.run("-m", "trainer", *words, env=environ)
 
     def _train_what_is_missing(self) -> None:
         """`trainer ensure` also renders the live config. It needs no TensorFlow where nothing is missing."""
@@ -127,8 +134,9 @@ class Stack:
         try:
             with Step("Starting serving and gateway", "serving and gateway are started"):
                 self._supervisor.start(self.settings.service_environment(self._environ))
-                told = {"gateway": self.settings.gateway, "ports": self.settings.ports, "identity": self._identity()}
-                self._record.write_text(json.dumps(told))
+                endpoints = [(door.host, door.port) for door in self.settings.doors]
+                record = {"gateway": self.settings.gateway, "endpoints": endpoints, "identity": self._identity()}
+                self._record.write_text(json.dumps(record))
             self._wait_until_ready()
         except BaseException:
             # Nothing half-started stays behind, whatever the reason: not ready, an interrupt, a full disk.
@@ -174,15 +182,9 @@ class Stack:
         self._supervisor.stop()
         self._record.unlink(missing_ok=True)
 
-    def _need_free_ports(self) -> None:
-        own = set(self._recorded().get("ports", {}).values()) if self.is_up else set()
-        for name, port in self.settings.ports.items():
-            host = "127.0.0.1" if name.startswith("HEADRACE_SERVING") else self.settings.bind_address
-            if port not in own and (reason := _why_not(host, port)):
-                raise Stop(
-                    f"Port {port} on {host} cannot be had: {reason}. End what uses it, or choose another: "
-                    f"make up {name}={_free_port_after(host, port, taken=set(self.settings.ports.values()))}"
-                )
+    def _own_endpoints(self) -> set[Endpoint]:
+        """What the running programs listen on."""
+        return {(host, port) for host, port in self._recorded().get("endpoints", [])} if self.is_up else set()
 
     def _why_anew(self) -> str:
         """Why what runs cannot stay; empty when it can."""
@@ -227,20 +229,3 @@ def readiness(gateway: str) -> tuple[bool, dict[str, Any]]:
         return False, body if isinstance(body, dict) else {}
     except (OSError, ValueError):
         return False, {}
-
-
-def _why_not(host: str, port: int) -> str:
-    """Why the port cannot be listened on; empty when it can."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            # As servers do: a port whose last connections are only lingering is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            probe.listen(1)
-    except OSError as error:
-        return "it is taken" if error.errno in (48, 98) else str(error.strerror or error)
-    return ""
-
-
-def _free_port_after(host: str, port: int, *, taken: set[int]) -> int:
-    return next(n for n in range(port + 1, port + 2000) if n not in taken and not _why_not(host, n % 65536 or 1))

@@ -82,6 +82,7 @@ class Model:
     contracts: Mapping[int, Contract] = field(default_factory=dict)
     asked: bool = False
     note: str = ""
+    failed: tuple[VersionState, ...] = ()  # versions that the model list asks for and that could not be loaded
 
     @property
     def latest(self) -> Contract | None:
@@ -99,6 +100,10 @@ class Model:
 
     @property
     def reason(self) -> str:
+        """What is wrong with the model, also where an older version still answers; empty when nothing is."""
+        if self.failed:
+            serving = [f"version {self.latest.version} serves"] if self.latest else []
+            return "; ".join([*(f"version {v.version} failed: {v.reason}" for v in self.failed), *serving])
         if self.contracts:
             return ""
         told = next((v.reason for v in self.versions if v.reason), "")
@@ -116,6 +121,11 @@ class Catalog:
 
     models: Mapping[str, Model] = field(default_factory=dict)
     config_error: str = ""
+
+    @property
+    def failed(self) -> list[tuple[str, int]]:
+        """Model and version of each that could not be loaded."""
+        return [(name, v.version) for name, model in sorted(self.models.items()) for v in model.failed]
 
     def resolve(self, target: Target) -> Contract:
         """The contract a call is checked against and pinned to."""

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gateway.contracts import samples
+from gateway.contracts import failures, samples
 from gateway.contracts.catalog import STATES, Catalog, Contract, Model, VersionState
 from gateway.upstream.replicas import Replicas
 from headrace.wire import config, messages, signatures, store
+from headrace.wire.config import ModelConfig
 from headrace.wire.errors import ConfigError, HeadraceError, NotFound
 
 log = logging.getLogger("gateway")
@@ -38,7 +40,7 @@ class Registry:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running: dict[str, asyncio.Future[None]] = {}
         self._missed_at = float("-inf")
-        self._base_paths: dict[str, str] = {}
+        self._entries: dict[str, ModelConfig] = {}
         self._doubted: set[str] = set()  # models whose known signatures are to be read again
 
     async def refresh(self, *, anew: bool = False) -> None:
@@ -80,9 +82,11 @@ class Registry:
             self.catalog = Catalog(self.catalog.models, text)
         else:
             known = self.catalog.models
-            base_paths = {m.name: m.base_path for m in loaded.models}
-            self._doubted.update(n for n, p in base_paths.items() if self._base_paths.get(n, p) != p)
-            self._base_paths = base_paths
+            entries = {m.name: m for m in loaded.models}
+            self._doubted.update(
+                name for name, m in entries.items() if self._entries.get(name, m).base_path != m.base_path
+            )
+            self._entries = entries
             self.catalog = Catalog({m.name: _carried(known.get(m.name), m) for m in loaded.models})
             log.info("model list read", extra={"models": sorted(self.catalog.models)})
         self._config_mark = mark
@@ -103,12 +107,15 @@ class Registry:
             return
         versions: tuple[VersionState, ...] = ()
         contracts: dict[int, Contract] = {}
-        note = "the serving backend does not know this model"
+        failed: tuple[VersionState, ...] = ()
+        note = ""
         try:
             versions = await self._versions(name)
+            if any(v.reason for v in versions):
+                versions, failed = await self._failures(model, versions)
             contracts, note = await self._contracts(model, versions)
-        except NotFound:
-            pass  # the answer is: nothing
+        except NotFound as e:
+            note = f"the serving backend does not have it: {e.message}"
         except HeadraceError as e:
             log.debug("no status", extra={"model": name, "error": e.message})
             return
@@ -117,7 +124,7 @@ class Registry:
             if set(contracts) != set(latest.contracts):
                 log.info("versions live", extra={"model": name, "versions": sorted(contracts)})
             self.catalog = self.catalog.with_model(
-                Model(name, latest.labels, versions, contracts, asked=True, note=note)
+                Model(name, latest.labels, versions, contracts, asked=True, note=note, failed=failed)
             )
 
     async def _versions(self, name: str) -> tuple[VersionState, ...]:
@@ -135,6 +142,18 @@ class Registry:
                 if known is None or _NEARNESS[state.state] > _NEARNESS[known.state]:
                     states[state.version] = state
         return tuple(states[n] for n in sorted(states, reverse=True))
+
+    async def _failures(self, model: Model, versions: tuple[VersionState, ...]) -> failures.Examined:
+        """The same versions with their reasons in plain words, and those of them that have failed."""
+        entry, root = self._entries.get(model.name), self._config_file.parent
+        explained, failed = await asyncio.to_thread(failures.examine, versions, entry, root)
+        reasons = {v.version: v.reason for v in versions}
+        known = {v.version for v in model.failed}
+        for v in failed:
+            if v.version not in known:
+                fields = {"model": model.name, "version": v.version, "reason": reasons[v.version]}
+                log.warning("version failed", extra=fields)
+        return explained, failed
 
     async def _contracts(self, model: Model, versions: tuple[VersionState, ...]) -> tuple[dict[int, Contract], str]:
         """Contracts of what is AVAILABLE; those already known are kept, since a version's artifact never changes."""
@@ -176,7 +195,9 @@ class Registry:
     def _folder(self, name: str, version: int) -> Path | None:
         """Where the version lies, if this process can see the store: beside the model list."""
         try:
-            return store.version_path(store.local_path(self._base_paths[name], self._config_file.parent), version)
+            return store.version_path(
+                store.local_path(self._entries[name].base_path, self._config_file.parent), version
+            )
         except (HeadraceError, KeyError, OSError):
             return None
 
@@ -189,7 +210,7 @@ def _carried(known: Model | None, wanted: Any) -> Model:
     """A configured model with what was already seen of it."""
     if known is None:
         return Model(wanted.name, dict(wanted.labels))
-    return Model(known.name, dict(wanted.labels), known.versions, known.contracts, known.asked, known.note)
+    return replace(known, labels=dict(wanted.labels))
 
 
 def _config_trouble(path: Path, e: Exception) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -232,6 +232,18 @@ class _Reader:
             path = path[:-2]
         place = self.places.get(path, places.Place(0, 0))
         return ConfigError(reason, line=place.line, column=place.column, source=self.source, serving_text=serving)
+
+
+def wanted(policy: Policy, numbers: Iterable[int]) -> tuple[int, ...]:
+    """Which of these versions the policy asks for, ascending."""
+    present = tuple(sorted(numbers))
+    match policy:
+        case Latest(count):
+            return present[-count:]
+        case Specific(versions):
+            return tuple(number for number in present if number in versions)
+        case All():
+            return present
 
 
 def is_absolute(path: str) -> bool:

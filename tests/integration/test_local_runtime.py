@@ -134,6 +134,19 @@ def test_reload_takes_a_model_out_and_back(local_stack):
     assert served(local_stack) == MODELS
 
 
+def test_reload_of_a_wrong_base_path_is_refused_at_once_and_changes_nothing(local_stack):
+    desired = local_stack.config.read_text()
+    try:
+        local_stack.config.write_text(desired.replace('"/models/linear_model"', '"/models/linear"'))
+        reload = local_stack.make("reload", timeout_s=30)
+    finally:
+        local_stack.config.write_text(desired)
+    assert reload.returncode != 0
+    assert "linear_model: base_path /models/linear:" in reload.stderr and "does not exist" in reload.stderr
+    assert "The change is not live" in reload.stderr and "live" not in reload.stdout
+    assert served(local_stack) == MODELS
+
+
 def test_a_broken_config_is_refused_with_its_place_and_the_old_one_serves_on(local_stack):
     desired, live = local_stack.config.read_text(), (local_stack.store / "multimodel.config").read_bytes()
     try:
@@ -211,10 +224,39 @@ def test_changed_settings_restart_the_programs(running_stack):
     assert not set(pids(running_stack).values()) & set(before.values())
 
 
-def test_a_program_that_keeps_ending_fails_the_start_with_its_last_words(spare_stack):
-    up = spare_stack.make("up", HEADRACE_TIMEOUT_S="soon")
+@pytest.mark.parametrize(
+    ("verb", "variable", "value"),
+    [
+        ("up", "HEADRACE_TIMEOUT_S", "soon"),
+        ("up", "HEADRACE_BIND_ADDRESS", "192.0.2.1"),
+        ("restart", "HEADRACE_GRPC_PORT", ""),  # of the other stack, which holds it
+    ],
+)
+def test_a_wrong_setting_or_a_taken_port_leaves_a_running_stack_alone(
+    local_stack, running_stack, verb, variable, value
+):
+    before = pids(running_stack)
+    done = running_stack.make(verb, **{variable: value or str(local_stack.ports[variable])})
+    assert done.returncode != 0
+    assert "Nothing was changed" in done.stderr and variable in done.stderr
+    assert pids(running_stack) == before
+    assert predict(running_stack, "half_plus_two", [1.0]) == [2.5]
+
+
+def test_settings_of_other_parts_do_not_end_the_gateway_nor_restart_it(running_stack):
+    running_stack.make("up")
+    before = pids(running_stack)
+    others = {"HEADRACE_LIVE_TIMEOUT_S": "30", "HEADRACE_GATEWAY_MEMORY": "2g", "HEADRACE_TAG": "mine"}
+    up = running_stack.make("up", **others)
+    assert (up.returncode, up.stderr) == (0, "")
+    assert pids(running_stack) == before
+
+
+def test_a_program_that_keeps_ending_fails_the_start_with_its_last_words(spare_stack, tmp_path):
+    (tmp_path / "fastapi.py").write_text("raise SystemExit('this package is broken')")
+    up = spare_stack.make("up", PYTHONPATH=str(tmp_path))
     assert up.returncode != 0
-    assert "gateway keeps ending" in up.stderr and "HEADRACE_TIMEOUT_S" in up.stderr
+    assert "gateway keeps ending" in up.stderr and "this package is broken" in up.stderr
     assert "Nothing runs" in spare_stack.make("status").stdout
 
 

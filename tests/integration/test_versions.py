@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from headrace import doctor
 from headrace.wire import config
 from tests.integration.conftest import Stack, running, wait_for
 from tests.unit import toy
@@ -227,3 +229,85 @@ def test_gc_keeps_the_last_and_what_is_live(store: Store) -> None:
     left = sorted(int(path.name) for path in (store.stack.store / MODEL).iterdir() if path.name.isdigit())
     assert left == [good, newer[-1]]
     assert store.answer() == 2.5
+
+
+def test_a_newest_version_that_does_not_load_is_told_by_all_and_the_older_one_serves_on(store):
+    good = store.stack.store / MODEL / "1"
+    bad = store.stack.folder / "bad"
+    shutil.copytree(good, bad)
+    (bad / "saved_model.pb").write_bytes((good / "saved_model.pb").read_bytes()[:-20])
+    store.stack.publish(MODEL, bad, 2)
+    told = "version 2 failed: its saved_model.pb is damaged; version 1 serves"
+    wait_for(lambda: store.model["reason"] == told, within_s=20, what="the failure is told")
+    ready = requests.get(f"{store.stack.http}/readyz", timeout=5)
+    assert (ready.status_code, ready.json()["models"][0]["reason"]) == (200, told)
+    metric = f'headrace_gateway_version_failed{{model="{MODEL}",version="2"}} 1.0'
+    assert metric in requests.get(f"{store.stack.http}/metrics", timeout=5).text.splitlines()
+    listed = store.trainer("list").stdout
+    assert re.search(rf"^{MODEL} +1 2 +1 +", listed, re.MULTILINE)
+    assert f"{MODEL}: {told}\n" in listed
+    (finding,) = doctor.the_gateway({"HEADRACE_HTTP_PORT": str(store.stack.gateway.ports["http"])})
+    assert finding.is_problem and finding.found == f"{MODEL}: {told}"
+    assert store.answer() == 2.5
+    shutil.rmtree(store.stack.store / MODEL / "2")
+    wait_for(lambda: not store.model["reason"], within_s=20, what="a version that is deleted is not missed")
+
+
+def test_reload_takes_a_model_out_and_back_with_its_policy(store):
+    other = store.listed.replace(MODEL, "other").partition("config {")[2].rpartition("}")[0]
+    shutil.copytree(store.stack.store / MODEL, store.stack.store / "other")
+    try:
+        store.list.write_text(store.listed.rpartition("}")[0] + "config {" + other + "}\n")
+        done = store.trainer("reload")
+        assert done.returncode == 0 and f"live: {MODEL}, other" in done.stdout, done.stdout + done.stderr
+        assert requests.get(f"{store.stack.http}/readyz?model=other", timeout=5).status_code == 200
+    finally:
+        store.list.write_text(store.listed)
+        back = store.trainer("reload")
+    assert back.returncode == 0, back.stderr
+    assert requests.get(f"{store.stack.http}/readyz?model=other", timeout=5).status_code == 404
+    shutil.rmtree(store.stack.store / "other")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("/models/half_plus_two", "/models/half_plus_to", "half_plus_to does not exist"),
+        ("/models/half_plus_two", "/modles/half_plus_two", "/modles/half_plus_two does not exist"),
+        ("model_platform", "model_version_policy { specific { versions: 9 } } model_platform", "versions 1 and not 9"),
+    ],
+    ids=["in the store", "elsewhere", "no such version"],
+)
+def test_a_list_that_cannot_be_served_is_refused_at_once_and_changes_nothing(store, before, after, said):
+    store.list.write_text(store.listed.replace(before, after))
+    began = time.monotonic()
+    done = store.trainer("reload", "--all-folders")
+    assert time.monotonic() - began < 5
+    assert done.returncode == 2
+    assert said in done.stderr and "live" not in done.stdout
+    assert (store.available(), store.stack.config.read_text()) == ([1], store.listed)
+
+
+def test_reload_ends_with_the_servers_reason_as_soon_as_the_outcome_is_known(store):
+    good = store.stack.store / MODEL / "1"
+    shutil.copytree(good, store.stack.store / "broken" / "1")
+    (store.stack.store / "broken/1/saved_model.pb").write_bytes(b"no graph")
+    more = 'config { name: "broken" base_path: "/models/broken" model_platform: "tensorflow" }'
+    store.list.write_text(store.listed.rpartition("}")[0] + more + "}\n")
+    began = time.monotonic()
+    done = store.trainer("reload")
+    took = time.monotonic() - began
+    shutil.rmtree(store.stack.store / "broken")
+    assert (done.returncode, took < 15) == (1, True)
+    assert done.stderr == "error: broken version 1 failed to load: its saved_model.pb is damaged\n"
+    assert "live:" not in done.stdout
+
+
+@pytest.mark.long
+def test_reload_says_what_the_server_says_of_a_folder_that_only_the_server_can_see(store):
+    more = 'config { name: "away" base_path: "/srv/away" model_platform: "tensorflow" }'
+    store.list.write_text(store.listed.rpartition("}")[0] + more + "}\n")
+    done = store.trainer("reload")
+    assert done.returncode == 1
+    assert "error: away: the serving backend does not have it: Could not find any versions of model away" in done.stderr
+    assert "/srv/away does not exist" in done.stderr

@@ -54,8 +54,9 @@ class Compose:
     def config(self) -> Path:
         return self.folder / "workspace/multimodel.config"
 
-    def stack(self) -> Stack:
-        return Stack(settings.from_environment(self.environ, dotenv=self.folder / "no.env"), "embedded")
+    def stack(self, **more: str) -> Stack:
+        """What `make` works with; ``more`` are variables."""
+        return Stack(settings.from_environment(self.environ | more, dotenv=self.folder / "no.env"), "embedded")
 
     def run(self, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         """`docker compose WORDS` as a user calls it, with what `make` gives it; ``more`` are variables."""
@@ -93,6 +94,13 @@ class Compose:
 
     def ready(self) -> bool:
         return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
+
+    def running(self) -> dict[str, str]:
+        """Which container each service is, and since when: the same as long as nobody touched it."""
+        found = {service: self.container(service) for service in ("serving", "gateway")}
+        return {
+            service: f"{container.id} {container.attrs['State']['StartedAt']}" for service, container in found.items()
+        }
 
     def predicts(self) -> bool:
         answer = self.half_plus_two()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 
+import pytest
+
+from deploy.terminal import Stop
 from tests.system.project import Compose, Load, wait_for
 from tests.system.test_faults import served_versions
 
@@ -39,4 +43,31 @@ def test_gc_leaves_what_is_live(stack: Compose) -> None:
     assert stack.versions("half_plus_two") == [newest - 1, newest]
     assert served_versions(stack) == [newest - 1]
     stack.stack().versions("promote", "half_plus_two")
+    assert stack.predicts()
+
+
+def test_reload_ends_with_the_reason_once_the_outcome_is_known(
+    stack: Compose, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = stack.config.read_text()
+    broken = stack.store / "broken" / "1"
+    try:
+        stack.config.write_text(before.replace('"/models/titanic"', '"/models/titan"'))
+        with pytest.raises(Stop):
+            stack.stack().reload()
+        said = capfd.readouterr()
+        assert "titanic: base_path /models/titan: /models/titan does not exist" in said.out + said.err
+        shutil.copytree(stack.store / "half_plus_two" / str(stack.versions("half_plus_two")[-1]), broken)
+        (broken / "saved_model.pb").write_bytes(b"no graph")
+        entry = 'config { name: "broken" base_path: "/models/broken" model_platform: "tensorflow" }\n}\n'
+        stack.config.write_text(before.rstrip().removesuffix("}") + entry)
+        with pytest.raises(Stop):
+            stack.stack().reload()
+        said = capfd.readouterr()
+        assert "broken version 1 failed to load: its saved_model.pb is damaged" in said.out + said.err
+    finally:
+        stack.config.write_text(before)
+        shutil.rmtree(broken.parent, ignore_errors=True)
+        stack.stack().reload()
+    assert "live: half_plus_two" in capfd.readouterr().out
     assert stack.predicts()

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deploy.compose.choice import pinned_tensorflow
+from deploy.compose.settings import from_environment
 from gateway.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,10 @@ def test_each_that_works_can_be_limited(services: dict[str, dict[str, Any]], nam
     limits = service["deploy"]["resources"]["limits"]
     assert limits["cpus"].startswith(f"${{HEADRACE_{name.upper()}_CPUS")
     assert limits["memory"].startswith(f"${{HEADRACE_{name.upper()}_MEMORY")
+
+
+def test_the_project_has_the_name_that_its_containers_are_looked_up_by(tmp_path: Path) -> None:
+    assert load("docker-compose.yml")["name"] == from_environment({}, dotenv=tmp_path / "none").project
 
 
 def test_each_waits_for_the_one_before(services: dict[str, dict[str, Any]]) -> None:

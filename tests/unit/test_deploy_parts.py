@@ -1,15 +1,13 @@
-"""The parts of the local runtime that need no stack: settings, comparing answers, what a reload waits for."""
+"""The parts of the local runtime that need no stack: settings, comparing answers."""
 
 from __future__ import annotations
 
 import pytest
 
 from deploy.local import settings
-from deploy.local.reload import compare
 from deploy.local.supervised import configuration
 from deploy.smoke import close
 from deploy.terminal import Stop
-from headrace.wire import config
 
 
 def test_empty_variables_count_as_unset():
@@ -66,46 +64,3 @@ def test_supervisor_reads_paths_with_blanks_and_signs_of_percent(tmp_path):
 )
 def test_smoke_compares_answers_but_for_the_last_digits(wanted, got, alike):
     assert close(wanted, got) is alike
-
-
-@pytest.fixture
-def store(tmp_path):
-    for version in ("1", "2"):
-        (tmp_path / "m" / version).mkdir(parents=True)
-        (tmp_path / "m" / version / "saved_model.pb").write_bytes(b"x")
-    return tmp_path
-
-
-def listed(policy=None, labels=None):
-    model = config.ModelConfig("m", "/models/m", policy=policy or config.Latest(1), labels=labels or {})
-    return config.ServingConfig((model,))
-
-
-def told(*versions, labels=None, **reasons):
-    rows = [{"version": v, "state": "AVAILABLE", "reason": ""} for v in versions]
-    return {"m": {"versions": rows, "labels": labels or {}}}
-
-
-def test_reload_is_done_when_the_gateway_says_what_the_list_says(store):
-    assert compare(listed(), store, told(2)) == []
-    assert compare(listed(config.All()), store, told(1, 2)) == []
-    assert compare(listed(config.Specific((1,)), {"stable": 1}), store, told(1, labels={"stable": 1})) == []
-
-
-@pytest.mark.parametrize(
-    ("wanted", "served", "difference"),
-    [
-        (listed(), told(1), "m version 2 is not served yet"),
-        (listed(), told(1, 2), "m version 1 is still served"),
-        (listed(config.Specific((1,)), {"stable": 1}), told(1), "m does not have its labels yet"),
-        (listed(), {}, "m version 2 is not served yet"),
-        (config.ServingConfig(()), told(2), "m is still served"),
-        (
-            listed(),
-            {"m": {"versions": [{"version": 2, "state": "END", "reason": "no graph"}], "labels": {}}},
-            "m version 2 failed to load: no graph",
-        ),
-    ],
-)
-def test_reload_says_what_it_waits_for(store, wanted, served, difference):
-    assert difference in compare(wanted, store, served)

@@ -69,7 +69,30 @@ def test_a_model_nobody_answered_about_is_unavailable_not_unknown(backend, confi
 def test_a_failed_model_says_why(backend, config):
     backend.models["half"] = {1: Version("END", "saved_model.pb is cut short")}
     model = registry_of(backend, config).catalog.models["half"]
-    assert (model.state, model.reason, model.loading) == ("END", "saved_model.pb is cut short", False)
+    assert (model.state, model.reason, model.loading) == ("END", "version 1 failed: saved_model.pb is cut short", False)
+
+
+def test_a_newest_version_that_failed_is_told_while_an_older_one_serves(backend, config):
+    config.write_text(model_list("half"))
+    backend.models["half"] = {1: Version(), 2: Version("END", "Read less bytes than requested")}
+    registry = registry_of(backend, config)
+    model = registry.catalog.models["half"]
+    told = "version 2 failed: its saved_model.pb is damaged; version 1 serves"
+    assert (model.state, model.reason) == ("AVAILABLE", told)
+    assert registry.catalog.failed == [("half", 2)]
+    backend.models["half"][3] = Version()
+    refreshed(registry)
+    assert (registry.catalog.models["half"].reason, registry.catalog.failed) == ("", [])
+
+
+def test_a_failed_version_that_is_not_asked_for_is_not_told(backend, config, tmp_path):
+    backend.models["half"] = {1: Version(), 2: Version("END", "corrupt")}
+    pin = "model_version_policy { specific { versions: 1 } } model_platform"
+    config.write_text(model_list("half").replace("model_platform", pin))
+    assert registry_of(backend, config).catalog.models["half"].reason == ""
+    config.write_text(model_list("half"))
+    (tmp_path / "half" / "1").mkdir(parents=True)  # the store is seen, and 2 has been deleted from it
+    assert registry_of(backend, config).catalog.models["half"].reason == ""
 
 
 def test_signatures_are_asked_for_once_a_version(backend, config):

@@ -6,6 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -17,35 +18,50 @@ _ASK_S = 5.0
 _PAUSE_S = 0.1
 # A version that failed before is told as failed until the server has tried it anew.
 _FAILED_FOR_S = 5.0
+# A model that the server does not know may be one that it has not read from the list yet.
+_UNKNOWN_FOR_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One model as the gateway sees it: ``default`` answers calls that name no version, ``reasons`` say what failed."""
+    """One model as the gateway sees it: ``default`` answers calls that name no version, ``reasons`` say what failed.
+
+    ``trouble`` is the gateway's sentence about the model as a whole; empty when nothing is wrong.
+    """
 
     default: int | None
     available: frozenset[int]
     labels: dict[str, int]
     reasons: dict[int, str]
+    trouble: str
+    loading: bool
 
 
 def ask(gateway: str, name: str) -> Served | None:
     """None when there is no gateway of ours at that address, or it does not know the model."""
+    return ask_all(gateway).get(name)
+
+
+def ask_all(gateway: str) -> dict[str, Served]:
+    """Every model that the gateway knows; empty when there is none of ours at that address."""
     try:
         with urllib.request.urlopen(f"{gateway}/v1/models", timeout=_ASK_S) as answer:
             models: list[dict[str, Any]] = json.load(answer)["models"]
-        found = next((model for model in models if model["name"] == name), None)
-        if found is None:
-            return None
-        versions = found["versions"]
-        return Served(
-            default=found["default_version"],
-            available=frozenset(v["version"] for v in versions if v["state"] == "AVAILABLE"),
-            labels=dict(found["labels"]),
-            reasons={v["version"]: v["reason"] for v in versions if v["reason"]},
-        )
+        return {model["name"]: _served(model) for model in models}
     except (OSError, ValueError, LookupError, TypeError):
-        return None
+        return {}
+
+
+def _served(model: dict[str, Any]) -> Served:
+    versions = model["versions"]
+    return Served(
+        default=model["default_version"],
+        available=frozenset(v["version"] for v in versions if v["state"] == "AVAILABLE"),
+        labels=dict(model["labels"]),
+        reasons={v["version"]: v["reason"] for v in versions if v["reason"]},
+        trouble=str(model["reason"]),
+        loading=bool(model.get("loading")),
+    )
 
 
 def answers(gateway: str) -> bool:
@@ -61,33 +77,68 @@ def labels_answer(gateway: str, model: ModelConfig) -> bool:
     return all(_answers_as(gateway, model.name, label, version) for label, version in model.labels.items())
 
 
-def wait(gateway: str, model: ModelConfig, *, serves: frozenset[int], timeout_s: float) -> None:
-    """Until the model is served as its entry says, in ``serves`` and no others. Raises NotLive with the reason."""
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A model's entry, and the versions it will be served in; None where its folder cannot be seen from here."""
+
+    model: ModelConfig
+    serves: frozenset[int] | None
+
+
+def wait(gateway: str, expected: Sequence[Expected], *, timeout_s: float, alone: bool = False) -> None:
+    """Until each model is served as its entry says; ``alone``: and no others. Raises NotLive once that cannot be."""
     began = time.monotonic()
-    failed_since: dict[int, float] = {}
-    while told := _difference(served := ask(gateway, model.name), model, serves, gateway):
+    failing_since: dict[str, float] = {}
+    while difference := _first_difference(running := ask_all(gateway), expected, gateway, alone=alone):
         now = time.monotonic()
-        failed = {v: why for v, why in served.reasons.items() if v in serves - served.available} if served else {}
-        failed_since = {version: failed_since.get(version, now) for version in failed}
-        for version, since in failed_since.items():
-            if now - since > _FAILED_FOR_S:
-                raise NotLive(f"{model.name} version {version} failed to load: {failed[version]}")
+        failures = dict(filter(None, (_failure(running.get(each.model.name), each) for each in expected)))
+        failing_since = {words: failing_since.get(words, now) for words in failures}
+        for words, since in failing_since.items():
+            if now - since > failures[words]:
+                raise NotLive(words)
         if now - began > timeout_s:
-            raise NotLive(f"{model.name} is not as wanted after {timeout_s:g} s: {told}")
+            raise NotLive(f"not as wanted after {timeout_s:g} s: {difference}")
         time.sleep(_PAUSE_S)
 
 
-def _difference(served: Served | None, model: ModelConfig, serves: frozenset[int], gateway: str) -> str:
+def _first_difference(running: Mapping[str, Served], expected: Sequence[Expected], gateway: str, *, alone: bool) -> str:
     """What is not as it should be yet; empty when all is."""
+    others = running.keys() - {each.model.name for each in expected} if alone else set()
+    if others:
+        return f"{min(others)} is still served"
+    if not expected and not answers(gateway):
+        return f"{gateway} does not answer"
+    differences = (_difference(running.get(each.model.name), each, gateway) for each in expected)
+    return next(filter(None, differences), "")
+
+
+def _difference(served: Served | None, expected: Expected, gateway: str) -> str:
+    model = expected.model
     if served is None:
-        return f"{gateway} does not answer for it"
+        return f"{gateway} does not answer for {model.name}"
+    serves = served.available if expected.serves is None else expected.serves
+    if not serves:
+        return f"no version of {model.name} is AVAILABLE"
     if missing := sorted(serves - served.available):
-        return f"version {missing[0]} is not AVAILABLE"
+        return f"{model.name} version {missing[0]} is not AVAILABLE"
     if left := sorted(served.available - serves):
-        return f"version {left[0]} is still served"
+        return f"{model.name} version {left[0]} is still served"
     if served.labels != dict(model.labels):
-        return "its labels are not what they should be"
-    return "" if labels_answer(gateway, model) else "a label does not answer yet"
+        return f"the labels of {model.name} are not what they should be"
+    return "" if labels_answer(gateway, model) else f"a label of {model.name} does not answer yet"
+
+
+def _failure(served: Served | None, expected: Expected) -> tuple[str, float] | None:
+    """Why the model will not come to be served, in words, and how many seconds that has to last to be believed."""
+    if served is None or served.loading:
+        return None
+    name = expected.model.name
+    for version in sorted((expected.serves or frozenset()) - served.available):
+        if version in served.reasons:
+            return f"{name} version {version} failed to load: {served.reasons[version]}", _FAILED_FOR_S
+    if served.trouble and (expected.serves is None or not served.available):
+        return f"{name}: {served.trouble}", _FAILED_FOR_S if served.reasons else _UNKNOWN_FOR_S
+    return None
 
 
 def _answers_as(gateway: str, name: str, label: str, version: int) -> bool:

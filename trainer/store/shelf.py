@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.wire import config, store
-from headrace.wire.config import All, Latest, ModelConfig, Specific
+from headrace.wire.config import Latest, ModelConfig
 from trainer.errors import Usage
 from trainer.exports import card
 from trainer.exports.card import Card
@@ -30,13 +30,7 @@ def versions(name: str, settings: Settings) -> tuple[int, ...]:
 
 def served(model: ModelConfig | None, whole: tuple[int, ...]) -> tuple[int, ...]:
     """Those of the whole versions that the entry's policy serves; the last one answers callers who name none."""
-    match model.policy if model else Latest():
-        case Latest(count):
-            return whole[-count:]
-        case Specific(wanted):
-            return tuple(version for version in whole if version in wanted)
-        case All():
-            return whole
+    return config.wanted(model.policy if model else Latest(), whole)
 
 
 def live_version(name: str, settings: Settings) -> int | None:

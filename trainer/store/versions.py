@@ -158,8 +158,8 @@ def _wait(name: str, whole: tuple[int, ...], settings: Settings) -> None:
     model = config.load(settings.config).model(name)
     if model is None:
         raise NotLive(f"{name} was taken out of {settings.config} meanwhile")
-    wanted = frozenset(served(model, whole))
-    live.wait(settings.gateway, model, serves=wanted, timeout_s=settings.live_timeout_s)
+    wanted = live.Expected(model, frozenset(served(model, whole)))
+    live.wait(settings.gateway, [wanted], timeout_s=settings.live_timeout_s)
 
 
 def _take_back(before: str, written: str, settings: Settings) -> None:

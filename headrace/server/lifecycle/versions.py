@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.server.engines import LoadedModel
-from headrace.wire.config import All, Latest, Policy, Specific
+from headrace.wire import config
+from headrace.wire.config import Policy
 from headrace.wire.errors import HeadraceError
 
 
@@ -68,13 +69,7 @@ class Version:
 
 def wanted(policy: Policy, numbers: Iterable[int]) -> frozenset[int]:
     """Which of these versions the policy asks for."""
-    match policy:
-        case Latest(count):
-            return frozenset(sorted(numbers)[-count:])
-        case All():
-            return frozenset(numbers)
-        case Specific(versions):
-            return frozenset(numbers) & frozenset(versions)
+    return frozenset(config.wanted(policy, numbers))
 
 
 def superfluous(versions: Iterable[Version]) -> list[Version]:

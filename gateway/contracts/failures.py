@@ -1,0 +1,69 @@
+"""Which versions failed to load, and why in words for who published them: servers speak of checkpoints and bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.contracts.catalog import VersionState
+from headrace.wire import config, store
+from headrace.wire.config import ModelConfig
+from headrace.wire.errors import HeadraceError
+
+_GRAPH = "its saved_model.pb is damaged"
+_NO_VARIABLES = "its variables are missing"
+_WORDS = (
+    (re.compile(r"Op type not registered '(?P<name>[^']+)'"), "the server does not know its operation {name}"),
+    (re.compile(r"Can't parse \S*saved_model\.pb(?:txt)? as"), _GRAPH),
+    (re.compile(r"Could not find variable|Container \S+ does not exist"), _NO_VARIABLES),
+    (re.compile(r"Failed to find any matching files for \S*variables"), _NO_VARIABLES),
+    (
+        re.compile(r"TensorBundle at .* does not match|Data loss.*variables|Unable to open table file"),
+        "its variables are damaged",
+    ),
+)
+_SHORT_FILE = "Read less bytes than requested"  # said of both the graph and the variables
+
+
+Versions = tuple[VersionState, ...]
+Examined = tuple[Versions, Versions]
+
+
+def examine(versions: Versions, entry: ModelConfig | None, models_root: Path) -> Examined:
+    """The versions with their reasons explained, and those of them that failed although the model list asks for them.
+
+    A version that is not in the store any more is not missed; where the store cannot be seen, the server's list counts.
+    """
+    if entry is None:  # taken out of the list meanwhile
+        return versions, ()
+    folders = _folders(entry, models_root)
+    explained = tuple(replace(v, reason=explain(v.reason, folders.get(v.version))) for v in versions)
+    wanted = config.wanted(entry.policy, folders or [v.version for v in versions])
+    return explained, tuple(v for v in explained if v.state == "END" and v.reason and v.version in wanted)
+
+
+def explain(reason: str, folder: Path | None) -> str:
+    """``reason`` is the server's; ``folder`` is the version's, where this process can see it."""
+    for pattern, words in _WORDS:
+        if match := pattern.search(reason):
+            return words.format(**match.groupdict())
+    if _SHORT_FILE in reason:
+        return _short_file(folder)
+    return reason.strip().partition("\n")[0]  # further lines name nodes of the graph
+
+
+def _folders(entry: ModelConfig, models_root: Path) -> dict[int, Path]:
+    try:
+        base = store.local_path(entry.base_path, models_root)
+        return {number: store.version_path(base, number) for number in store.versions(base)}
+    except (HeadraceError, OSError):
+        return {}
+
+
+def _short_file(folder: Path | None) -> str:
+    try:
+        missing = store.missing(folder) if folder else ""
+    except (HeadraceError, OSError):
+        missing = ""
+    return f"its variables are damaged: {missing.removesuffix(' yet')}" if missing else _GRAPH
