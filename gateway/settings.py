@@ -22,12 +22,15 @@ _OTHERS = frozenset(
     for name in (
         "CACHE",
         "CONFIG",
+        "GATEWAY",
         "GID",
+        "LIVE_TIMEOUT_S",
         "RUN",
         "SERVING_GRPC_PORT",
         "SERVING_REST_PORT",
         "STORE",
         "UID",
+        "URL",
     )
 )
 

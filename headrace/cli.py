@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _Verb = Callable[[argparse.Namespace], int]
 
-GATEWAY = "http://127.0.0.1:8000"
 _EXAMPLES = """examples:
   headrace serve --model_config_file=models/multimodel.config --models_root=models --rest_api_port=8501
   headrace predict half_plus_two --data '[1.0, 2.0, 5.0]'
@@ -44,6 +43,10 @@ def _run(parsed: argparse.Namespace) -> int:
 
     verb: _Verb = parsed.run
     try:
+        if hasattr(parsed, "url"):
+            from headrace.client import address
+
+            parsed.url = parsed.url or address.from_environment(os.environ)
         return verb(parsed)
     except HeadraceError as error:
         print(f"headrace: {error.message}{_advice(error, parsed)}", file=sys.stderr)
@@ -98,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     render.epilog = "example:\n  headrace render --config multimodel.config --store models"
     _add_store(render)
     doctor = _add(verbs, "doctor", "look over this machine, the store and the config; 1 when one needs you", _doctor)
-    doctor.epilog = "example:\n  HEADRACE_HTTP_PORT=9000 headrace doctor"
+    doctor.epilog = """example:
+  HEADRACE_HTTP_PORT=9000 headrace doctor
+
+HEADRACE_URL, where it is set, is asked whether a gateway or a server answers there."""
     _add_store(doctor)
     return parser
 
@@ -133,7 +139,9 @@ data: nested lists for a signature with one input, else an object by input name;
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--url", default=GATEWAY, help=f"http://, https://, grpc:// or grpcs:// address of a server; default: {GATEWAY}"
+        "--url",
+        help="http://, https://, grpc:// or grpcs:// address of a server; default: HEADRACE_URL, else "
+        "http://127.0.0.1:HEADRACE_HTTP_PORT, else port 8000",
     )
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default: 30")
 

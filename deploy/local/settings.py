@@ -10,8 +10,20 @@ from deploy.terminal import Stop
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Read here and by the trainer alone; whatever else begins with HEADRACE_ is the gateway's and reaches it untouched.
-_OURS = ("STORE", "CONFIG", "CACHE", "RUN", "SERVING_GRPC_PORT", "SERVING_REST_PORT", "START_TIMEOUT_S")
+# Read here, by the trainer and by the command line; whatever else begins with HEADRACE_ is the gateway's and reaches it
+# untouched.
+_OURS = (
+    "STORE",
+    "CONFIG",
+    "CACHE",
+    "RUN",
+    "SERVING_GRPC_PORT",
+    "SERVING_REST_PORT",
+    "START_TIMEOUT_S",
+    "GATEWAY",
+    "LIVE_TIMEOUT_S",
+    "URL",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

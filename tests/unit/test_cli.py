@@ -200,6 +200,36 @@ def test_a_real_address_without_a_server_is_unavailable(capsys: pytest.CaptureFi
     assert f"cannot reach {url}" in capsys.readouterr().err
 
 
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize("verb", [["status", "half"], ["models"], ["predict", "half", "--data", "[1]"]])
+def test_the_environment_says_where_the_server_is_and_url_wins(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    monkeypatch.delenv("HEADRACE_URL", raising=False)
+    monkeypatch.setenv("HEADRACE_HTTP_PORT", str(closed_port))
+    assert cli.main(verb) == 1
+    assert f"cannot reach http://127.0.0.1:{closed_port}: " in capsys.readouterr().err
+    monkeypatch.setenv("HEADRACE_URL", f"http://localhost:{closed_port}")
+    assert cli.main(verb) == 1
+    assert f"cannot reach http://localhost:{closed_port}: " in capsys.readouterr().err
+    assert cli.main([*verb, "--url", f"http://127.0.0.1:{closed_port}/mine"]) == 1
+    assert f"cannot reach http://127.0.0.1:{closed_port}/mine: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["predict", "status", "models", "doctor"])
+def test_help_names_the_variables_that_say_where_the_server_is(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    said = capsys.readouterr().out
+    assert "HEADRACE_URL" in said and "HEADRACE_HTTP_PORT" in said
+
+
 def test_status_prints_versions(fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "half"]) == 0
     assert capsys.readouterr().out == "half  version 1  AVAILABLE\n"
@@ -321,6 +351,12 @@ class TestDoctor:
     )
     def test_python_versions(self, version: tuple[int, int], fits: bool) -> None:
         assert doctor.python(version).is_problem is not fits
+
+    def test_the_server_of_the_environment_is_asked(self, closed_port: int) -> None:
+        assert doctor.server({}) == []
+        url = f"http://127.0.0.1:{closed_port}"
+        (finding,) = doctor.server({"HEADRACE_URL": url})
+        assert finding.is_problem and finding.found.startswith(f"cannot reach {url}")
 
     def test_a_taken_port_is_named_with_its_variable(self, taken: int) -> None:
         environ = {name: str(taken) if name == "HEADRACE_GRPC_PORT" else "0" for name in doctor.PORTS}

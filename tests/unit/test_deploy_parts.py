@@ -28,12 +28,13 @@ def test_one_port_for_two_doors_is_refused():
 
 
 def test_the_gateway_gets_its_settings_and_not_the_runtimes():
-    given = {"HEADRACE_STORE": "/s", "HEADRACE_TIMEOUT_S": "7", "MAKEFLAGS": "w", "PATH": "/bin"}
+    others = {"HEADRACE_URL": "http://x", "HEADRACE_GATEWAY": "http://y", "MAKEFLAGS": "w"}
+    given = {"HEADRACE_STORE": "/s", "HEADRACE_TIMEOUT_S": "7", "PATH": "/bin", **others}
     passed = settings.from_environment(given).service_environment(given)
     assert passed["HEADRACE_TIMEOUT_S"] == "7"
     assert passed["HEADRACE_MODEL_CONFIG_FILE"] == "/s/multimodel.config"
     assert passed["PATH"] == "/bin"
-    assert not {"HEADRACE_STORE", "MAKEFLAGS"} & passed.keys()
+    assert not {"HEADRACE_STORE", *others} & passed.keys()
 
 
 def test_supervisor_reads_paths_with_blanks_and_signs_of_percent(tmp_path):
