@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from headrace.wire.errors import InvalidArgument
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
+_OTHER_SCHEME = {"http": "grpc", "https": "grpcs", "grpc": "http", "grpcs": "https"}
 _HTTP_PORTS = {"http": 80, "https": 443}
 _GATEWAY_PORT = "8000"
 
@@ -43,6 +44,11 @@ class Address:
     @property
     def host_and_port(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def other(self) -> str:
+        """The same port by the other protocol."""
+        return f"{_OTHER_SCHEME[self.scheme]}://{self.host_and_port}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host_and_port}{self.path}"
