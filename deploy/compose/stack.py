@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -12,12 +11,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.alone import alone
 from deploy.compose.settings import Settings, compose_command, with_pip
-from deploy.local.stack import readiness
+from deploy.local.stack import OTHERWISE, is_settled, readiness
 from deploy.terminal import Step, Stop, say
 
 _TAIL = 20  # lines of a log shown when something failed
@@ -202,10 +202,8 @@ class Stack:
             step.detail(reason)
             self._refuse_endless_restarts()
             if time.monotonic() > deadline:
-                raise Stop(
-                    f"Not ready after {limit:g} s: {reason}.\n{self._last_words()}\n"
-                    "HEADRACE_START_TIMEOUT_S gives it longer."
-                )
+                longer = "" if is_settled(reason) else "\nHEADRACE_START_TIMEOUT_S gives it longer."
+                raise Stop(f"Not ready after {limit:g} s: {reason}.\n{self._last_words()}{longer}")
             time.sleep(0.2)
 
     def _last_words(self) -> str:
@@ -247,13 +245,9 @@ class Stack:
         if check and done.returncode:
             raise Stop(f"docker compose {words[0]} ended with exit code {done.returncode}; what it said stands above.")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One up or down of a run folder at a time; a second one waits for the first."""
-        self.settings.run.mkdir(parents=True, exist_ok=True)
-        with (self.settings.run / "lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield
+    def _alone(self) -> AbstractContextManager[None]:
+        """One up or down of a run folder at a time."""
+        return alone(self.settings.run / "lock", otherwise=OTHERWISE)
 
 
 def hand_over(store: Path, uid: int, gid: int) -> None:

@@ -171,6 +171,13 @@ def test_a_taken_port_is_named_before_anything_is_started(local_stack, spare_sta
     assert not (spare_stack.run / "logs").exists()
 
 
+def test_an_address_of_another_machine_is_told_as_such(spare_stack):
+    up = spare_stack.make("up", HEADRACE_BIND_ADDRESS="192.0.2.1")
+    assert up.returncode != 0
+    assert "HEADRACE_BIND_ADDRESS=192.0.2.1 cannot be listened on: Cannot assign requested address." in up.stderr
+    assert "End what uses it" not in up.stderr
+
+
 def test_up_and_down_again_leave_nothing_behind(spare_stack):
     up = spare_stack.make("up")
     assert up.returncode == 0, up.stdout + up.stderr
@@ -210,9 +217,13 @@ def test_changed_settings_restart_the_programs(running_stack):
 
 
 def test_a_program_that_keeps_ending_fails_the_start_with_its_last_words(spare_stack):
+    log = spare_stack.run / "logs" / "gateway.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("what an earlier start said\n")
     up = spare_stack.make("up", HEADRACE_TIMEOUT_S="soon")
     assert up.returncode != 0
     assert "gateway keeps ending" in up.stderr and "HEADRACE_TIMEOUT_S" in up.stderr
+    assert log.read_text().startswith("what an earlier start said") and "earlier start" not in up.stderr
     assert "Nothing runs" in spare_stack.make("status").stdout
 
 
