@@ -22,6 +22,7 @@ from gateway.health import model_state
 from gateway.rest import RestDoor, Send
 from gateway.settings import Settings
 from headrace import __version__
+from headrace.wire import signatures
 from headrace.wire.errors import HeadraceError
 
 _LIST = "/v1/models"
@@ -117,11 +118,5 @@ def _described(model: Model) -> Mapping[str, Any]:
         "default_version": latest.version if latest else None,
         "versions": [{"version": v.version, "state": v.state, "reason": v.reason} for v in model.versions],
         "labels": dict(model.labels),
-        "signatures": {
-            name: {
-                "inputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.inputs.items()},
-                "outputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.outputs.items()},
-            }
-            for name, sig in (latest.callable.items() if latest else ())
-        },
+        "signatures": signatures.described(latest.signatures) if latest else {},
     }

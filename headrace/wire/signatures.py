@@ -107,6 +107,22 @@ def shape_text(shape: Shape) -> str:
     return f"({inner},)" if len(shape) == 1 else f"({inner})"
 
 
+def described(signatures: Mapping[str, Signature]) -> dict[str, Any]:
+    """What callers can call, as a list of models shows it in JSON."""
+    return {
+        name: {
+            "inputs": {alias: _described(spec) for alias, spec in signature.inputs.items()},
+            "outputs": {alias: _described(spec) for alias, spec in signature.outputs.items()},
+        }
+        for name, signature in callable_ones(signatures).items()
+    }
+
+
+def callable_ones(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+    """Without how a model is started, which TensorFlow keeps among its signatures too."""
+    return {name: s for name, s in sorted(signatures.items()) if not name.startswith("__saved_model_")}
+
+
 def from_signature_def(name: str, signature_def: Any) -> Signature:
     """A Signature from a SignatureDef message (ours or the official one)."""
     return Signature(
@@ -168,6 +184,10 @@ def _check_shape(wanted: Shape, shape: Shape, where: Place, *, rows_at: Place | 
 def _promise(spec: TensorSpec) -> str:
     dtype = f"dtype {spec.dtype_number}" if spec.dtype is None else spec.dtype
     return f"{dtype} {spec.shape_text}"
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {"dtype": str(spec.dtype), "shape": spec.shape}
 
 
 def _refuse(fault: Fault) -> NoReturn:

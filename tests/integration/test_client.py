@@ -47,6 +47,16 @@ def test_a_known_answer(client: Client) -> None:
     assert (found.dtype, found.tolist()) == (np.float32, [[2.5], [3.0], [4.5]])
 
 
+def test_the_list_of_models_is_the_same_from_gateway_and_server(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["models", "--url", stack.http]) == 0
+    from_gateway = capsys.readouterr().out
+    assert cli.main(["models", "--url", stack.direct]) == 0
+    assert capsys.readouterr().out == from_gateway
+    assert "half_plus_two  AVAILABLE  version 123\n" in from_gateway
+
+
 def test_the_wrong_protocol_for_a_port_is_told_with_the_right_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     kind, right, wrong = ("a gRPC", "grpc", "http") if url.startswith("grpc") else ("an HTTP", "http", "grpc")
     address = url.partition("://")[2]
