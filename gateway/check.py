@@ -20,6 +20,7 @@ from headrace.wire.json.rapidjson import ANY_DEPTH
 from headrace.wire.rest import PredictBody, Tensors
 from headrace.wire.signatures import Shape, Signature
 
+VERSION_HEADER = "headrace-model-version"  # of an answer: the version that the call was checked against and sent to
 CLASSIFY, REGRESS = "classify", "regress"
 
 _INPUT = "inputs"  # the one input of a signature that takes examples

@@ -18,8 +18,10 @@ import grpc.aio
 
 from gateway import check, errors
 from gateway import log as logs
+from gateway.check import VERSION_HEADER
 from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.core import Core
+from gateway.metrics import UNKNOWN
 from headrace.wire import messages
 from headrace.wire.errors import (
     DETAILS_METADATA,
@@ -126,7 +128,7 @@ class GrpcDoor:
                 error = _told(e, call)
                 status = error.status_name
                 text = error.message[:_TEXT_LIMIT]
-                await context.abort(_CODES[error.grpc_code], text, _trailing(error, call.request_id))
+                await context.abort(_CODES[error.grpc_code], text, _trailing(error, call))
                 raise AssertionError("abort() raises") from e
             finally:
                 self._core.metrics.ended()
@@ -258,11 +260,15 @@ async def _refuse_reload(request: bytes, call: Call) -> bytes:
     )
 
 
-def _trailing(error: HeadraceError, request_id: str) -> tuple[tuple[str, str], ...]:
-    """What REST says in the body beside the message."""
+def _trailing(error: HeadraceError, call: Call) -> tuple[tuple[str, str], ...]:
+    """What REST says in head and body beside the message."""
+    entries = [(_REQUEST_ID, call.request_id)]
+    if call.version != UNKNOWN:
+        entries.append((VERSION_HEADER, call.version))
     told = json.dumps(errors.details(error))
-    entries = ((_REQUEST_ID, request_id),)
-    return entries if told == "[]" or len(told) > _DETAILS_LIMIT else (*entries, (DETAILS_METADATA, told))
+    if told != "[]" and len(told) <= _DETAILS_LIMIT:
+        entries.append((DETAILS_METADATA, told))
+    return tuple(entries)
 
 
 def _told(e: Exception, call: Call) -> HeadraceError:

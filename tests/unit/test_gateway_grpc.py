@@ -258,7 +258,7 @@ def test_details_and_the_request_id_travel_as_trailing_metadata(backend, config)
         return dict(told.value.trailing_metadata())
 
     trailing = run(backend, config, work)
-    assert trailing["x-request-id"] == "abc"
+    assert (trailing["x-request-id"], trailing["headrace-model-version"]) == ("abc", "1")
     assert json.loads(trailing["headrace-details"]) == [
         {
             "path": "/inputs/image",
