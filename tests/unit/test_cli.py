@@ -159,7 +159,7 @@ class TestPredict:
             (["--data", "[1"], "--data cannot be read: Expecting"),
             (["--data", '[{"b64": "?"}]'], "--data cannot be read"),
             (["--file", "/nowhere/x.npy"], "/nowhere/x.npy: No such file or directory"),
-            (["--data", '["a"]'], "x: <U1 values, expected float"),
+            (["--data", '["a"]'], "x: text, expected float"),
         ],
     )
     def test_bad_input_is_told_and_ends_with_1(
