@@ -210,7 +210,13 @@ class GrpcDoor:
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)
             call.model = self._core.catalog.model(target.model).name
-            reply = await self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.passed_id)
+            try:
+                reply = await self._core.grpc.call(
+                    method.path, request, timeout_s=call.left_s, request_id=call.passed_id
+                )
+            except (NotFound, InvalidArgument):
+                self._core.catalog.refuse_unknown(target)
+                raise
             if method is messages.GET_MODEL_METADATA:
                 spec = messages.parse(method.response, reply).model_spec
                 await self._core.told(call.model, int(spec.version.value))

@@ -198,7 +198,11 @@ class RestDoor:
         if route.kind is Kind.METADATA and (told := _TOLD_VERSION.search(reply.body)):
             call.version = told[1].decode()
             await self._core.told(name, int(told[1]))
-        return reply if reply.status < 400 else _explained(call, reply)
+        if reply.status < 400:
+            return reply
+        if reply.status in (400, 404):
+            self._core.catalog.refuse_unknown(route.target)
+        return _explained(call, reply)
 
     async def _schema(self, call: Call, target: Target) -> Reply:
         call.model = await self._known(target.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -141,6 +142,12 @@ class Catalog:
         if model.loading:
             raise Unavailable(f'model "{model.name}" is still loading{because}')
         raise NotFound(f'model "{model.name}" has no version that can answer (state {model.state}){because}')
+
+    def refuse_unknown(self, target: Target) -> None:
+        """Says which versions or labels there are, where the backend said no more than that this one is not."""
+        if target.version is not None or target.label is not None:
+            with contextlib.suppress(Unavailable):
+                self.resolve(target)
 
     def model(self, name: str) -> Model:
         model = self.models.get(name)

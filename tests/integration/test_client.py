@@ -47,6 +47,13 @@ def test_a_known_answer(client: Client) -> None:
     assert (found.dtype, found.tolist()) == (np.float32, [[2.5], [3.0], [4.5]])
 
 
+@pytest.mark.parametrize("verb", ["predict", "metadata", "status"])
+def test_a_version_that_is_not_there_is_told_with_those_that_are(client: Client, verb: str) -> None:
+    inputs = ([[1.0]],) if verb == "predict" else ()
+    with pytest.raises(NotFound, match=r"^half_plus_two: no version 9; available: 123$"):
+        getattr(client, verb)("half_plus_two", *inputs, version=9)
+
+
 def test_the_list_of_models_is_the_same_from_gateway_and_server(
     stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
