@@ -16,6 +16,7 @@ from headrace.wire.errors import HeadraceError
 from trainer import settings as trainer_settings
 
 UNTOUCHED = "Nothing was changed."
+_TAKEN = "it is taken"
 _WILDCARDS = ("", "0.0.0.0", "::")
 Endpoint = tuple[str, int]  # host and port
 
@@ -50,10 +51,12 @@ def check_ports(doors: Iterable[Door], *, own: Collection[Endpoint], low_ports: 
     for door in doors:
         if reason := _why_not(door.host, door.port, own=own, low_ports=low_ports):
             free = _free_port_after(door.host, door.port, taken=taken)
-            advice = f"make up {door.variable}={free}" if free else "HEADRACE_BIND_ADDRESS, an address of this machine"
+            if not free:
+                raise Stop(f"HEADRACE_BIND_ADDRESS={door.host} cannot be listened on: {reason}.\n{UNTOUCHED}")
+            end = "End what uses it, or choose another" if reason == _TAKEN else "Choose another"
             raise Stop(
                 f"Port {door.port} on {door.host} cannot be had: {reason}. "
-                f"End what uses it, or choose another: {advice}\n{UNTOUCHED}"
+                f"{end}: make up {door.variable}={free}\n{UNTOUCHED}"
             )
 
 
@@ -73,7 +76,7 @@ def _why_not(host: str, port: int, *, own: Collection[Endpoint] = (), low_ports:
     except OSError as error:
         if low_ports and isinstance(error, PermissionError):
             return ""
-        return "it is taken" if error.errno in (48, 98) else str(error.strerror or error)
+        return _TAKEN if error.errno in (48, 98) else str(error.strerror or error)
     return ""
 
 

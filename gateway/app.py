@@ -13,7 +13,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway import errors
+from gateway import errors, routes
+from gateway import log as logs
 from gateway.bodies.body import Receive
 from gateway.contracts.catalog import Model
 from gateway.core import Core
@@ -22,7 +23,8 @@ from gateway.health import model_state
 from gateway.rest import RestDoor, Send
 from gateway.settings import Settings
 from headrace import __version__
-from headrace.wire.errors import HeadraceError
+from headrace.wire import signatures
+from headrace.wire.errors import HeadraceError, NotFound
 
 _LIST = "/v1/models"
 
@@ -80,12 +82,19 @@ def _frame(core: Core) -> FastAPI:
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
-    """Paths that are nobody's, and methods that are not theirs, in the shape of every other error."""
+    """Paths that are nobody's, and methods that are not theirs, in the words and the shape of those under /v1."""
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
     told = HeadraceError(f"{request.method} {request.url.path[:200]}: {error.detail}")
+    if error.status_code == 404:
+        told = NotFound(routes.NO_SUCH_PATH)
+    elif error.status_code == 405:
+        told = errors.MethodNotAllowed(request.method, headers.get("Allow", "another"))
+    given = request.headers.get("x-request-id")
+    request_id = headers["x-request-id"] = logs.request_id(given.encode("latin-1") if given else None)
     accept = request.headers.get("accept", "").encode("latin-1", "replace")
-    content_type, body = errors.answer(told, accept=accept, status=error.status_code)
-    return Response(body, error.status_code, dict(error.headers or {}), content_type)
+    content_type, body = errors.answer(told, accept=accept, request_id=request_id, status=error.status_code)
+    return Response(body, error.status_code, headers, content_type)
 
 
 def _add_health(frame: FastAPI, core: Core) -> None:
@@ -102,12 +111,18 @@ def _add_health(frame: FastAPI, core: Core) -> None:
     async def readyz(model: str | None = None) -> JSONResponse:
         readiness = core.readiness()
         if model is None:
-            return JSONResponse(readiness.as_json(), 200 if readiness.ready else 503)
+            return _readiness(readiness.as_json(), ready=readiness.ready)
         try:
             ready, told = readiness.of_model(model)
         except HeadraceError as e:
             return JSONResponse({"ready": False, "error": e.message}, e.http_status)
-        return JSONResponse(told, 200 if ready else 503)
+        return _readiness(told, ready=ready)
+
+
+def _readiness(told: dict[str, Any], *, ready: bool) -> JSONResponse:
+    if ready:
+        return JSONResponse(told)
+    return JSONResponse(told, 503, dict([errors.RETRY_AFTER]))
 
 
 def _described(model: Model) -> Mapping[str, Any]:
@@ -118,11 +133,5 @@ def _described(model: Model) -> Mapping[str, Any]:
         "default_version": latest.version if latest else None,
         "versions": [{"version": v.version, "state": v.state, "reason": v.reason} for v in model.versions],
         "labels": dict(model.labels),
-        "signatures": {
-            name: {
-                "inputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.inputs.items()},
-                "outputs": {a: {"dtype": str(s.dtype), "shape": s.shape} for a, s in sig.outputs.items()},
-            }
-            for name, sig in (latest.callable.items() if latest else ())
-        },
+        "signatures": signatures.described(latest.signatures) if latest else {},
     }

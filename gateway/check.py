@@ -6,13 +6,16 @@ learnt on the way is noted for log and metrics, also when the call is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.bodies import media
+from gateway.bodies.media import Media
 from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.metrics import UNKNOWN
 from headrace.wire import dtypes, rest, signatures, tensors
 from headrace.wire.bodies import examples
+from headrace.wire.bodies.examples import ExamplesBody
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, Unimplemented
 from headrace.wire.faults import Fault, our_text
@@ -20,8 +23,10 @@ from headrace.wire.json.rapidjson import ANY_DEPTH
 from headrace.wire.rest import PredictBody, Tensors
 from headrace.wire.signatures import Shape, Signature
 
+VERSION_HEADER = "headrace-model-version"  # of an answer: the version that the call was checked against and sent to
 CLASSIFY, REGRESS = "classify", "regress"
 
+_SIGNATURE_NAME = "signature_name"
 _INPUT = "inputs"  # the one input of a signature that takes examples
 _OUTPUTS = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
 
@@ -47,10 +52,17 @@ class Admitted:
 def predict_body(
     catalog: Catalog, target: Target, body: bytes, noted: Noted, *, max_depth: int = ANY_DEPTH
 ) -> Admitted:
-    parsed = rest.parse_predict(body, max_depth=max_depth)
+    try:
+        parsed = rest.parse_predict(body, max_depth=max_depth)
+    except InvalidArgument as refusal:
+        media.explain(body, Media.JSON, refusal)
+        raise
     if fault := parsed.ambiguities():
         raise InvalidArgument(our_text(fault), fault=fault)
-    contract, name = resolved(catalog, target, parsed.signature_name, noted)
+    try:
+        contract, name = resolved(catalog, target, parsed.signature_name, noted)
+    except InvalidArgument as refusal:
+        raise _hinted(refusal, parsed) from None
     signature = contract.signatures[name]
     try:
         read = parsed.tensors(signature)
@@ -62,8 +74,7 @@ def predict_body(
             shapes[alias] = (None, ())
         signatures.check(contract.checked[name], shapes, row_format=read.row_format, named=read.named)
     except InvalidArgument as refusal:
-        _explain(parsed, contract.checked[name], refusal)
-        raise
+        raise _hinted(_first(parsed, contract.checked[name], refusal), parsed) from None
     return Admitted(contract, name, read)
 
 
@@ -73,8 +84,11 @@ def examples_body(
     parsed = examples.parse(body, max_depth=max_depth)
     if parsed.ambiguity is not None:
         raise InvalidArgument(our_text(parsed.ambiguity), fault=parsed.ambiguity)
-    contract, name = resolved(catalog, target, parsed.signature_name, noted)
-    _check_examples(contract, name, method, parsed.input)
+    try:
+        contract, name = resolved(catalog, target, parsed.signature_name, noted)
+        _check_examples(contract, name, method, parsed.input)
+    except InvalidArgument as refusal:
+        raise _hinted(refusal, parsed) from None
     return contract
 
 
@@ -130,14 +144,25 @@ def resolved(catalog: Catalog, target: Target, signature_name: str, noted: Noted
     return contract, name
 
 
-def _explain(parsed: PredictBody, signature: Signature, refusal: InvalidArgument) -> None:
-    """Raises a fault that stands before the one found, now that the shapes are known."""
+def _first(parsed: PredictBody, signature: Signature, refusal: InvalidArgument) -> InvalidArgument:
+    """The fault that stands before the one found, now that the shapes are known; else the one found."""
     try:
         parsed.explain(signature)
     except InvalidArgument as first:
-        raise first from refusal
+        return first
     except HeadraceError:
-        return
+        pass
+    return refusal
+
+
+def _hinted(refusal: InvalidArgument, parsed: PredictBody | ExamplesBody) -> InvalidArgument:
+    """With the name of the key, where a body that does not fit chose its signature by another: it is not read."""
+    wrong = next((n for n in parsed.names() if n != _SIGNATURE_NAME and n.lower().startswith("signature")), None)
+    if wrong is None or parsed.signature_name or refusal.fault is None:
+        return refusal
+    hint = f" (the key {wrong[:40]} is not read; did you mean {_SIGNATURE_NAME}?)"
+    fault = replace(refusal.fault, facts={**refusal.fault.facts, "hint": hint})
+    return InvalidArgument(our_text(fault), fault=fault)
 
 
 def _check_outputs(wanted: Any, signature: Signature) -> None:
@@ -154,7 +179,7 @@ def _check_examples(contract: Contract, name: str, method: str, given: Any) -> N
     if not takes_examples(signature, method):
         known = sorted(n for n, s in contract.signatures.items() if takes_examples(s, method))
         facts = {"signature": name, "method": method}
-        fault = Fault("not_for_examples", ("signature_name",), ", ".join(known) or "none of this model", facts=facts)
+        fault = Fault("not_for_examples", (_SIGNATURE_NAME,), ", ".join(known) or "none of this model", facts=facts)
         raise InvalidArgument(our_text(fault), fault=fault)
     count = len(examples.serialized(given))
     if not count:

@@ -31,6 +31,8 @@ _ROOT_ERRORS = re.compile(
 _LEFTOVERS = re.compile(r"\s*\d+ successful operations\.\s*\d+ derived errors ignored\.\s*", re.DOTALL)
 
 _NOT_IN_THE_BODY = ("unknown_model", "unknown_label")
+# With every 503: what is in the way is looked at again within a second.
+RETRY_AFTER = ("retry-after", "1")
 _PROBLEM = b"application/problem+json"
 
 

@@ -18,8 +18,10 @@ import grpc.aio
 
 from gateway import check, errors
 from gateway import log as logs
+from gateway.check import VERSION_HEADER
 from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.core import Core
+from gateway.metrics import UNKNOWN
 from headrace.wire import messages
 from headrace.wire.errors import (
     DETAILS_METADATA,
@@ -126,7 +128,7 @@ class GrpcDoor:
                 error = _told(e, call)
                 status = error.status_name
                 text = error.message[:_TEXT_LIMIT]
-                await context.abort(_CODES[error.grpc_code], text, _trailing(error, call.request_id))
+                await context.abort(_CODES[error.grpc_code], text, _trailing(error, call))
                 raise AssertionError("abort() raises") from e
             finally:
                 self._core.metrics.ended()
@@ -208,7 +210,13 @@ class GrpcDoor:
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)
             call.model = self._core.catalog.model(target.model).name
-            reply = await self._core.grpc.call(method.path, request, timeout_s=call.left_s, request_id=call.passed_id)
+            try:
+                reply = await self._core.grpc.call(
+                    method.path, request, timeout_s=call.left_s, request_id=call.passed_id
+                )
+            except (NotFound, InvalidArgument):
+                self._core.catalog.refuse_unknown(target)
+                raise
             if method is messages.GET_MODEL_METADATA:
                 spec = messages.parse(method.response, reply).model_spec
                 await self._core.told(call.model, int(spec.version.value))
@@ -258,11 +266,15 @@ async def _refuse_reload(request: bytes, call: Call) -> bytes:
     )
 
 
-def _trailing(error: HeadraceError, request_id: str) -> tuple[tuple[str, str], ...]:
-    """What REST says in the body beside the message."""
+def _trailing(error: HeadraceError, call: Call) -> tuple[tuple[str, str], ...]:
+    """What REST says in head and body beside the message."""
+    entries = [(_REQUEST_ID, call.request_id)]
+    if call.version != UNKNOWN:
+        entries.append((VERSION_HEADER, call.version))
     told = json.dumps(errors.details(error))
-    entries = ((_REQUEST_ID, request_id),)
-    return entries if told == "[]" or len(told) > _DETAILS_LIMIT else (*entries, (DETAILS_METADATA, told))
+    if told != "[]" and len(told) <= _DETAILS_LIMIT:
+        entries.append((DETAILS_METADATA, told))
+    return tuple(entries)
 
 
 def _told(e: Exception, call: Call) -> HeadraceError:

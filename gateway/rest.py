@@ -21,10 +21,12 @@ from gateway.bodies import binary, media
 from gateway.bodies import body as bodies
 from gateway.bodies.body import Disconnected, Incoming, Message, Receive
 from gateway.bodies.media import Media
+from gateway.check import VERSION_HEADER
 from gateway.contracts import schema
 from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.core import Core
 from gateway.hangup import unless_gone
+from gateway.metrics import UNKNOWN
 from gateway.routes import Kind, Route
 from gateway.upstream.seams import NOT_SERVED, Reply
 from headrace.wire import messages
@@ -38,6 +40,7 @@ Send = Callable[[Message], Awaitable[None]]
 _TOLD_VERSION = re.compile(rb'"version": *"(\d+)"')  # of model_spec, which comes first in metadata
 _JSON = "application/json"
 _CLOSE = (b"connection", b"close")
+_RETRY_AFTER = (errors.RETRY_AFTER[0].encode(), errors.RETRY_AFTER[1].encode())
 _SIGNATURE = b"headrace-signature"
 
 
@@ -193,8 +196,13 @@ class RestDoor:
         timeout_s = self._settings.timeout_s
         reply = await self._core.rest.send("GET", route.path, None, timeout_s=timeout_s, request_id=call.request_id)
         if route.kind is Kind.METADATA and (told := _TOLD_VERSION.search(reply.body)):
+            call.version = told[1].decode()
             await self._core.told(name, int(told[1]))
-        return reply if reply.status < 400 else _explained(call, reply)
+        if reply.status < 400:
+            return reply
+        if reply.status in (400, 404):
+            self._core.catalog.refuse_unknown(route.target)
+        return _explained(call, reply)
 
     async def _schema(self, call: Call, target: Target) -> Reply:
         call.model = await self._known(target.model)
@@ -214,6 +222,10 @@ class RestDoor:
             (b"x-request-id", call.request_id.encode("ascii")),
             *extra,
         ]
+        if call.version != UNKNOWN:
+            headers.append((VERSION_HEADER.encode(), call.version.encode()))
+        if reply.status == 503:
+            headers.append(_RETRY_AFTER)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         if _CLOSE in extra:  # refused before the body was read
             await send({"type": "http.response.body", "body": reply.body, "more_body": True})

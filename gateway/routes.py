@@ -11,6 +11,11 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway.contracts.catalog import Target
 from headrace.wire.errors import InvalidArgument, NotFound
 
+NO_SUCH_PATH = (
+    "no such path; here are POST /v1/models/NAME[/versions/N|/labels/L]:predict, :classify and :regress, "
+    "GET /v1/models/NAME[/versions/N|/labels/L][/metadata|/schema], "
+    "and GET /v1/models, /docs, /openapi.json, /readyz, /livez and /metrics"
+)
 _WHICH = rb"(?:(?i:/versions/)(\d+)|(?i:/labels/)([^/:]+))?"
 # Blind to case but for the verb, as TensorFlow Serving is.
 _INFERENCE = re.compile(rb"(?i:/v1/models/)([^/:]+)" + _WHICH + rb":(predict|classify|regress)")
@@ -65,10 +70,7 @@ def _find(path: bytes) -> Route:
     if match := _ABOUT.fullmatch(path):
         # The pattern takes /METADATA; TensorFlow Serving then answers with the status.
         return Route(_ENDS.get(match[4], Kind.STATUS), _target(match))
-    raise NotFound(
-        "no such path; here are POST /v1/models/NAME[/versions/N|/labels/L]:predict, :classify and :regress, "
-        "GET /v1/models/NAME[/versions/N|/labels/L][/metadata|/schema], and GET /v1/models"
-    )
+    raise NotFound(NO_SUCH_PATH)
 
 
 _kept = lru_cache(maxsize=1024)(_find)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headrace.client import Client
     from headrace.wire.config import Policy
     from headrace.wire.errors import HeadraceError
 
 _Verb = Callable[[argparse.Namespace], int]
 
-GATEWAY = "http://127.0.0.1:8000"
 _EXAMPLES = """examples:
   headrace serve --model_config_file=models/multimodel.config --models_root=models --rest_api_port=8501
   headrace predict half_plus_two --data '[1.0, 2.0, 5.0]'
@@ -46,7 +47,8 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         return verb(parsed)
     except HeadraceError as error:
-        print(f"headrace: {error.message}{_advice(error, parsed)}", file=sys.stderr)
+        advice = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        print(f"headrace: {error.message}{advice}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `headrace models | head`: whoever read has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,21 +57,49 @@ def _run(parsed: argparse.Namespace) -> int:
         return 130
 
 
-def _advice(error: HeadraceError, parsed: argparse.Namespace) -> str:
-    """What to do next, where the error itself does not say."""
+@contextmanager
+def _server(parsed: argparse.Namespace) -> Iterator[Client]:
+    """The server that is meant; what goes wrong in a call to it is noted with what to do next."""
+    from headrace import client
+    from headrace.client import address
+    from headrace.wire.errors import HeadraceError
+
+    url = parsed.url or address.from_environment(os.environ)
+    with client.Client(url, timeout_s=parsed.timeout) as server:
+        try:
+            yield server
+        except HeadraceError as error:
+            if advice := _advice(error, parsed, url):
+                error.add_note(advice)
+            raise
+
+
+def _advice(error: HeadraceError, parsed: argparse.Namespace, url: str) -> str:
+    """What to do next, where the error itself does not say. The stack's own verbs only for the stack's own address."""
+    from headrace.client.errors import Unreachable, WrongProtocol
     from headrace.wire import errors
 
-    if not hasattr(parsed, "url"):
-        return ""
-    if isinstance(error, errors.Unavailable):
-        return (
-            "\n  Not started yet? `make up` starts the stack, `headrace serve` a server; --url names another address."
-        )
+    if isinstance(error, Unreachable):
+        if parsed.url:
+            return ""
+        if not _is_the_stack(parsed):
+            return "This address is that of HEADRACE_URL; --url names another."
+        return "Not started yet? `make up` starts the stack, `headrace serve` a server; --url names another address."
     if isinstance(error, errors.DeadlineExceeded):
-        return "\n  Give it more time with --timeout SECONDS, or look whether the server is well: `make logs`."
-    if isinstance(error, errors.NotFound | errors.InvalidArgument):
-        return "\n  `headrace models` lists what the gateway serves and what each model takes."
-    return ""
+        look = ", or look whether the server is well: `make logs`" if _is_the_stack(parsed) else ""
+        return f"Give it more time with --timeout SECONDS{look}."
+    is_about_models = isinstance(error, errors.NotFound | errors.InvalidArgument)
+    if not is_about_models or isinstance(error, WrongProtocol) or parsed.verb == "models":
+        return ""
+    if not url.startswith("http"):
+        return ""  # gRPC has no call that lists models
+    where = f" --url {url}" if parsed.url else ""
+    return f"`headrace models{where}` lists what is served and what each model takes."
+
+
+def _is_the_stack(parsed: argparse.Namespace) -> bool:
+    """Whether the address is that of this machine's stack: nobody named another."""
+    return not (parsed.url or os.environ.get("HEADRACE_URL"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     render.epilog = "example:\n  headrace render --config multimodel.config --store models"
     _add_store(render)
     doctor = _add(verbs, "doctor", "look over this machine, the store and the config; 1 when one needs you", _doctor)
-    doctor.epilog = "example:\n  HEADRACE_HTTP_PORT=9000 headrace doctor"
+    doctor.epilog = """example:
+  HEADRACE_HTTP_PORT=9000 headrace doctor
+
+HEADRACE_URL, where it is set, is asked whether a gateway or a server answers there."""
     _add_store(doctor)
     return parser
 
@@ -133,7 +166,9 @@ data: nested lists for a signature with one input, else an object by input name;
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--url", default=GATEWAY, help=f"http://, https://, grpc:// or grpcs:// address of a server; default: {GATEWAY}"
+        "--url",
+        help="http://, https://, grpc:// or grpcs:// address of a server; default: HEADRACE_URL, else "
+        "http://127.0.0.1:HEADRACE_HTTP_PORT, else port 8000",
     )
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default: 30")
 
@@ -168,7 +203,6 @@ def _serve(argv: list[str]) -> int:
 
 
 def _predict(parsed: argparse.Namespace) -> int:
-    from headrace import client
     from headrace.client import plain
 
     if parsed.file is not None:
@@ -177,7 +211,7 @@ def _predict(parsed: argparse.Namespace) -> int:
         inputs = plain.read_json(sys.stdin.read(), source="standard input")
     else:
         inputs = plain.read_json(parsed.data, source="--data")
-    with client.Client(parsed.url, timeout_s=parsed.timeout) as server:
+    with _server(parsed) as server:
         outputs = server.predict(
             parsed.model, inputs, version=parsed.version, label=parsed.label, signature=parsed.signature
         )
@@ -186,9 +220,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    from headrace import client
-
-    with client.Client(parsed.url, timeout_s=parsed.timeout) as server:
+    with _server(parsed) as server:
         versions = server.status(parsed.model)
     for v in versions:
         trouble = "" if v.error_code == "OK" else f"  {v.error_code}: {v.error_message}"
@@ -197,9 +229,7 @@ def _status(parsed: argparse.Namespace) -> int:
 
 
 def _models(parsed: argparse.Namespace) -> int:
-    from headrace import client
-
-    with client.Client(parsed.url, timeout_s=parsed.timeout) as server:
+    with _server(parsed) as server:
         models = server.models()
     for model in models:
         reason = f": {model['reason']}" if model.get("reason") else ""
@@ -210,7 +240,8 @@ def _models(parsed: argparse.Namespace) -> int:
                 continue
             print(f"  {name}: {_tensors(signature['inputs'])} -> {_tensors(signature['outputs'])}")
     if not models:
-        print("No model is configured: add one to multimodel.config and run `make reload`.")
+        how = "; add one to multimodel.config and run `make reload`" if _is_the_stack(parsed) else ""
+        print(f"No model is configured{how}.")
     return 0
 
 
@@ -245,8 +276,10 @@ def _render(parsed: argparse.Namespace) -> int:
     written = "written" if rendered.changed else "unchanged"
     print(f"{parsed.store / store.CONFIG_NAME} {written}; served: {', '.join(rendered.served) or 'no model yet'}")
     if rendered.waiting:
-        names = " ".join(rendered.waiting)
-        print(f"waiting for their first version: {', '.join(rendered.waiting)}; `python -m trainer train {names}`")
+        print(
+            f"waiting for their first version: {', '.join(rendered.waiting)}; `python -m trainer train` makes one of a "
+            "model of the zoo, `python -m trainer publish` takes a SavedModel"
+        )
     return 0
 
 

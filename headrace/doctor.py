@@ -17,7 +17,7 @@ from pathlib import Path
 
 from headrace.wire import config as configs
 from headrace.wire import store as stores
-from headrace.wire.errors import ConfigError, HeadraceError
+from headrace.wire.errors import ConfigError, HeadraceError, NotFound
 
 PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest that TensorFlow has wheels for
 PORTS = {
@@ -56,6 +56,7 @@ def examine(config: Path, store: Path, environ: Mapping[str, str]) -> list[Findi
         tensorflow(),
         *the_config(config, store),
         *the_store(store),
+        *the_server(environ),
         *the_gateway(environ),
     ]
 
@@ -170,6 +171,23 @@ def the_gateway(environ: Mapping[str, str]) -> list[Finding]:
         return []
     advice = "publish a version that loads, or delete the one that does not; `make rollback MODEL={}` pins an older one"
     return [Finding("model", f"{name}: {reason}", advice.format(name)) for name, reason in troubled.items()]
+
+
+def the_server(environ: Mapping[str, str]) -> list[Finding]:
+    """What answers at HEADRACE_URL, where the command line is sent there."""
+    url = environ.get("HEADRACE_URL")
+    if not url:
+        return []
+    from headrace import client
+
+    try:
+        with client.Client(url, timeout_s=_ANSWER_S) as asked:
+            asked.status("-")
+    except NotFound:
+        pass  # there is no model of this name, and somebody to say so
+    except HeadraceError as error:
+        return [Finding("server", error.message, "start it, or set HEADRACE_URL to the server that you mean")]
+    return [Finding("server", f"a server answers at {url}")]
 
 
 def _is_taken(port: int) -> bool:

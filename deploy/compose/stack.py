@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.alone import alone
 from deploy.compose import engine
 from deploy.compose.choice import ROOT
 from deploy.compose.settings import Settings, check_serving, compose_command, with_pip
-from deploy.local.stack import readiness
+from deploy.local.stack import OTHERWISE, is_settled, readiness
 from deploy.preflight import UNTOUCHED, Door, Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
@@ -241,10 +241,8 @@ class Stack:
             step.detail(reason)
             self._refuse_endless_restarts()
             if time.monotonic() > deadline:
-                raise Stop(
-                    f"Not ready after {limit:g} s: {reason}.\n{self._last_words()}\n"
-                    "HEADRACE_START_TIMEOUT_S gives it longer."
-                )
+                longer = "" if is_settled(reason) else "\nHEADRACE_START_TIMEOUT_S gives it longer."
+                raise Stop(f"Not ready after {limit:g} s: {reason}.\n{self._last_words()}{longer}")
             time.sleep(0.2)
 
     def _last_words(self) -> str:
@@ -293,13 +291,9 @@ class Stack:
         if check and done.returncode:
             raise Stop(f"docker compose {words[0]} ended with exit code {done.returncode}; what it said stands above.")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One up or down of a run folder at a time; a second one waits for the first."""
-        self.settings.run.mkdir(parents=True, exist_ok=True)
-        with (self.settings.run / "lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield
+    def _alone(self) -> AbstractContextManager[None]:
+        """One up or down of a run folder at a time."""
+        return alone(self.settings.run / "lock", otherwise=OTHERWISE)
 
 
 def hand_over(store: Path, uid: int, gid: int) -> None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from deploy.alone import alone
 from deploy.local import venv
 from deploy.local.settings import Settings
 from deploy.local.supervised import Program, Supervisor, configuration
 from deploy.preflight import Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
+OTHERWISE = "Run make as that user, or as root, or name a folder of your own: HEADRACE_RUN=FOLDER."
 _TAIL = 15  # lines of a log shown when a program ended
 # A program that ended this often while it was waited for is not going to come up by being started again.
 _ENDS = 2
@@ -33,6 +34,7 @@ class Stack:
         self._environ = environ
         self._supervisor = Supervisor(settings)
         self._record = settings.run / "stack.json"
+        self._logged: dict[str, int] = {}  # bytes that each log had before this start
 
     @property
     def is_up(self) -> bool:
@@ -131,6 +133,7 @@ class Stack:
 
     def _start(self) -> None:
         self.settings.logs.mkdir(parents=True, exist_ok=True)
+        self._logged = {log.stem: log.stat().st_size for log in self.settings.logs.glob("*.log")}
         try:
             with Step("Starting serving and gateway", "serving and gateway are started"):
                 self._supervisor.start(self.settings.service_environment(self._environ))
@@ -158,10 +161,9 @@ class Stack:
                 for program in self._supervisor.programs():
                     self._look(program, ends)
                 if time.monotonic() > deadline:
-                    raise Stop(
-                        f"Not ready after {limit:g} s: {reason}.\n{self._last_words('serving', 'gateway')}\n"
-                        "HEADRACE_START_TIMEOUT_S gives it longer."
-                    )
+                    longer = "" if is_settled(reason) else "\nHEADRACE_START_TIMEOUT_S gives it longer."
+                    last_words = self._last_words("serving", "gateway")
+                    raise Stop(f"Not ready after {limit:g} s: {reason}.\n{last_words}{longer}")
                 time.sleep(0.1)
 
     def _look(self, program: Program, ends: dict[str, set[int]]) -> None:
@@ -171,10 +173,15 @@ class Stack:
             raise Stop(f"{program.name} keeps ending. Its last words:\n{self._last_words(program.name)}")
 
     def _last_words(self, *names: str) -> str:
+        """Of this start alone: a log goes on where the one of before ended."""
         told = []
         for name in names:
             path = self.settings.logs / f"{name}.log"
-            lines = path.read_text(errors="replace").splitlines()[-_TAIL:] if path.exists() else []
+            said = path.read_bytes() if path.exists() else b""
+            before = self._logged.get(name, 0)
+            if before <= len(said):  # else it was put aside for a new one meanwhile
+                said = said[before:]
+            lines = said.decode(errors="replace").splitlines()[-_TAIL:]
             told += [f"--- {path}", *(f"  {line}" for line in lines)]
         return "\n".join(told)
 
@@ -207,13 +214,14 @@ class Stack:
             return {}
         return recorded if isinstance(recorded, dict) else {}
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One up or down of a run folder at a time; a second one waits for the first."""
-        self.settings.run.mkdir(parents=True, exist_ok=True)
-        with (self.settings.run / "lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield
+    def _alone(self) -> AbstractContextManager[None]:
+        """One up or down of a run folder at a time."""
+        return alone(self.settings.run / "lock", otherwise=OTHERWISE)
+
+
+def is_settled(reason: str) -> bool:
+    """Whether a gateway that is not ready for this reason will not be by waiting."""
+    return reason.startswith("no model ")
 
 
 def readiness(gateway: str) -> tuple[bool, dict[str, Any]]:

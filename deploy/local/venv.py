@@ -6,7 +6,6 @@ says what it was filled with; it is written last, so an interrupted filling is t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,11 +14,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.alone import alone
 from deploy.local.settings import ROOT
 from deploy.terminal import Step, Stop
 
@@ -51,7 +49,7 @@ def ensure(name: str) -> bool:
     """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether it was filled now."""
     if _is_current(name) and _is_linked():
         return False
-    with _alone():
+    with alone(ROOT / ".cache" / "venv.lock"):
         missing = not _is_current(name)  # else filled with this Python before, or by the call that was waited for
         if missing:
             _fill(name)
@@ -111,16 +109,6 @@ def _digest(name: str) -> str:
 
 def _set(name: str) -> Path:
     return ROOT / "requirements" / f"{name}.txt"
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Two makes at once fill one .venv one after the other."""
-    lock = ROOT / ".cache" / "venv.lock"
-    lock.parent.mkdir(exist_ok=True)
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def _is_linked() -> bool:

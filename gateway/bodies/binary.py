@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gateway import check
-from gateway.bodies import npy
+from gateway.bodies import media, npy
 from gateway.bodies.media import Media
 from gateway.check import Noted
 from gateway.contracts.catalog import Catalog, Contract, Target
@@ -58,7 +58,11 @@ def admit(
         arrays, row_format = admitted.tensors.arrays, admitted.tensors.row_format
     else:
         contract, name = check.resolved(catalog, target, signature, noted)
-        arrays = _read(body, contract.signatures[name], sent, limit)
+        try:
+            arrays = _read(body, contract.signatures[name], sent, limit)
+        except InvalidArgument as refusal:
+            media.explain(body, sent, refusal)
+            raise
         shapes = {alias: (dtypes.by_numpy(a.dtype), a.shape) for alias, a in arrays.items()}
         signatures.check(contract.checked[name], shapes, row_format=False)
     _check_answer(contract.signatures[name], wanted)
@@ -119,7 +123,7 @@ def _read(body: bytes, signature: Signature, sent: Media, limit: int) -> dict[st
     for spec in signature.inputs.values():
         if not sent.is_image and spec.dtype in _IN_NPY_NOT:
             how = "JSON or gRPC" if spec.dtype is dtypes.STRING else "gRPC"
-            raise UnsupportedMedia(f"input {spec.alias} is {spec.dtype}, which npy cannot hold; send it by {how}")
+            raise UnsupportedMedia(f"input {spec.alias} is {spec.dtype.word}, which npy cannot hold; send it by {how}")
     if sent is Media.NPZ:
         arrays = npy.read_zip(body, limit=limit)
         if len(signature.inputs) == 1 and list(arrays) == ["arr_0"]:  # np.savez(file, array) names it so
@@ -164,5 +168,6 @@ def _check_answer(signature: Signature, wanted: Media) -> None:
         if spec.dtype is None or spec.dtype in _IN_NPY_NOT:
             how = "JSON" if spec.dtype is dtypes.STRING else "call over gRPC"
             raise NotAcceptable(
-                f"output {alias} is {spec.dtype or spec.dtype_number}, which npy cannot hold; {how} can"
+                f"output {alias} is {spec.dtype.word if spec.dtype else spec.dtype_number}, which npy cannot hold; "
+                f"{how} can"
             )

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import Enum
 
 from gateway.errors import UnsupportedMedia
+from headrace.wire.errors import InvalidArgument
+from headrace.wire.faults import Fault, our_text
 
 
 class Media(Enum):
@@ -24,6 +26,15 @@ class Media(Enum):
         return self in (Media.PNG, Media.JPEG)
 
 
+# How a body begins, and what it is then.
+_BEGINNINGS = (
+    (b"\x89PNG\r\n\x1a\n", Media.PNG, "a PNG picture"),
+    (b"\xff\xd8\xff", Media.JPEG, "a JPEG picture"),
+    (b"\x93NUMPY", Media.NPY, "an npy file"),
+    (b"PK\x03\x04", Media.NPZ, "a zip archive, as an npz file is"),
+    (b"{", Media.JSON, "JSON"),
+)
+_WORDS = {media: word for _, media, word in _BEGINNINGS}
 _SENT = {m.value.encode(): m for m in Media} | {b"image/jpg": Media.JPEG}
 _ANSWERS = {m.value.encode(): m for m in (Media.JSON, Media.NPY, Media.NPZ)}
 
@@ -52,6 +63,16 @@ def of_answer(headers: Mapping[bytes, bytes]) -> Media:
         if media is not None and (q := _weight(parameters)) > weight:
             best, weight = media, q
     return best
+
+
+def explain(body: bytes, sent: Media, refusal: InvalidArgument) -> None:
+    """Raises what is the matter with a body that was refused, where its first bytes say that it is of another kind."""
+    found = next((media for beginning, media, _ in _BEGINNINGS if body.startswith(beginning)), sent)
+    if found is sent:
+        return
+    hint = f" (send it with Content-Type: {found.value})"
+    fault = Fault("content_type", (), _WORDS[sent], _WORDS[found], facts={"hint": hint})
+    raise InvalidArgument(our_text(fault), fault=fault) from refusal
 
 
 def _weight(parameters: list[bytes]) -> float:

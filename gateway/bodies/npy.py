@@ -112,9 +112,9 @@ def _header(data: bytes) -> tuple[np.dtype, bool, Shape, int]:
 
 def _check_dtype(dtype: np.dtype, place: Place) -> None:
     if dtype.hasobject:
-        raise _unsupported("objects", place, "an object array is a pickle, which is never read; send strings as JSON")
+        raise _unsupported("objects", place, "an object array is a pickle, which is never read; send text as JSON")
     if dtype.kind in "SU":
-        raise _unsupported("strings", place, "npy has no strings of any length; send them as JSON or over gRPC")
+        raise _unsupported("text", place, "npy has no text of any length; send it as JSON or over gRPC")
     if dtype.kind == "V" and dtype.names is None:
         raise _unsupported("raw bytes", place, "bfloat16 and its like have no npy type; send them over gRPC")
     if dtypes.by_numpy(dtype) is None:

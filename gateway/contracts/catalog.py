@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.contracts.samples import Samples
 from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
 from headrace.wire.faults import Fault, our_text
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, near_name
+from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, callable_ones, near_name
 
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _NAMES_SHOWN = 12
@@ -57,8 +58,7 @@ class Contract:
 
     @property
     def callable(self) -> Mapping[str, Signature]:
-        """What is there to be called; TensorFlow keeps how to start a model among its signatures too."""
-        return {name: s for name, s in self.signatures.items() if not name.startswith("__saved_model_")}
+        return callable_ones(self.signatures)
 
     def path(self, verb: str) -> str:
         """Of the backend, pinned to the version."""
@@ -152,6 +152,12 @@ class Catalog:
         if model.loading:
             raise Unavailable(f'model "{model.name}" is still loading{because}')
         raise NotFound(f'model "{model.name}" has no version that can answer (state {model.state}){because}')
+
+    def refuse_unknown(self, target: Target) -> None:
+        """Says which versions or labels there are, where the backend said no more than that this one is not."""
+        if target.version is not None or target.label is not None:
+            with contextlib.suppress(Unavailable):
+                self.resolve(target)
 
     def model(self, name: str) -> Model:
         model = self.models.get(name)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from headrace.wire.errors import InvalidArgument
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
+_OTHER_SCHEME = {"http": "grpc", "https": "grpcs", "grpc": "http", "grpcs": "https"}
 _HTTP_PORTS = {"http": 80, "https": 443}
+_GATEWAY_PORT = "8000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,23 @@ class Address:
     def host_and_port(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def other(self) -> str:
+        """The same port by the other protocol."""
+        return f"{_OTHER_SCHEME[self.scheme]}://{self.host_and_port}"
+
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host_and_port}{self.path}"
+
+
+def from_environment(environ: Mapping[str, str]) -> str:
+    """The url meant where none is given: HEADRACE_URL, else the gateway of this machine. Empty counts as unset."""
+    if url := environ.get("HEADRACE_URL"):
+        return url
+    port = environ.get("HEADRACE_HTTP_PORT") or _GATEWAY_PORT
+    if not (port.isdecimal() and 1 <= int(port) <= 65535):
+        raise InvalidArgument(f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535")
+    return f"http://127.0.0.1:{port}"
 
 
 def parse(url: str) -> Address:

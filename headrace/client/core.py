@@ -106,6 +106,27 @@ class Core:
         self._known: dict[Target, tuple[Metadata, float]] = {}
 
     def predict(self, target: Target, inputs: Any, signature_name: str) -> Flow:
+        return (yield from self._with_versions(target, self._predict(target, inputs, signature_name)))
+
+    def metadata(self, target: Target) -> Flow:
+        return (yield from self._with_versions(target, self._fetch(target))).signatures
+
+    def status(self, target: Target) -> Flow:
+        return (yield from self._with_versions(target, self._status(target)))
+
+    def models(self) -> Flow:
+        return (yield self._wire.models())
+
+    def ready(self, model: str | None) -> Flow:
+        try:
+            if model is None:
+                return (yield self._wire.ready())
+            versions = yield self._wire.status(Target(model))
+        except (Unavailable, DeadlineExceeded, NotFound):
+            return False
+        return any(v.state == "AVAILABLE" for v in versions)
+
+    def _predict(self, target: Target, inputs: Any, signature_name: str) -> Flow:
         metadata, is_fresh = yield from self._metadata(target)
         while True:
             try:
@@ -132,23 +153,25 @@ class Core:
             self._known.pop(target, None)
         return next(iter(prediction.outputs.values())) if len(prediction.outputs) == 1 else prediction.outputs
 
-    def metadata(self, target: Target) -> Flow:
-        return (yield from self._fetch(target)).signatures
-
-    def status(self, target: Target) -> Flow:
-        return (yield self._wire.status(target))
-
-    def models(self) -> Flow:
-        return (yield self._wire.models())
-
-    def ready(self, model: str | None) -> Flow:
+    def _with_versions(self, target: Target, flow: Flow) -> Flow:
+        """The flow; where there is no such version, servers leave out which there are."""
         try:
-            if model is None:
-                return (yield self._wire.ready())
-            versions = yield self._wire.status(Target(model))
-        except (Unavailable, DeadlineExceeded, NotFound):
-            return False
-        return any(v.state == "AVAILABLE" for v in versions)
+            return (yield from flow)
+        except NotFound as refusal:
+            if target.version is None:
+                raise
+            try:
+                versions = yield from self._status(Target(target.model))
+            except HeadraceError:
+                raise refusal from None
+            numbers = sorted(v.version for v in versions if v.state == "AVAILABLE")
+            if target.version in numbers:
+                raise
+            there = ", ".join(map(str, numbers)) or "none"
+            raise NotFound(f"{target.model}: no version {target.version}; available: {there}") from refusal
+
+    def _status(self, target: Target) -> Flow:
+        return (yield self._wire.status(target))
 
     def _metadata(self, target: Target) -> Generator[Any, Any, tuple[Metadata, bool]]:
         metadata, since = self._known.get(target, (None, 0.0))

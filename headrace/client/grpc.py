@@ -15,8 +15,9 @@ import numpy as np
 from headrace.client.address import Address
 from headrace.client.core import Metadata, Prediction, Target, VersionStatus
 from headrace.client.deadline import Deadline
+from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.wire import messages, signatures, tensors
-from headrace.wire.errors import DETAILS_METADATA, HeadraceError, Unavailable, Unimplemented, from_grpc_code
+from headrace.wire.errors import DETAILS_METADATA, HeadraceError, Unimplemented, from_grpc_code
 from headrace.wire.signatures import Signature
 
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
@@ -25,6 +26,7 @@ _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _NO_CONNECTION = re.compile(
     r"failed to connect|connection (refused|reset)|socket closed|errors resolving|dns resol|goaway", re.I
 )
+_HTTP1_SERVER = "http1.x server"
 _LOCAL_DEADLINE = "Deadline Exceeded"
 
 
@@ -139,10 +141,12 @@ def _stubs(channel: Any) -> dict[str, Any]:
 
 def _translated(cause: Any, address: Address, deadline: Deadline) -> HeadraceError:
     code, said = cause.code(), cause.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE and _HTTP1_SERVER in said:
+        return WrongProtocol(f"{address} is an HTTP port: use {address.other}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and said == _LOCAL_DEADLINE:
         return deadline.exceeded()
     if code is grpc.StatusCode.UNAVAILABLE and (not said or _NO_CONNECTION.search(said)):
-        return Unavailable(f"cannot reach {address}: {said.rpartition(': ')[2].rstrip(']') or 'no reason given'}")
+        return Unreachable(f"cannot reach {address}: {said.rpartition(': ')[2].rstrip(']') or 'no reason given'}")
     error = from_grpc_code(code.value[0], said)
     error.details = _details(cause)
     return error

@@ -30,7 +30,10 @@ def named(inputs: Any, signature: Signature, *, model: str) -> dict[str, np.ndar
 
 
 def _wanted(signature: Signature) -> str:
-    specs = [f"{s.alias} ({s.dtype or f'dtype {s.dtype_number}'} {s.shape_text})" for s in signature.inputs.values()]
+    specs = [
+        f"{s.alias} ({s.dtype.word if s.dtype else f'dtype {s.dtype_number}'} {s.shape_text})"
+        for s in signature.inputs.values()
+    ]
     return f"signature {signature.name} takes {', '.join(specs) or 'nothing'}"
 
 
@@ -55,7 +58,7 @@ def _cast(name: str, array: np.ndarray, dtype: DType) -> np.ndarray:
         return array.astype(dtype.numpy)  # an empty list has no kind of its own; numpy calls it float64
     have = dtypes.by_numpy(array.dtype)
     if have is None or have.is_string or _kind(have) > _kind(dtype):
-        raise InvalidArgument(f"{name}: {array.dtype} values, expected {dtype}; cast them as you mean it")
+        raise InvalidArgument(f"{name}: {_values(array)}, expected {dtype.word}{_how(have, dtype)}")
     if _kind(have) == _kind(dtype) == _INTEGER:
         _check_range(name, array, dtype)
     try:
@@ -63,6 +66,15 @@ def _cast(name: str, array: np.ndarray, dtype: DType) -> np.ndarray:
             return array.astype(dtype.numpy)
     except FloatingPointError as cause:
         raise InvalidArgument(f"{name}: a value is too large for {dtype}") from cause
+
+
+def _values(array: np.ndarray) -> str:
+    return "text" if array.dtype.kind in "US" else f"{array.dtype} values"
+
+
+def _how(have: DType | None, wanted: DType) -> str:
+    hint = dtypes.cast_hint(have, wanted) if have else ""
+    return f"{hint}; cast them as you mean it" if hint else ""
 
 
 def _kind(dtype: DType) -> int:
@@ -86,5 +98,5 @@ def _strings(name: str, value: Any) -> np.ndarray:
             out[index] = bytes(item)
         else:
             got = "ragged lists" if isinstance(item, list | tuple) else type(item).__name__
-            raise InvalidArgument(f"{name}: {got}, expected str or bytes")
+            raise InvalidArgument(f"{name}: {got}, expected text (str or bytes)")
     return out

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +21,10 @@ import headrace
 from headrace.client.address import Address
 from headrace.client.core import Metadata, Misfit, Prediction, Target, VersionStatus
 from headrace.client.deadline import Deadline
+from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.wire import dtypes, messages, rest, signatures
 from headrace.wire.bodies import answers
-from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable, Unimplemented, from_http_status
+from headrace.wire.errors import HeadraceError, InvalidArgument, Unimplemented, from_http_status
 from headrace.wire.signatures import Signature, TensorSpec
 
 _HEADERS = {
@@ -32,6 +35,8 @@ _HEADERS = {
 }
 _READ_BYTES = 1 << 18
 _CONNECTIONS_KEPT = 32
+# The frame that a gRPC server begins with, where a status line should be: its length, its type.
+_HTTP2_SETTINGS = re.compile(r"\0\0[\s\S]\x04")
 _JSON_LACKS = (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128)
 
 
@@ -102,7 +107,7 @@ class RestTransport:
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as cause:
             raise deadline.exceeded() from cause
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
-            raise Unavailable(f"cannot reach {self._address}: {_reason(cause)}") from cause
+            raise _unanswered(self._address, cause) from cause
         return call.read(response.status_code, body)
 
     def close(self) -> None:
@@ -118,14 +123,22 @@ def _body(raw: Any, deadline: Deadline) -> bytes:
     return b"".join(pieces)
 
 
-def _reason(cause: BaseException) -> str:
-    """The innermost words, from under the layers of requests and urllib3."""
+def _unanswered(address: Address, cause: BaseException) -> HeadraceError:
+    inner = _innermost(cause)
+    if isinstance(inner, http.client.BadStatusLine) and _HTTP2_SETTINGS.match(str(inner)):
+        return WrongProtocol(f"{address} is a gRPC port: use {address.other}")
+    reason = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+    return Unreachable(f"cannot reach {address}: {reason}")
+
+
+def _innermost(cause: BaseException) -> BaseException:
+    """What lies under the layers of requests and urllib3."""
     inner: BaseException | None = cause
     while inner is not None:
         cause = inner
         below = (getattr(cause, "reason", None), *cause.args, cause.__cause__)
         inner = next((e for e in below if isinstance(e, BaseException)), None)
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return cause
 
 
 def _model_path(target: Target) -> str:

@@ -17,7 +17,7 @@ from headrace.client.core import DEFAULT_TIMEOUT_S, Core, Metadata, Prediction, 
 from headrace.client.deadline import Deadline
 from headrace.wire import dtypes
 from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
+from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec, missing_text
 
 _Answer = Callable[[], Any]
 
@@ -86,7 +86,7 @@ class _Models:
             model = self._model(target)
             missing = sorted(model.inputs.keys() - arrays.keys())
             if missing:
-                raise InvalidArgument(f"{target.model}: input {missing[0]!r} is missing")
+                raise InvalidArgument(f"{target.model}: {missing_text(missing)}")
             self.calls.append(Call(target.model, arrays, target.version, target.label))
             outputs = model.function(**arrays)
             named = outputs if isinstance(outputs, Mapping) else {"output": outputs}

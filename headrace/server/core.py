@@ -16,7 +16,7 @@ from headrace.server.lifecycle.repository import ModelSpec, ModelStatus, Reposit
 from headrace.server.lifecycle.versions import VersionStatus
 from headrace.server.metrics import Metrics
 from headrace.server.runner import Runner
-from headrace.wire.errors import FailedPrecondition, Internal, InvalidArgument
+from headrace.wire.errors import FailedPrecondition, Internal, InvalidArgument, NotFound
 from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 
 Inputs = Mapping[str, np.ndarray]
@@ -144,6 +144,16 @@ class Core:
 
     def models(self) -> Sequence[ModelStatus]:
         return self._repository.models()
+
+    def signatures(self, name: str, version: int | None) -> Mapping[str, Signature]:
+        """Those of a version; none where there is no such version, or no longer."""
+        if version is None:
+            return {}
+        try:
+            with self._repository.use(ModelSpec(name, version)) as (_, model):
+                return model.signatures
+        except NotFound:
+            return {}
 
     def _wanted(self, model: LoadedModel, spec: ModelSpec) -> Signature:
         signature = _signature(model, spec.signature_name or DEFAULT_SIGNATURE)

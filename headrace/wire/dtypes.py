@@ -33,6 +33,11 @@ class DType:
     def is_string(self) -> bool:
         return self.number == 7
 
+    @property
+    def word(self) -> str:
+        """What a sentence calls it: a caller has text, and only TensorFlow's own names say string."""
+        return "text" if self.is_string else self.name
+
     def __str__(self) -> str:
         return self.name
 
@@ -86,3 +91,10 @@ def by_numpy(dtype: np.dtype) -> DType | None:
     if dtype.kind in "SUT":
         return STRING
     return _BY_NUMPY.get(dtype) or _BY_NUMPY.get(dtype.newbyteorder("="))
+
+
+def cast_hint(have: DType, wanted: DType) -> str:
+    """ " (float64: .astype('float32'))": how numpy makes the one of the other; nothing where it cannot."""
+    if have.is_string or wanted.is_string:
+        return ""
+    return f" ({have.numpy.name}: .astype('{wanted.numpy.name}'))"

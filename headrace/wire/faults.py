@@ -38,14 +38,26 @@ class Fault:
     def where(self) -> str:
         """The place as people write it: instances[3].image."""
         shown = self.place if len(self.place) <= _SHOWN_DEPTH else (*self.place[:_SHOWN_DEPTH], "...")
-        text = ""
-        for p in shown:
-            text += f"[{p}]" if isinstance(p, int) else (f".{p}" if text else p)
-        return text or "body"
+        return _written(shown)
+
+    @property
+    def parent(self) -> str:
+        """Where that stands which lacks the place."""
+        return _written(self.place[:-1])
+
+
+def _written(place: Place) -> str:
+    text = ""
+    for p in place:
+        text += f"[{p}]" if isinstance(p, int) else (f".{p}" if text else p)
+    return text or "body"
 
 
 class _Kind(NamedTuple):
-    """Two wordings, filled from where, expected, got, offset and the facts. ``code`` is what the row wrapper says."""
+    """Two wordings, filled from where, parent, expected, got, offset and the facts.
+
+    ``code`` is what the row wrapper says.
+    """
 
     serving: str
     ours: str
@@ -93,6 +105,7 @@ def _fill(fault: Fault) -> dict[str, Any]:
         "hint": "",
         **fault.facts,
         "where": fault.where,
+        "parent": fault.parent,
     }
 
 
@@ -141,7 +154,7 @@ _KINDS: dict[str, _Kind] = {
     ),
     "no_inputs": _Kind(
         "Failed to get input map for signature: {signature}",
-        "signature {signature}: takes no inputs, so REST cannot call it; gRPC can",
+        "signature {signature}: takes no inputs, so REST cannot call it; gRPC can{hint}",
     ),
     # instances, inputs and the names in them.
     "instances_type": _Kind("JSON Value: {dump} Expecting 'instances' to be an list/array", _GOT),
@@ -163,10 +176,10 @@ _KINDS: dict[str, _Kind] = {
     ),
     "missing_row_inputs": _Kind(
         "Failed to process element: {item} of 'instances' list. JSON object: {dump} keys must be equal to: {names}",
-        "{where}: {got}, expected {expected}",
+        "{where}: {got}; expected {expected}{hint}",
     ),
     "missing_input": _Kind(
-        "Missing named input: {name} in 'inputs' object.", "{where}: missing{hint}, expected {expected}"
+        "Missing named input: {name} in 'inputs' object.", "{parent}: {got}{hint}; expected {expected}"
     ),
     # The examples of classify and regress, and the features in them.
     "no_examples": _Kind(
@@ -181,7 +194,8 @@ _KINDS: dict[str, _Kind] = {
     "feature_size": _Kind("Feature: {name} has uint64_t element. Only int64_t is supported.", _GOT),
     "no_example_sent": _Kind("Input is empty.", _GOT),
     "not_for_examples": _Kind(
-        "Expected {method} signature", 'signature_name: "{signature}" is not for {method}; for that there is {expected}'
+        "Expected {method} signature",
+        'signature_name: "{signature}" is not for {method}{hint}; for that there is {expected}',
     ),
     "task_model": _Kind(
         "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
@@ -207,6 +221,7 @@ _KINDS: dict[str, _Kind] = {
     "row_shape": _Kind("Expecting shape {wanted} but got: {shape}", _GOT),
     "rank": _Kind("tensor parsing error: {name}", _GOT),
     # Bodies that are not JSON.
+    "content_type": _Kind("{where}: {got}, expected {expected}", _GOT),
     "npy": _Kind("{where}: {got}, expected {expected}", _GOT),
     "npy_dtype": _Kind("{where}: {reason}", "{where}: {got}: {reason}"),
     # Against the signature.

@@ -80,6 +80,10 @@ class PredictBody:
         if signature.inputs:
             firstfault.refuse_first(self._object(), signature)
 
+    def names(self) -> list[str]:
+        """The keys of the body."""
+        return list(self._root) if self._root is not None else self._object().names()
+
     def ambiguities(self) -> Fault | None:
         """What TensorFlow Serving accepts and another reader of JSON may take for something else."""
         if self._root is not None:

@@ -16,6 +16,7 @@ DEFAULT_SIGNATURE = "serving_default"
 
 Shape = tuple[int, ...]
 
+WRAP_HINT = " (wrap it in a list)"
 _SHOWN_DIMS = 16
 
 
@@ -73,17 +74,17 @@ def check(
                 "hint": near_name(name, signature.inputs),
             }
             _refuse(Fault("unknown_input", (*at, name), ", ".join(sorted(signature.inputs)), facts=facts))
-    for name in signature.required:
-        if name not in shapes:
-            _refuse(
-                Fault("missing_input", (*at, name), _promise(signature.inputs[name]), facts={"name": name, "hint": ""})
-            )
+    if missing := [name for name in signature.required if name not in shapes]:
+        first = missing[0]
+        expected = _promise(signature.inputs[first]) if len(missing) == 1 else ", ".join(sorted(signature.inputs))
+        _refuse(Fault("missing_input", (*at, first), expected, missing_text(missing), facts={"name": first}))
     batch: tuple[int, str] | None = None
     for name, (dtype, shape) in shapes.items():
         spec = signature.inputs[name]
         where = (*at, name) if named else at
         if spec.dtype is not None and dtype is not None and dtype is not spec.dtype:
-            _refuse(Fault("input_dtype", where, str(spec.dtype), str(dtype)))
+            facts = {"hint": dtypes.cast_hint(dtype, spec.dtype)}
+            _refuse(Fault("input_dtype", where, spec.dtype.word, dtype.word, facts=facts))
         if spec.shape is None:
             continue
         _check_shape(spec.shape, shape, where, rows_at=root if row_format else None)
@@ -99,12 +100,32 @@ def near_name(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+def missing_text(names: Iterable[str]) -> str:
+    return f"missing: {', '.join(names)}"
+
+
 def shape_text(shape: Shape) -> str:
     """(3,), (28, 28, 1); a free dimension is written as ?."""
     inner = ", ".join("?" if d < 0 else str(d) for d in shape[:_SHOWN_DIMS])
     if len(shape) > _SHOWN_DIMS:
         return f"({inner}, ... {len(shape)} dimensions)"
     return f"({inner},)" if len(shape) == 1 else f"({inner})"
+
+
+def described(signatures: Mapping[str, Signature]) -> dict[str, Any]:
+    """What callers can call, as a list of models shows it in JSON."""
+    return {
+        name: {
+            "inputs": {alias: _described(spec) for alias, spec in signature.inputs.items()},
+            "outputs": {alias: _described(spec) for alias, spec in signature.outputs.items()},
+        }
+        for name, signature in callable_ones(signatures).items()
+    }
+
+
+def callable_ones(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+    """Without how a model is started, which TensorFlow keeps among its signatures too."""
+    return {name: s for name, s in sorted(signatures.items()) if not name.startswith("__saved_model_")}
 
 
 def from_signature_def(name: str, signature_def: Any) -> Signature:
@@ -129,6 +150,8 @@ def misfit(where: Place, shape: Shape, wanted: Shape, *, rows: int | None = None
 
 
 def _shape_hint(shape: Shape, wanted: Shape, rows: int | None) -> str:
+    if not shape and fits((1,), wanted):
+        return WRAP_HINT
     if len(shape) == len(wanted) - 1:
         if rows is not None and len(shape) and fits((rows, *shape), wanted):
             return " (this looks like one instance: put it in a list)"
@@ -166,8 +189,12 @@ def _check_shape(wanted: Shape, shape: Shape, where: Place, *, rows_at: Place | 
 
 
 def _promise(spec: TensorSpec) -> str:
-    dtype = f"dtype {spec.dtype_number}" if spec.dtype is None else spec.dtype
+    dtype = f"dtype {spec.dtype_number}" if spec.dtype is None else spec.dtype.word
     return f"{dtype} {spec.shape_text}"
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {"dtype": str(spec.dtype), "shape": spec.shape}
 
 
 def _refuse(fault: Fault) -> NoReturn:

@@ -47,6 +47,38 @@ def test_a_known_answer(client: Client) -> None:
     assert (found.dtype, found.tolist()) == (np.float32, [[2.5], [3.0], [4.5]])
 
 
+@pytest.mark.parametrize("verb", ["predict", "metadata", "status"])
+def test_a_version_that_is_not_there_is_told_with_those_that_are(client: Client, verb: str) -> None:
+    inputs = ([[1.0]],) if verb == "predict" else ()
+    with pytest.raises(NotFound, match=r"^half_plus_two: no version 9; available: 123$"):
+        getattr(client, verb)("half_plus_two", *inputs, version=9)
+
+
+def test_the_list_of_models_is_the_same_from_gateway_and_server(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["models", "--url", stack.http]) == 0
+    from_gateway = capsys.readouterr().out
+    assert cli.main(["models", "--url", stack.direct]) == 0
+    assert capsys.readouterr().out == from_gateway
+    assert "half_plus_two  AVAILABLE  version 123\n" in from_gateway
+
+
+def test_the_wrong_protocol_for_a_port_is_told_with_the_right_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, right, wrong = ("a gRPC", "grpc", "http") if url.startswith("grpc") else ("an HTTP", "http", "grpc")
+    address = url.partition("://")[2]
+    assert cli.main(["predict", "half_plus_two", "--data", "[[1.0]]", "--url", f"{wrong}://{address}"]) == 1
+    told = f"{wrong}://{address} is {kind} port: use {right}://{address}"
+    assert capsys.readouterr().err == f"headrace: {told}\n"
+
+    async def ask() -> None:
+        async with AsyncClient(f"{wrong}://{address}") as client:
+            await client.ready("half_plus_two")
+
+    with pytest.raises(InvalidArgument, match=f"^{told}$"):
+        asyncio.run(ask())
+
+
 def test_images_answer_the_same_through_every_door(client: Client, stack: Stack) -> None:
     images = np.random.default_rng(1).random((32, 28, 28, 1))
     with Client(address(stack, "serving grpc")) as direct:

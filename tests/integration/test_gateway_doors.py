@@ -232,3 +232,20 @@ def test_big_bodies_go_on_as_tensors_and_are_answered_as_if_they_had_not(stack, 
         finally:
             other.kill()
         assert (answer.status_code, answer.content) == (200, expected), (choice, most)
+
+
+@pytest.mark.parametrize(
+    ("which", "spec", "status", "code", "said"),
+    [
+        ("versions/9", {"version": {"value": 9}}, 404, "NOT_FOUND", "has no version 9 here; available: 123"),
+        ("labels/new", {"version_label": "new"}, 400, "INVALID_ARGUMENT", 'no version label "new"; its labels: none'),
+    ],
+)
+def test_metadata_of_what_is_not_there_says_what_is(stack, which, spec, status, code, said):
+    answer = requests.get(f"{stack.http}/v1/models/half_plus_two/{which}/metadata", timeout=10)
+    assert answer.status_code == status and said in answer.json()["error"]
+    spec = messages.ModelSpec(name="half_plus_two", **spec)
+    request = messages.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+    with pytest.raises(grpc.RpcError) as told:
+        call(stack, request, method=messages.GET_MODEL_METADATA)
+    assert told.value.code().name == code and said in told.value.details()

@@ -186,6 +186,13 @@ def test_a_taken_port_is_named_before_anything_is_started(local_stack, spare_sta
     assert not (spare_stack.run / "logs").exists()
 
 
+def test_an_address_of_another_machine_is_told_as_such(spare_stack):
+    up = spare_stack.make("up", HEADRACE_BIND_ADDRESS="192.0.2.1")
+    assert up.returncode != 0
+    assert "HEADRACE_BIND_ADDRESS=192.0.2.1 cannot be listened on: Cannot assign requested address." in up.stderr
+    assert "End what uses it" not in up.stderr
+
+
 def test_up_and_down_again_leave_nothing_behind(spare_stack):
     up = spare_stack.make("up")
     assert up.returncode == 0, up.stdout + up.stderr
@@ -254,9 +261,13 @@ def test_settings_of_other_parts_do_not_end_the_gateway_nor_restart_it(running_s
 
 def test_a_program_that_keeps_ending_fails_the_start_with_its_last_words(spare_stack, tmp_path):
     (tmp_path / "fastapi.py").write_text("raise SystemExit('this package is broken')")
+    log = spare_stack.run / "logs" / "gateway.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("what an earlier start said\n")
     up = spare_stack.make("up", PYTHONPATH=str(tmp_path))
     assert up.returncode != 0
     assert "gateway keeps ending" in up.stderr and "this package is broken" in up.stderr
+    assert log.read_text().startswith("what an earlier start said") and "earlier start" not in up.stderr
     assert "Nothing runs" in spare_stack.make("status").stdout
 
 

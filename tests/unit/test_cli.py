@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from headrace import cli, client, doctor
+from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.client.testing import FakeClient, FakeModel
-from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
+from headrace.wire.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, Unimplemented
 
 ENTRY = 'config { name: "half" base_path: "/models/half" model_platform: "tensorflow" }'
 GOOD = f"model_config_list {{ {ENTRY} }}\n"
@@ -158,7 +159,7 @@ class TestPredict:
             (["--data", "[1"], "--data cannot be read: Expecting"),
             (["--data", '[{"b64": "?"}]'], "--data cannot be read"),
             (["--file", "/nowhere/x.npy"], "/nowhere/x.npy: No such file or directory"),
-            (["--data", '["a"]'], "x: <U1 values, expected float"),
+            (["--data", '["a"]'], "x: text, expected float"),
         ],
     )
     def test_bad_input_is_told_and_ends_with_1(
@@ -174,22 +175,63 @@ class TestPredict:
         assert end.value.code == 2
 
 
+START = "Not started yet? `make up` starts the stack"
+LOGS = "with --timeout SECONDS, or look whether the server is well: `make logs`."
+MODELS = "`headrace models` lists what is served and what each model takes."
+ELSEWHERE = "http://elsewhere:8000"
+
+
 @pytest.mark.parametrize(
-    ("error", "advice"),
+    ("error", "arguments", "advice"),
     [
-        (Unavailable("cannot reach http://x"), "`make up` starts the stack"),
-        (NotFound("no model"), "`headrace models` lists"),
-        (InvalidArgument("x: rank 2"), "`headrace models` lists"),
+        (Unreachable("cannot reach http://x"), [], START),
+        (Unreachable("cannot reach http://x"), ["--url", ELSEWHERE], ""),
+        (Unavailable("half is still loading"), [], ""),  # somebody answered
+        (DeadlineExceeded("no answer within 30 s"), [], LOGS),
+        (DeadlineExceeded("no answer within 30 s"), ["--url", ELSEWHERE], "with --timeout SECONDS."),
+        (NotFound("no model"), [], MODELS),
+        (NotFound("no model"), ["--url", ELSEWHERE], f"`headrace models --url {ELSEWHERE}` lists what is served"),
+        (InvalidArgument("x: rank 2"), [], MODELS),
+        (NotFound("no model"), ["--url", "grpc://elsewhere:8001"], ""),  # which has no list
+        (WrongProtocol("http://x is a gRPC port: use grpc://x"), [], ""),
+        (Unimplemented("x: half does not travel as JSON"), [], ""),
     ],
 )
-def test_a_servers_error_is_shown_with_the_next_step(
-    fake: FakeClient, capsys: pytest.CaptureFixture[str], error: Any, advice: str
+def test_a_servers_error_is_shown_with_the_next_step_where_there_is_one(
+    fake: FakeClient, capsys: pytest.CaptureFixture[str], error: Any, arguments: list[str], advice: str
 ) -> None:
     fake.fail_with = error
-    assert cli.main(["predict", "half", "--data", "[1]"]) == 1
+    assert cli.main(["predict", "half", "--data", "[1]", *arguments]) == 1
+    first, *more = capsys.readouterr().err.splitlines()
+    assert first == f"headrace: {error.message}"
+    assert len(more) == bool(advice)
+    assert advice in "".join(more)
+
+
+def test_an_unreachable_address_of_the_environment_is_told_as_such(
+    fake: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_URL", ELSEWHERE)
+    fake.fail_with = Unreachable(f"cannot reach {ELSEWHERE}")
+    assert cli.main(["models"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"headrace: {error.message}\n")
-    assert advice in said
+    assert "This address is that of HEADRACE_URL; --url names another." in said and "make up" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--data", "[1"], ["--file", "/nowhere/x.npy"], ["--data", "[1]", "--url", "ftp://x"]]
+)
+def test_what_never_reached_a_server_gets_no_advice_about_one(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert cli.main(["predict", "half", *arguments]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_models_does_not_advise_itself(fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.fail_with = NotFound("no such path")
+    assert cli.main(["models"]) == 1
+    assert capsys.readouterr().err == "headrace: no such path\n"
 
 
 def test_a_real_address_without_a_server_is_unavailable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,6 +240,36 @@ def test_a_real_address_without_a_server_is_unavailable(capsys: pytest.CaptureFi
         url = f"grpc://127.0.0.1:{free.getsockname()[1]}"
         assert cli.main(["status", "half", "--url", url]) == 1
     assert f"cannot reach {url}" in capsys.readouterr().err
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize("verb", [["status", "half"], ["models"], ["predict", "half", "--data", "[1]"]])
+def test_the_environment_says_where_the_server_is_and_url_wins(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    monkeypatch.delenv("HEADRACE_URL", raising=False)
+    monkeypatch.setenv("HEADRACE_HTTP_PORT", str(closed_port))
+    assert cli.main(verb) == 1
+    assert f"cannot reach http://127.0.0.1:{closed_port}: " in capsys.readouterr().err
+    monkeypatch.setenv("HEADRACE_URL", f"http://localhost:{closed_port}")
+    assert cli.main(verb) == 1
+    assert f"cannot reach http://localhost:{closed_port}: " in capsys.readouterr().err
+    assert cli.main([*verb, "--url", f"http://127.0.0.1:{closed_port}/mine"]) == 1
+    assert f"cannot reach http://127.0.0.1:{closed_port}/mine: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["predict", "status", "models", "doctor"])
+def test_help_names_the_variables_that_say_where_the_server_is(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    said = capsys.readouterr().out
+    assert "HEADRACE_URL" in said and "HEADRACE_HTTP_PORT" in said
 
 
 def test_status_prints_versions(fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,6 +310,16 @@ def test_models_prints_what_each_takes(
     )
 
 
+def test_no_model_is_told_with_the_next_step_where_that_is_known(
+    fake: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "models", list)
+    assert cli.main(["models"]) == 0
+    assert "add one to multimodel.config and run `make reload`" in capsys.readouterr().out
+    assert cli.main(["models", "--url", ELSEWHERE]) == 0
+    assert capsys.readouterr().out == "No model is configured.\n"
+
+
 def test_a_good_config_is_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "models.config"
     path.write_text(GOOD)
@@ -271,7 +353,8 @@ def test_render_writes_the_live_config_and_says_who_waits(
     assert cli.main(arguments) == 0
     live = store / "multimodel.config"
     assert capsys.readouterr().out == (
-        f"{live} written; served: half\nwaiting for their first version: other; `python -m trainer train other`\n"
+        f"{live} written; served: half\nwaiting for their first version: other; `python -m trainer train` makes "
+        "one of a model of the zoo, `python -m trainer publish` takes a SavedModel\n"
     )
     assert 'name: "half"' in live.read_text()
     assert cli.main(arguments) == 0
@@ -321,6 +404,12 @@ class TestDoctor:
     )
     def test_python_versions(self, version: tuple[int, int], fits: bool) -> None:
         assert doctor.python(version).is_problem is not fits
+
+    def test_the_server_of_the_environment_is_asked(self, closed_port: int) -> None:
+        assert doctor.server({}) == []
+        url = f"http://127.0.0.1:{closed_port}"
+        (finding,) = doctor.server({"HEADRACE_URL": url})
+        assert finding.is_problem and finding.found.startswith(f"cannot reach {url}")
 
     def test_a_taken_port_is_named_with_its_variable(self, taken: int) -> None:
         environ = {name: str(taken) if name == "HEADRACE_GRPC_PORT" else "0" for name in doctor.PORTS}

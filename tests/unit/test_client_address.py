@@ -60,3 +60,22 @@ def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, said: str) -> None
 )
 def test_this_machine_is_known_as_such(url: str, is_loopback: bool) -> None:
     assert address.parse(url).is_loopback is is_loopback
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"HEADRACE_URL": "", "HEADRACE_HTTP_PORT": ""}, "http://127.0.0.1:8000"),
+        ({"HEADRACE_HTTP_PORT": "9000"}, "http://127.0.0.1:9000"),
+        ({"HEADRACE_URL": "grpc://host:1", "HEADRACE_HTTP_PORT": "9000"}, "grpc://host:1"),
+    ],
+)
+def test_the_environment_says_which_server_is_meant(environ: dict[str, str], url: str) -> None:
+    assert address.from_environment(environ) == url
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http", "-1"])
+def test_a_port_of_the_environment_that_is_none_is_told_with_its_variable(port: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535"):
+        address.from_environment({"HEADRACE_HTTP_PORT": port})

@@ -139,6 +139,13 @@ def test_numbers_go_in_and_come_out(url: str, ask: Ask) -> None:
     np.testing.assert_array_equal(found, np.float32([2.5, 3.0, 4.5]))
 
 
+@pytest.mark.parametrize("verb", [("predict", "half", [1.0]), ("ready",)])
+def test_a_grpc_port_asked_by_http_is_told(url: str, ask: Ask, verb: Any) -> None:
+    http = url.replace("grpc://", "http://")
+    with pytest.raises(InvalidArgument, match=f"^{http} is a gRPC port: use {url}$"):
+        ask(http, *verb)
+
+
 def test_strings_and_several_outputs(url: str, ask: Ask) -> None:
     found = ask(url, "predict", "half", ["é", b"\xff\0"], signature="strings")
     assert {name: a.tolist() for name, a in found.items()} == {"bytes": [b"\xc3\xa9", b"\xff\0"], "length": [2, 2]}

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import re
+import tempfile
+from pathlib import Path
+
 import pytest
 
+from deploy.alone import alone
 from deploy.local import settings
+from deploy.local.stack import is_settled
 from deploy.local.supervised import configuration
 from deploy.smoke import close
 from deploy.terminal import Stop
@@ -26,12 +34,51 @@ def test_one_port_for_two_doors_is_refused():
 
 
 def test_the_gateway_gets_its_settings_and_not_the_runtimes():
-    given = {"HEADRACE_STORE": "/s", "HEADRACE_TIMEOUT_S": "7", "MAKEFLAGS": "w", "PATH": "/bin"}
+    others = {"HEADRACE_URL": "http://x", "HEADRACE_GATEWAY": "http://y", "MAKEFLAGS": "w"}
+    given = {"HEADRACE_STORE": "/s", "HEADRACE_TIMEOUT_S": "7", "PATH": "/bin", **others}
     passed = settings.from_environment(given).service_environment(given)
     assert passed["HEADRACE_TIMEOUT_S"] == "7"
     assert passed["HEADRACE_MODEL_CONFIG_FILE"] == "/s/multimodel.config"
     assert passed["PATH"] == "/bin"
-    assert not {"HEADRACE_STORE", "MAKEFLAGS"} & passed.keys()
+    assert not {"HEADRACE_STORE", *others} & passed.keys()
+
+
+@pytest.fixture
+def others_folder():
+    """A folder that everybody may enter, and the lock of another user in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "lock").touch(mode=0o444)
+        if os.getuid():
+            yield folder
+            return
+        os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+
+
+def test_a_lock_of_another_user_says_whose_it_is(others_folder):
+    me = pwd.getpwuid(os.getuid()).pw_name
+    whose = re.escape(f"{others_folder}/lock cannot be written: it belongs to {me}. Name another.")
+    with pytest.raises(Stop, match=f"^{whose}$"), alone(others_folder / "lock", otherwise="Name another."):
+        pass
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="everybody may write into a folder of their own")
+def test_a_folder_of_another_user_says_whose_it_is(others_folder):
+    with pytest.raises(Stop, match=f"{others_folder} belongs to root"), alone(others_folder / "run" / "lock"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("reason", "settled"),
+    [("no model is configured", True), ("no model is AVAILABLE", True), ("still loading: m", False)],
+)
+def test_more_time_is_advised_where_it_helps(reason, settled):
+    assert is_settled(reason) is settled
 
 
 def test_supervisor_reads_paths_with_blanks_and_signs_of_percent(tmp_path):

@@ -240,7 +240,7 @@ BAD: dict[str, tuple[str, str, bytes, int, str]] = {
     "no dict": ("ident_float", NPY, crafted("__import__('os').abort()"), 400, "header that cannot be read"),
     "deep": ("ident_float", NPY, crafted("(" * 110), 400, "header that cannot be read"),
     "a pickle": ("ident_float", NPY, saved(np.array([{}], object), allow_pickle=True), 415, "is a pickle"),
-    "strings": ("ident_float", NPY, saved(np.array(["a"])), 415, "send them as JSON or over gRPC"),
+    "strings": ("ident_float", NPY, saved(np.array(["a"])), 415, "send it as JSON or over gRPC"),
     "bfloat16": ("ident_float", NPY, saved(np.zeros(1, ml_dtypes.bfloat16)), 415, "over gRPC"),
     "dates": ("ident_float", NPY, saved(np.zeros(1, "M8[s]")), 415, "no TensorFlow dtype"),
     "a record": ("ident_float", NPY, saved(np.zeros(1, [("a", "f4")])), 415, "no TensorFlow dtype"),
@@ -249,15 +249,18 @@ BAD: dict[str, tuple[str, str, bytes, int, str]] = {
     "bools that are neither": (
         "ident_bool", NPY, saved(np.uint8([2]).view(np.bool_)), 400, "a byte that is neither",
     ),
-    "another dtype": ("ident_float", NPY, saved(np.float64([1.0])), 400, "inputs.x: double, expected float"),
+    "another dtype": (
+        "ident_float", NPY, saved(np.float64([1.0])), 400,
+        "inputs.x: double, expected float (float64: .astype('float32'))",
+    ),
     "another shape": ("two", NPZ, zipped(a=np.zeros((1, 3), "f4"), b=np.int32([1])), 400, "inputs.a: shape (1, 3)"),
     "one array for two": ("two", NPY, FLOATS, 415, "application/x-npz holds several by name"),
-    "a missing array": ("two", NPZ, zipped(a=np.zeros((1, 2), "f4")), 400, "inputs.b: missing"),
+    "a missing array": ("two", NPZ, zipped(a=np.zeros((1, 2), "f4")), 400, "inputs: missing: b; expected"),
     "a misspelt array": ("ident_float", NPZ, zipped(xx=np.float32([1])), 400, "inputs.xx: no such input, expected x"),
     "batches apart": ("two", NPZ, zipped(a=np.zeros((2, 2), "f4"), b=np.int32([1])), 400, "a batch of 1"),
     "no zip": ("two", NPZ, b"PK", 400, "cannot be read"),
     "an empty zip": ("two", NPZ, b"PK\5\6" + b"\0" * 18, 400, "0 arrays"),
-    "a zip of text": ("ident_float", NPZ, zipped(x=np.array("a")), 415, "strings"),
+    "a zip of text": ("ident_float", NPZ, zipped(x=np.array("a")), 415, "text: npy has no text of any length"),
     "a pickle in a zip": ("ident_float", NPZ, zipped(x=np.array([{}], object)), 415, "is a pickle"),
     "a name twice": ("two", NPZ, doubled(), 400, "twice"),
     "a zip bomb": ("ident_float", NPZ, bomb(), 413, "once inflated"),
@@ -265,7 +268,14 @@ BAD: dict[str, tuple[str, str, bytes, int, str]] = {
     "a damaged zip": (
         "ident_float", NPZ, zipped(x=np.float32([1, 2])).replace(b"\0\0\x80\x3f", b"\0\0\x81\x3f"), 400, "cannot",
     ),
-    "a picture of another type": ("text", "image/png", PICTURES["image/jpeg"], 400, "a picture of type image/png"),
+    "a picture of another type": (
+        "text", "image/png", PICTURES["image/jpeg"], 400, "(send it with Content-Type: image/jpeg)",
+    ),
+    "a picture as npy": ("ident_float", NPY, PICTURES["image/png"], 400, "(send it with Content-Type: image/png)"),
+    "npy as a picture": ("text", "image/png", FLOATS, 400, "(send it with Content-Type: application/x-npy)"),
+    "npz as npy": ("two", NPY, zipped(a=np.zeros((1, 2), "f4")), 400, "(send it with Content-Type: application/x-npz)"),
+    "npy as npz": ("ident_float", NPZ, FLOATS, 400, "(send it with Content-Type: application/x-npy)"),
+    "JSON as npy": ("ident_float", NPY, b'{"instances": [1]}', 400, "(send it with Content-Type: application/json)"),
     "a picture for numbers": ("ident_float", "image/png", PICTURES["image/png"], 415, "send its pixels"),
     "a picture for two": ("two", "image/png", PICTURES["image/png"], 415, "holds one input"),
     "another picture": ("text", "image/gif", b"GIF89a", 415, "image/png, image/jpeg"),
@@ -280,6 +290,28 @@ def test_what_is_no_such_file_is_refused_and_never_reaches_the_backend(
     answer = post(backend, config, model, body, sent=sent, changes={"max_body_bytes": 1_000_000})
     assert (answer.status, said in answer.json()["error"]) == (status, True), answer.body
     assert backend.predicts == []
+
+
+@pytest.mark.parametrize("sent", ["", "application/json", "application/octet-stream"])
+@pytest.mark.parametrize(
+    ("body", "named", "kind"),
+    [
+        (PICTURES["image/png"], "a PNG picture", "image/png"),
+        (PICTURES["image/jpeg"], "a JPEG picture", "image/jpeg"),
+        (FLOATS, "an npy file", NPY),
+        (zipped(x=np.float32([1])), "a zip archive, as an npz file is", NPZ),
+    ],
+)
+def test_bytes_that_are_not_named_are_known_by_their_beginning(
+    backend: Echo, config: Path, body: bytes, named: str, kind: str, sent: str
+) -> None:
+    answer = post(backend, config, "ident_float", body, sent=sent)
+    assert answer.status == 400 and backend.predicts == []
+    assert answer.json()["error"] == f"body: {named}, expected JSON (send it with Content-Type: {kind})"
+    assert answer.json()["details"][0] == {
+        "path": "", "kind": "content_type", "place": "body", "expected": "JSON", "got": named,
+        "hint": f"send it with Content-Type: {kind}",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

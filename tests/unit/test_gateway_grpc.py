@@ -145,7 +145,11 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "unknown input": (predict(alias="z").SerializeToString(), "INVALID_ARGUMENT", "z"),
     "unknown output": (_wanting("y", "z"), "INVALID_ARGUMENT", "output_filter[1]: no such output"),
     "wrong dtype": (predict(array=np.array([1], np.int32)).SerializeToString(), "INVALID_ARGUMENT", "int32"),
-    "string for float": (predict(array=np.array([b"a"], object)).SerializeToString(), "INVALID_ARGUMENT", "string"),
+    "string for float": (
+        predict(array=np.array([b"a"], object)).SerializeToString(),
+        "INVALID_ARGUMENT",
+        "text, expected float",
+    ),
     "wrong rank": (predict(array=np.zeros((1, 1), np.float32)).SerializeToString(), "INVALID_ARGUMENT", "(1, 1)"),
     "wrong fixed dimension": (
         predict("image", alias="image", array=IMAGE[:, :1]).SerializeToString(),
@@ -258,7 +262,7 @@ def test_details_and_the_request_id_travel_as_trailing_metadata(backend, config)
         return dict(told.value.trailing_metadata())
 
     trailing = run(backend, config, work)
-    assert trailing["x-request-id"] == "abc"
+    assert (trailing["x-request-id"], trailing["headrace-model-version"]) == ("abc", "1")
     assert json.loads(trailing["headrace-details"]) == [
         {
             "path": "/inputs/image",

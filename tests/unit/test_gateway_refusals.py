@@ -81,7 +81,31 @@ BAD = {
         HALF, rows(1.0, signature_name="serving_defualt"), 400, "/signature_name", "did you mean serving_default?"
     ),
     # instances and inputs.
-    "instances is a number": Bad(HALF, '{"instances": 5}', 400, "/instances", "the number 5, expected a list"),
+    "instances is a number": Bad(
+        HALF, '{"instances": 5}', 400, "/instances", "the number 5, expected a list (wrap it in a list)"
+    ),
+    "inputs is a number": Bad(HALF, '{"inputs": 5}', 400, "/inputs", "expected (?,) (wrap it in a list)"),
+    "a column is a number": Bad(
+        HALF, two('"inputs": {"a": [1.0], "b": 1.0}'), 400, "/inputs/b", "expected (?,) (wrap it in a list)"
+    ),
+    # A signature chosen by a key that is not read.
+    "signature for signature_name": Bad(
+        HALF,
+        '{"signature": "two", "inputs": {"a": [1.0], "b": [1.0]}}',
+        400,
+        "/inputs/x",
+        "did you mean signature_name?",
+    ),
+    "signatureName for signature_name": Bad(
+        HALF,
+        '{"signatureName": "two", "instances": [{"a": 1.0, "b": 1.0}]}',
+        400,
+        "/instances/0/a",
+        "the key signatureName is not read; did you mean signature_name?",
+    ),
+    "signature for signature_name, to regress": Bad(
+        RATE, '{"signature": "rate", "examples": [{"x": 1.0}]}', 400, "/signature_name", "did you mean signature_name?"
+    ),
     "columns under instances": Bad(
         HALF, '{"instances": {"x": [1.0]}}', 400, "/instances", "columns by name belong under 'inputs'"
     ),
@@ -99,14 +123,17 @@ BAD = {
     # Names of inputs.
     "unknown name": Bad(HALF, '{"instances": [{"z": 1.0}]}', 400, "/instances/0/z", "no such input, expected x"),
     "misspelt name": Bad(IMAGE, rows({"image": ROW}, {"imgae": ROW}), 400, "/instances/1/imgae", "did you mean image?"),
-    "missing name": Bad(HALF, two('"instances": [{"a": 1.0}]'), 400, "/instances/0", "no b"),
-    "no names": Bad(HALF, two('"instances": [{}]'), 400, "/instances/0", "no a and no b"),
+    "missing name": Bad(HALF, two('"instances": [{"a": 1.0}]'), 400, "/instances/0", "missing: b; expected a, b"),
+    "no names": Bad(HALF, two('"instances": [{}]'), 400, "/instances/0", "instances[0]: missing: a, b; expected a, b"),
     "missing in a later row": Bad(
-        HALF, two('"instances": [{"a": 1.0, "b": 1.0}, {"a": 1.0}]'), 400, "/instances/1", "no b"
+        HALF, two('"instances": [{"a": 1.0, "b": 1.0}, {"a": 1.0}]'), 400, "/instances/1", "missing: b;"
     ),
     "duplicate name": Bad(HALF, two('"instances": [{"a": 1, "b": 1, "a": 2}]'), 400, "/instances/0/a", "twice"),
     "duplicate column": Bad(HALF, two('"inputs": {"a": [1], "b": [1], "a": [2]}'), 400, "/inputs/a", "twice"),
-    "missing column": Bad(HALF, two('"inputs": {"a": [1.0]}'), 400, "/inputs/b", "missing"),
+    "missing column": Bad(
+        HALF, two('"inputs": {"a": [1.0]}'), 400, "/inputs/b", "inputs: missing: b; expected a number (float) or a list"
+    ),
+    "missing columns": Bad(HALF, two('"inputs": {}'), 400, "/inputs/a", "inputs: missing: a, b; expected a, b"),
     "misspelt column": Bad(IMAGE, json.dumps({"inputs": {"imgae": [ROW]}}), 400, "/inputs/image", "there is imgae"),
     "unknown column": Bad(
         HALF, two('"inputs": {"a": [1.0], "b": [1.0], "c": [1.0]}'), 400, "/inputs/c", "no such input"
@@ -115,12 +142,12 @@ BAD = {
         HALF, two('"inputs": {"a": [1.0], "b": [1.0, 2.0]}'), 400, "/inputs/b", "a batch of 2, expected 1 as in a"
     ),
     # Values.
-    "a string for a number": Bad(HALF, '{"instances": [1.0, "a"]}', 400, "/instances/1", 'the string "a"'),
+    "a string for a number": Bad(HALF, '{"instances": [1.0, "a"]}', 400, "/instances/1", 'the text "a"'),
     "a number in quotes": Bad(HALF, '{"instances": ["1.0"]}', 400, "/instances/0", "expected a number (float)"),
     "null": Bad(HALF, '{"instances": [1.0, null]}', 400, "/instances/1", "null, expected a number"),
     "a boolean for a number": Bad(HALF, '{"instances": [true]}', 400, "/instances/0", "true, expected a number"),
     "deep in an image": Bad(
-        IMAGE, rows(ROW, [[[0.0], [0.0]], [[0.0], ["x"]]]), 400, "/instances/1/1/1/0", 'the string "x"'
+        IMAGE, rows(ROW, [[[0.0], [0.0]], [[0.0], ["x"]]]), 400, "/instances/1/1/1/0", 'the text "x"'
     ),
     "a fraction for an integer": Bad(
         KINDS, rows({"i": 1.5, "b": True}), 400, "/instances/0/i", "the number 1.5, expected an integer"
@@ -134,7 +161,7 @@ BAD = {
     "b64 with another key": Bad(
         TEXT, '{"instances": ["a", {"b64": "aGk=", "k": 1}]}', 400, "/instances/1", "an object"
     ),
-    "a number for a string": Bad(TEXT, '{"instances": [1]}', 400, "/instances/0", 'expected a string or {"b64"'),
+    "a number for a string": Bad(TEXT, '{"instances": [1]}', 400, "/instances/0", 'expected text or {"b64"'),
     "half precision": Bad("/v1/models/halves:predict", '{"instances": [1.0]}', 400, "/instances/0", "over gRPC"),
     # Shapes.
     "wrong rank": Bad(HALF, '{"instances": [[1.0], [2.0]]}', 400, "/instances/0", "shape (1,), expected ()"),

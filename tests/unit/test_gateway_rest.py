@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from gateway import routes
 from gateway.app import App
 from gateway.upstream.seams import Reply
 from headrace.wire import messages
@@ -175,6 +177,71 @@ def test_backend_never_there_is_503_with_the_reason(backend, config):
     answer = run(backend, config, work)
     assert answer.status == 503
     assert "does not answer: the serving backend at fake cannot be reached" in answer.json()["error"]
+
+
+def test_every_503_says_when_to_come_again(backend, config):
+    backend.models["text"] = {1: Version("LOADING")}
+    text = "/v1/models/text:predict"
+
+    async def work(app: App) -> list[Answer]:
+        await eventually(lambda: app.core.readiness().models)
+        answers = [await ask(app, "POST", text, b'{"instances": ["a"]}'), await ask(app, "GET", "/readyz?model=text")]
+        backend.answer = Reply(503, "application/json", b'{"error": "the queue is full"}')
+        answers.append(await ask(app, "POST", HALF, GOOD))
+        backend.down = True
+        answers.append(await ask(app, "POST", HALF, GOOD))
+        answers.append(await ask(app, "GET", "/v1/models/half"))
+        return [*answers, await ask(app, "GET", "/readyz")]
+
+    answers = run(backend, config, work)
+    assert [answer.status for answer in answers] == [503] * 6
+    assert [answer.headers.get("retry-after") for answer in answers] == ["1"] * 6
+    assert "retry-after" not in post(FakeBackend(), config, HALF).headers  # 404
+
+
+@pytest.mark.parametrize(("which", "version"), [("", "2"), ("/versions/1", "1"), ("/labels/stable", "1")])
+def test_an_answer_names_the_version_that_gave_it(backend, config, which, version):
+    path = f"/v1/models/half{which}:predict"
+    assert post(backend, config, path).headers["headrace-model-version"] == version
+    refused = post(backend, config, path, b'{"instances": ["a"]}')
+    assert (refused.status, refused.headers["headrace-model-version"]) == (400, version)
+    backend.answer = Reply(400, "application/json", b'{"error": "x must be positive"}')
+    assert post(backend, config, path).headers["headrace-model-version"] == version
+
+
+def test_metadata_and_schema_name_their_version_and_an_answer_about_none_names_none(backend, config):
+    async def work(app: App) -> list[str | None]:
+        paths = ["/v1/models/half/metadata", "/v1/models/half/schema", "/v1/models/half", "/v1/models/nobody/schema"]
+        return [(await ask(app, "GET", path)).headers.get("headrace-model-version") for path in paths]
+
+    assert run(backend, config, work) == ["2", "2", None, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/predict", 404, routes.NO_SUCH_PATH),
+        ("POST", "/v1", 404, routes.NO_SUCH_PATH),
+        ("GET", "/docs/nothing", 404, routes.NO_SUCH_PATH),
+        ("POST", "/v1/models", 404, routes.NO_SUCH_PATH),
+        ("GET", "/v1/nothing", 404, routes.NO_SUCH_PATH),
+        ("POST", "/readyz", 405, "POST is not served on this path; GET is"),
+        ("GET", HALF, 405, "GET is not served on this path; POST is"),
+    ],
+)
+def test_a_path_that_is_not_there_is_told_with_those_that_are(backend, config, method, path, status, said):
+    answer = run(backend, config, lambda app: ask(app, method, path, headers={"X-Request-Id": "abc-1"}))
+    assert answer.status == status
+    assert answer.json() == {"error": said, "details": [], "request_id": "abc-1"}
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert ("allow" in answer.headers) is (status == 405)
+
+
+def test_the_paths_that_are_told_are_the_paths_that_are_there(backend, config):
+    app = gateway(backend, config)
+    there = {route.path for route in app.frame.routes}
+    told = set(re.findall(r"/[a-z0-9/.]+(?=, | and |$)", routes.NO_SUCH_PATH.partition("and GET")[2]))
+    assert told == {path for path in there if "{" not in path and path.count("/") < 2 and path != "/"} | {"/v1/models"}
 
 
 def test_backend_slow_is_504_at_the_deadline(backend, config):

@@ -38,6 +38,9 @@ def test_an_unknown_name_is_refused_with_the_near_one():
 
 def test_names_of_the_rest_of_the_stack_are_let_through():
     assert Settings.from_env({"HEADRACE_STORE": "models", "HEADRACE_SERVING_REST_PORT": "1"}) == Settings()
+    assert (
+        Settings.from_env({"HEADRACE_URL": "u", "HEADRACE_GATEWAY": "g", "HEADRACE_LIVE_TIMEOUT_S": "1"}) == Settings()
+    )
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,15 @@ def test_two_requests_on_one_connection_are_answered_in_order(live: LiveServer) 
 def test_the_models_are_listed(live: LiveServer) -> None:
     models = {model["name"]: model for model in live.get("/v1/models").json["models"]}
 
+    signatures = models["half_plus_two"].pop("signatures")
+    assert signatures["serving_default"] == {
+        "inputs": {"x": {"dtype": "float", "shape": [-1, 1]}},
+        "outputs": {"y": {"dtype": "float", "shape": [-1, 1]}},
+    }
+    assert not any(name.startswith("__") for name in signatures)
     assert models["half_plus_two"] == {
         "name": "half_plus_two",
+        "state": "AVAILABLE",
         "default_version": 123,
         "versions": [
             {"version": 123, "state": "AVAILABLE", "reason": "", "batched": ["regress_x2_to_y3", "serving_default"]}

@@ -206,7 +206,7 @@ def test_an_empty_answer_is_an_empty_array() -> None:
         (b"[1]", "answer: a list of 1, expected an object"),
         (b"{}", "answer: neither 'predictions' nor 'outputs' is there"),
         (b'{"predictions": 1}', "predictions: the number 1, expected a list"),
-        (b'{"predictions": ["a"]}', 'predictions[0]: the string "a", expected a number'),
+        (b'{"predictions": ["a"]}', 'predictions[0]: the text "a", expected a number'),
         (b'{"predictions": [[1], [2, 3]]}', "predictions[1]: a list of 2, expected a list of 1"),
     ],
 )

@@ -25,7 +25,7 @@ def test_a_place_thousands_deep_is_cut() -> None:
 def test_both_wordings_of_a_kind_can_be_filled(kind: str) -> None:
     row = faults._KINDS[kind]
     names = {name for text in (row.serving, row.ours) for _, name, _, _ in string.Formatter().parse(text) if name}
-    facts = {name: f"<{name}>" for name in names - {"where", "expected", "got", "offset"}}
+    facts = {name: f"<{name}>" for name in names - {"where", "parent", "expected", "got", "offset"}}
     fault = Fault(kind, ("inputs", "x"), "<expected>", "<got>", 7, facts)
     assert {name for name in facts if f"<{name}>" in faults.serving_text(fault) + faults.our_text(fault)} == set(facts)
 

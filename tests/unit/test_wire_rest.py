@@ -332,7 +332,7 @@ def test_any_brackets_are_read_the_same_both_ways(text: str) -> None:
         ("", X, "body: nothing, expected a JSON object"),
         ("[1]", X, "body: a list of 1, expected an object"),
         ('{"instances": [1, 2', X, "body: not JSON at byte 19: missing a comma or ']' after an array element"),
-        ('{"signature_name": 5}', X, "signature_name: the number 5, expected a string"),
+        ('{"signature_name": 5}', X, "signature_name: the number 5, expected text"),
         ('{"instances": []}', X, "instances: an empty list, expected an instance"),
         ('{"instances": [[1, 2], [3]]}', X, "instances[1]: shape (1,), expected shape (2,) as in the first instance"),
         ('{"instances": [1, [3]]}', X, "instances[1]: shape (1,), expected a single value as in the first instance"),
@@ -340,7 +340,7 @@ def test_any_brackets_are_read_the_same_both_ways(text: str) -> None:
         (
             '{"instances": [{"x": [[1, 2], [3, "a"]]}]}',
             X,
-            'instances[0].x[1][1]: the string "a", expected a number (float)',
+            'instances[0].x[1][1]: the text "a", expected a number (float)',
         ),
         ('{"instances": [{"y": 1}]}', X, "instances[0].y: no such input, expected x"),
         (
@@ -351,11 +351,11 @@ def test_any_brackets_are_read_the_same_both_ways(text: str) -> None:
         (
             '{"instances": [{"a": 1}]}',
             signature(a=dtypes.FLOAT, b=dtypes.FLOAT),
-            "instances[0]: no b, expected a and b",
+            "instances[0]: missing: b; expected a, b",
         ),
-        ('{"inputs": {"y": 1}}', X, "inputs.x: missing (there is y), expected a number (float) or a list"),
+        ('{"inputs": {"y": 1}}', X, "inputs: missing: x (there is y); expected a number (float) or a list"),
         ('{"inputs": [1, [2]]}', X, "inputs[1]: a list of 1, expected a number (float)"),
-        ('{"inputs": [{"b64": "?"}]}', signature(x=dtypes.STRING), 'inputs[0].b64: the string "?", expected base64'),
+        ('{"inputs": [{"b64": "?"}]}', signature(x=dtypes.STRING), 'inputs[0].b64: the text "?", expected base64'),
         (
             '{"inputs": [1]}',
             signature(a=dtypes.FLOAT, b=dtypes.FLOAT),
@@ -364,7 +364,7 @@ def test_any_brackets_are_read_the_same_both_ways(text: str) -> None:
         ("{}", X, "body: no 'instances' and no 'inputs', expected one of them"),
         ('{"instances": [1], "inputs": [1]}', X, "body: both 'instances' and 'inputs', expected one of them"),
         ('{"inputs": ' + "[" * 70 + "]" * 70 + "}", X, "inputs: rank 70, expected at most 64"),
-        ('{"inputs": ["' + "x" * 99 + '"]}', X, f'inputs[0]: the string "{"x" * 38}...", expected a number (float)'),
+        ('{"inputs": ["' + "x" * 99 + '"]}', X, f'inputs[0]: the text "{"x" * 38}...", expected a number (float)'),
         ("{}", signature(), "signature DEFAULT: takes no inputs, so REST cannot call it; gRPC can"),
     ],
 )
@@ -538,5 +538,5 @@ def test_build_predict_refuses_what_json_cannot_say() -> None:
         rest.build_predict({"a": np.zeros(2), "b": np.zeros(3)}, row_format=True)
     with pytest.raises(InvalidArgument, match="no inputs"):
         rest.build_predict({})
-    with pytest.raises(InvalidArgument, match="a int among strings"):
+    with pytest.raises(InvalidArgument, match="a int among text"):
         rest.build_predict({"x": np.array([1, "a"], object)})

@@ -46,8 +46,13 @@ def test_what_the_signature_promises_passes(of: Signature, shapes: dict[str, tup
         (IMAGE, {"image": (F, ())}, None, "inputs.image: shape (), expected (?, 28, 28, 1)"),
         (IMAGE, {"imgae": (F, (1,))}, None, "inputs.imgae: no such input, expected image (did you mean image?)"),
         (IMAGE, {"zzz": (F, (1,))}, True, "instances[0].zzz: no such input, expected image"),
-        (IMAGE, {}, False, "inputs.image: missing, expected float (?, 28, 28, 1)"),
-        (IMAGE, {"image": (I, (1, 28, 28, 1))}, None, "inputs.image: int64, expected float"),
+        (IMAGE, {}, False, "inputs: missing: image; expected float (?, 28, 28, 1)"),
+        (
+            IMAGE,
+            {"image": (I, (1, 28, 28, 1))},
+            None,
+            "inputs.image: int64, expected float (int64: .astype('float32'))",
+        ),
         (PAIR, {"a": (F, (3, 2)), "b": (I, (2,))}, False, "inputs.b: a batch of 2, expected 3 as in a"),
         (signature(x=(F, (4, 2))), {"x": (F, (3, 2))}, True, "instances: 3 instances, expected exactly 4"),
         (

@@ -44,6 +44,13 @@ class ModelStatus:
     default_version: int | None
     trouble: str = ""  # what stands in the way of a version that is not there, or not whole
 
+    @property
+    def state(self) -> str:
+        """AVAILABLE when a version is; else that of the newest."""
+        if self.default_version is not None:
+            return State.AVAILABLE.name
+        return self.versions[0].state.name if self.versions else "UNKNOWN"
+
 
 @dataclass(slots=True, eq=False)
 class _Model:

@@ -19,6 +19,7 @@ from headrace.server.rest.calls import INFERENCES, predict_soon
 from headrace.server.rest.response import EMPTY, JSON, Response, page, refusal
 from headrace.server.rest.routes import Kind, Route
 from headrace.server.runner import Runner
+from headrace.wire import signatures
 from headrace.wire.bodies import answers
 from headrace.wire.errors import BodyTooLarge, HeadraceError, InvalidArgument
 from headrace.wire.json.rapidjson import ANY_DEPTH
@@ -196,6 +197,7 @@ class RestDoor:
         models = [
             {
                 "name": model.name,
+                "state": model.state,
                 "default_version": model.default_version,
                 "versions": [
                     {"version": v.version, "state": v.state.name, "reason": v.error_message, "batched": list(v.batched)}
@@ -203,6 +205,7 @@ class RestDoor:
                 ],
                 "labels": dict(model.labels),
                 "reason": model.trouble,
+                "signatures": signatures.described(self._core.signatures(model.name, model.default_version)),
             }
             for model in self._core.models()
         ]

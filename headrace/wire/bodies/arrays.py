@@ -13,7 +13,7 @@ from headrace.wire.bodies.values import array_of, asked_for, described, filled, 
 from headrace.wire.faults import Fault, Place
 from headrace.wire.json.printer import dump
 from headrace.wire.json.rapidjson import JsonObject
-from headrace.wire.signatures import Shape, Signature, TensorSpec, near_name, shape_text
+from headrace.wire.signatures import WRAP_HINT, Shape, Signature, TensorSpec, missing_text, near_name, shape_text
 
 _COLUMNS_HINT = " (columns by name belong under 'inputs')"
 _ROWS_HINT = " (a list of rows belongs under 'instances')"
@@ -39,7 +39,7 @@ def from_object(body: JsonObject, signature: Signature) -> Tensors:
     if has_rows:
         instances = body["instances"]
         if not isinstance(instances, list):
-            facts = {"dump": dump(body), "hint": _COLUMNS_HINT if isinstance(instances, JsonObject) else ""}
+            facts = {"dump": dump(body), "hint": _COLUMNS_HINT if isinstance(instances, JsonObject) else WRAP_HINT}
             refuse(Fault("instances_type", ("instances",), "a list", described(instances), facts=facts))
         if not instances:
             refuse(Fault("instances_empty", ("instances",), "an instance", "an empty list", facts={"dump": dump(body)}))
@@ -89,8 +89,8 @@ def _add_named(row: Any, i: int, columns: Mapping[str, _Column]) -> None:
     if missing:
         names = ",".join(sorted(columns))
         facts = {"item": i, "dump": dump(row), "names": names}
-        expected = " and ".join(sorted(columns))
-        refuse(Fault("missing_row_inputs", ("instances", i), expected, "no " + " and no ".join(missing), facts=facts))
+        expected = ", ".join(sorted(columns))
+        refuse(Fault("missing_row_inputs", ("instances", i), expected, missing_text(missing), facts=facts))
 
 
 class _Column:
@@ -135,7 +135,9 @@ def _from_columns(inputs: Any, signature: Signature) -> Tensors:
         if alias not in inputs:
             others = [name for name in inputs.names() if name not in signature.inputs]
             facts = {"name": alias, "hint": f" (there is {others[0]})" if others else ""}
-            refuse(Fault("missing_input", ("inputs", alias), f"{asked_for(spec)} or a list", facts=facts))
+            missing = sorted(name for name in signature.inputs if name not in inputs)
+            expected = f"{asked_for(spec)} or a list" if len(missing) == 1 else ", ".join(sorted(signature.inputs))
+            refuse(Fault("missing_input", ("inputs", alias), expected, missing_text(missing), facts=facts))
         arrays[alias] = tensor(inputs[alias], spec, ("inputs", alias))
     return Tensors(arrays, False, True, tuple(name for name in inputs.names() if name not in arrays))
 

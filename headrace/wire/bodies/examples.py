@@ -22,7 +22,7 @@ from headrace.wire.json.rapidjson import ANY_DEPTH, Document, JsonObject
 from headrace.wire.signatures import near_name
 
 _INT64_MAX = (1 << 63) - 1
-_ASKED_FOR = {"float": "a number with a point", "int64": "an integer", "bytes": 'a string or {"b64": "..."}'}
+_ASKED_FOR = {"float": "a number with a point", "int64": "an integer", "bytes": 'text or {"b64": "..."}'}
 _OBJECT = "an object of features"
 _KEYS = ("signature_name", "context", "examples")
 
@@ -33,7 +33,12 @@ class ExamplesBody:
 
     signature_name: str
     input: Any
+    keys: tuple[str, ...]
     ambiguity: Fault | None = None  # what TensorFlow Serving accepts and another reader may take for something else
+
+    def names(self) -> list[str]:
+        """The keys of the body."""
+        return list(self.keys)
 
 
 def parse(body: bytes, *, max_depth: int = ANY_DEPTH) -> ExamplesBody:
@@ -57,7 +62,7 @@ def parse(body: bytes, *, max_depth: int = ANY_DEPTH) -> ExamplesBody:
         refuse(Fault("examples_empty", place, "at least one example", got, facts={"dump": dump(root)}))
     for i, row in enumerate(rows):
         _fill(holder.examples.add(), row, ("examples", i))
-    return ExamplesBody(signature_name, found, _ambiguity(document))
+    return ExamplesBody(signature_name, found, tuple(root.names()), _ambiguity(document))
 
 
 def _ambiguity(document: Document) -> Fault | None:
@@ -102,7 +107,7 @@ def _feature(name: str, values: Iterable[Any], places: Iterator[Place]) -> Any:
         its_kind = _kind(value)
         if not its_kind:
             facts = {"name": name, "type": type_name(value)}
-            refuse(Fault("feature_type", place, "a number, boolean or string", described(value), facts=facts))
+            refuse(Fault("feature_type", place, "a number, true, false or text", described(value), facts=facts))
         if kind and its_kind != kind:
             refuse(Fault("feature_kind", place, _ASKED_FOR[kind], described(value), facts={"name": name, "kind": kind}))
         kind = its_kind

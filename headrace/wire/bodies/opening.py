@@ -28,5 +28,5 @@ def read(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> tuple[Document
     name = value["signature_name"] if "signature_name" in value else ""
     if not isinstance(name, str):
         place = ("signature_name",)
-        refuse(Fault("signature_name", place, "a string", described(name), facts={"dump": dump(value)}))
+        refuse(Fault("signature_name", place, "text", described(name), facts={"dump": dump(value)}))
     return document, name

@@ -61,7 +61,7 @@ def refuse(fault: Fault) -> NoReturn:
 
 
 def described(value: Any) -> str:
-    """A value in a few words: a list of 3, the string "abc", null."""
+    """A value in a few words: a list of 3, the text "abc", null."""
     if isinstance(value, list):
         return _list_of(len(value))
     if isinstance(value, JsonObject):
@@ -70,7 +70,7 @@ def described(value: Any) -> str:
         return dump(value)
     shown = dump(value, 42)
     if isinstance(value, str):
-        return "the string " + (shown if len(shown) < 42 else f'{shown[:39]}..."')
+        return "the text " + (shown if len(shown) < 42 else f'{shown[:39]}..."')
     return f"the number {shown}"
 
 
@@ -253,7 +253,7 @@ def asked_for(spec: TensorSpec, instead_of: Any = None) -> str:
         return f"an integer from {low} to {high} ({dtype})" if type(instead_of) is int else f"an integer ({dtype})"
     if dtype is dtypes.BOOL:
         return "true or false"
-    return 'a string or {"b64": "..."}' if dtype is dtypes.STRING else f"a number ({_dtype_name(spec)})"
+    return 'text or {"b64": "..."}' if dtype is dtypes.STRING else f"a number ({_dtype_name(spec)})"
 
 
 def _dtype_name(spec: TensorSpec) -> str:

@@ -85,7 +85,7 @@ def _string(item: Any) -> bytes:
         return quoted(item.encode())
     if isinstance(item, bytes):
         return b'{"b64":"%b"}' % base64.b64encode(item)
-    raise InvalidArgument(f"a {type(item).__name__} among strings; expected str or bytes")
+    raise InvalidArgument(f"a {type(item).__name__} among text; expected str or bytes")
 
 
 def _real(value: float, number: str) -> bytes:
