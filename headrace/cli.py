@@ -218,7 +218,8 @@ def _check_config(parsed: argparse.Namespace) -> int:
     from headrace.wire import config
 
     found = config.load(parsed.file).models
-    print(f"OK: {parsed.file} lists {len(found)} model{'s' * (len(found) != 1)}")
+    nothing = "" if found else ": once live, nothing is served"
+    print(f"OK: {parsed.file} lists {len(found)} model{'s' * (len(found) != 1)}{nothing}")
     for model in found:
         print(f"  {model.name}  {model.base_path}  {_policy(model.policy)}")
     return 0
@@ -247,6 +248,8 @@ def _render(parsed: argparse.Namespace) -> int:
     if rendered.waiting:
         names = " ".join(rendered.waiting)
         print(f"waiting for their first version: {', '.join(rendered.waiting)}; `python -m trainer train {names}`")
+    if rendered.removed:
+        print(f"no longer served: {', '.join(rendered.removed)}")
     return 0
 
 

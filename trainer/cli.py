@@ -89,7 +89,9 @@ def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
         else:
             _tell(f"{name}: no version, and not in the zoo; export it, then: python -m trainer publish {name} FOLDER")
             codes.append(NotAvailable.exit_code)
-    store.render_live(settings.config, settings.store)
+    live = store.render_live(settings.config, settings.store)
+    if live.removed:
+        _tell(f"no longer served, not in the list of models: {', '.join(live.removed)}")
     missing = [name for name in names if not shelf.versions(name, settings)]
     if missing:
         _tell(f"still without a version: {', '.join(missing)}")

@@ -63,6 +63,8 @@ def tell_published(done: Published, settings: Settings) -> None:
     _tell(f"{done.name} version {done.version} published in {done.path}: {card.line(done.card)}")
     if done.card.get("forced"):
         _tell(f"{done.name} version {done.version} was forced: {'; '.join(done.card['forced'])}")
+    if done.live.removed:
+        _tell(f"no longer served, not in the list of models: {', '.join(done.live.removed)}")
     if done.name not in done.live.served + done.live.waiting:
         _tell(f"{done.name} is not live: add it to {settings.config}")
     elif done.version not in done.serves:

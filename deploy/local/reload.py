@@ -26,6 +26,8 @@ def main(gateway: str, desired: str, folder: str) -> int:
     if rendered.waiting:
         names = ", ".join(rendered.waiting)
         say(f"      Without a version yet, so left out: {names}. `make train MODELS=...` trains the zoo's.")
+    if rendered.removed:
+        say(f"      No longer in the list, so taken away: {', '.join(rendered.removed)}.")
     live = config.load(Path(folder) / store.CONFIG_NAME)
     with Step("Waiting until the change is live", "live") as step:
         deadline = time.monotonic() + _LIMIT_S

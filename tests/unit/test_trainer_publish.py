@@ -203,6 +203,29 @@ def test_a_broken_config_is_told_before_anything_is_done(place: Path) -> None:
     assert not (place / "models").exists()
 
 
+def test_a_blank_config_takes_nothing_away(place: Path) -> None:
+    ready = export(place / "ready")
+    for _ in range(2):
+        assert trainer(place, "publish", "known", ready).returncode == 0
+    live = (place / "models" / "multimodel.config").read_text()
+    (place / "multimodel.config").write_text("")
+    for words in (("publish", "known", ready), ("ensure",), ("promote", "known"), ("rollback", "known"), ("list",)):
+        done = trainer(place, *words)
+        assert done.returncode == 2, words
+        assert "multimodel.config:1:1: no model_config_list: the file is empty" in done.stderr
+    assert (place / "models" / "multimodel.config").read_text() == live
+    assert store.versions(place / "models" / "known") == (1, 2)
+
+
+def test_publishing_names_the_models_that_were_taken_out_of_the_list(place: Path) -> None:
+    ready = export(place / "ready")
+    trainer(place, "publish", "known", ready)
+    (place / "multimodel.config").write_text("model_config_list {}")
+    done = trainer(place, "publish", "other", ready)
+    assert done.returncode == 0, done.stderr
+    assert "no longer served, not in the list of models: known" in done.stdout
+
+
 def test_ensure_stands_on_one_model_and_names_the_others(place: Path) -> None:
     trainer(place, "publish", "known", export(place / "ready"))
     done = trainer(place, "ensure")
