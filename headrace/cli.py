@@ -249,7 +249,8 @@ def _check_config(parsed: argparse.Namespace) -> int:
     from headrace.wire import config
 
     found = config.load(parsed.file).models
-    print(f"OK: {parsed.file} lists {len(found)} model{'s' * (len(found) != 1)}")
+    nothing = "" if found else ": once live, nothing is served"
+    print(f"OK: {parsed.file} lists {len(found)} model{'s' * (len(found) != 1)}{nothing}")
     for model in found:
         print(f"  {model.name}  {model.base_path}  {_policy(model.policy)}")
     return 0
@@ -280,6 +281,8 @@ def _render(parsed: argparse.Namespace) -> int:
             f"waiting for their first version: {', '.join(rendered.waiting)}; `python -m trainer train` makes one of a "
             "model of the zoo, `python -m trainer publish` takes a SavedModel"
         )
+    if rendered.removed:
+        print(f"no longer served: {', '.join(rendered.removed)}")
     return 0
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.wire import config, store
 from headrace.wire.errors import ConfigError, HeadraceError, PermissionDenied
-from trainer import verbs, zoo
-from trainer.entry import Entry
+from trainer import disk, verbs, zoo
 from trainer.errors import NotAvailable, TrainerError, Usage
 from trainer.settings import Settings, from_environment
 from trainer.store import owner, shelf
@@ -28,28 +28,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = from_environment(os.environ)
         code: int = arguments.run(arguments, settings)
         return code
-    except PermissionDenied as error:
-        print(f"error: {error.message}; {owner.hint(settings.store)}", file=sys.stderr)
-        return 1
-    except HeadraceError as error:
-        return _failed(error)
-    except PermissionError as error:
-        place = Path(error.filename or settings.store)
-        print(f"error: {place}: {error.strerror}; {owner.hint(place)}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or 'the store'}: {error.strerror or error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Exception as error:
+        told = _sentence(error, settings)
+        if not told:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return _exit_code(error)
 
 
 def _train(arguments: argparse.Namespace, settings: Settings) -> int:
     """All that was asked for and can be had; the first failure names the exit code."""
     if bool(arguments.names) == arguments.all:
         raise Usage("name the models to train, or say --all")
-    entries = [zoo.find(name) for name in dict.fromkeys(arguments.names or zoo.names())]
+    names = tuple(dict.fromkeys(arguments.names)) or zoo.names()
+    zoo.check(names)
     config.load(settings.config)  # a broken one is told now, not after the training
     wish = Wish(
         quick=arguments.quick,
@@ -61,17 +56,27 @@ def _train(arguments: argparse.Namespace, settings: Settings) -> int:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
     )
-    codes = [_train_one(entry, settings, wish) for entry in entries]
+    codes = [_train_one(name, settings, wish) for name in names]
     return next(filter(None, codes), 0)
 
 
-def _train_one(entry: Entry, settings: Settings, wish: Wish) -> int:
-    data = ", ".join(archive.title for archive in entry.data) or "no data needed"
-    _tell(f"{entry.name}: {entry.summary}; {data}")
+def _train_one(name: str, settings: Settings, wish: Wish) -> int:
+    """Whatever goes wrong with one model is told, and the others go on; a fault of the zoo file's with its stack."""
     try:
+        entry = zoo.find(name)
+        data = ", ".join(archive.title for archive in entry.data) or "no data needed"
+        _tell(f"{name}: {entry.summary}; {data}")
         verbs.tell_published(train(entry, settings, wish, tell=_tell), settings)
-    except HeadraceError as error:
-        return _failed(error, name=entry.name)
+    except BrokenPipeError:  # nobody reads what is told
+        raise
+    except Exception as error:
+        told = _sentence(error, settings)
+        if not told:
+            traceback.print_exc()
+            told = f"{type(error).__name__}: {error}"
+        where = "" if told.startswith(name) else f"{name}: "
+        print(f"error: {where}{told}", file=sys.stderr)
+        return _exit_code(error)
     return 0
 
 
@@ -85,11 +90,13 @@ def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
         if present := shelf.versions(name, settings):
             _tell(f"{name}: version {present[-1]} is there")
         elif name in zoo.names():
-            codes.append(_train_one(zoo.find(name), settings, Wish(quick=True, seed=arguments.seed)))
+            codes.append(_train_one(name, settings, Wish(quick=True, seed=arguments.seed)))
         else:
             _tell(f"{name}: no version, and not in the zoo; export it, then: python -m trainer publish {name} FOLDER")
             codes.append(NotAvailable.exit_code)
-    store.render_live(settings.config, settings.store)
+    live = store.render_live(settings.config, settings.store)
+    if live.removed:
+        _tell(f"no longer served, not in the list of models: {', '.join(live.removed)}")
     missing = [name for name in names if not shelf.versions(name, settings)]
     if missing:
         _tell(f"still without a version: {', '.join(missing)}")
@@ -100,9 +107,25 @@ def _tell(line: str) -> None:
     print(line, flush=True)
 
 
-def _failed(error: HeadraceError, *, name: str = "") -> int:
-    where = f"{name}: " if name and not error.message.startswith(name) else ""
-    print(f"error: {where}{error.message}", file=sys.stderr)
+def _sentence(error: Exception, settings: Settings) -> str:
+    """For the person at the prompt; "" for an error that nobody expected."""
+    match error:
+        case PermissionDenied():
+            return f"{error.message}; {owner.hint(settings.store)}"
+        case HeadraceError():
+            return error.message
+    if told := disk.full(error, settings.store, settings.cache):
+        return told
+    match error:
+        case PermissionError():
+            place = Path(error.filename or settings.store)
+            return f"{place}: {error.strerror}; {owner.hint(place)}"
+        case OSError():
+            return f"{error.filename or 'the store'}: {error.strerror or error}"
+    return ""
+
+
+def _exit_code(error: Exception) -> int:
     if isinstance(error, TrainerError):
         return error.exit_code
     return Usage.exit_code if isinstance(error, ConfigError) else 1

@@ -25,6 +25,10 @@ class Refused(TrainerError):
     exit_code = 3
 
 
+class Broken(TrainerError):
+    """A file of the zoo that cannot be read as one."""
+
+
 class NotAvailable(TrainerError):
     """A model's data, or the tool that fetches it, is not to be had here and now."""
 

@@ -38,9 +38,9 @@ def main() -> int:
         if present := shelf.versions(name, where):
             version = store.version_path(shelf.folder(name, where), present[-1])
             cards[name], recorded[name] = card.read(version), golden.read(version)
-    if missing := [name for name in zoo.names() if not cards.get(name)]:
+    if missing := [name for name in zoo.names() if "metric" not in cards.get(name, {})]:
         print(
-            f"no version with a card: {', '.join(missing)}; python -m trainer train {' '.join(missing)}",
+            f"no version of a training here: {', '.join(missing)}; python -m trainer train {' '.join(missing)}",
             file=sys.stderr,
         )
         return 1

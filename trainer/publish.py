@@ -10,7 +10,7 @@ from pathlib import Path
 from headrace.wire import config, store
 from headrace.wire.store import RenderedLive
 from trainer.errors import Refused, Usage
-from trainer.exports import card, gate, warmup
+from trainer.exports import card, contract, gate, warmup
 from trainer.exports.card import Card
 from trainer.exports.gate import Check
 from trainer.settings import Settings, Tell
@@ -40,7 +40,9 @@ def publish(
         card.write(made, staged.path)
         checks = gate.check(staged.path)
         if parent is not None:
-            checks += gate.against_live(made, shelf.card_of(name, parent, settings), version=parent)
+            live_path = store.version_path(model, parent)
+            checks.append(contract.against_live(staged.path, live_path, version=parent))
+            checks += gate.against_live(made, card.read(live_path), version=parent)
         for check in checks:
             tell(check.line)
         made["checks"] = [asdict(check) for check in checks]
@@ -63,7 +65,7 @@ def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell, for
         if wrong := card.changed(brought, folder):
             raise Refused(f"{name} was not published: not as on the card it brought: {', '.join(wrong)}")
         tell(f"  {warmup.give(name, folder)}")
-        return {"model": name, **brought}
+        return card.of_export(name, brought)
 
     return publish(name, settings, fill, tell=tell, force=force)
 

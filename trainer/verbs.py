@@ -10,7 +10,8 @@ from headrace.wire import config, store
 from trainer import publish, zoo
 from trainer.data import archive
 from trainer.data.archive import Archive
-from trainer.errors import NotAvailable, Refused, Usage
+from trainer.entry import Entry
+from trainer.errors import Broken, NotAvailable, Refused, Usage
 from trainer.exports import card, gate
 from trainer.publish import Published
 from trainer.settings import Settings
@@ -67,6 +68,8 @@ def tell_published(done: Published, settings: Settings) -> None:
     _tell(f"{done.name} version {done.version} published in {done.path}: {card.line(done.card)}")
     if done.card.get("forced"):
         _tell(f"{done.name} version {done.version} was forced: {'; '.join(done.card['forced'])}")
+    if done.live.removed:
+        _tell(f"no longer served, not in the list of models: {', '.join(done.live.removed)}")
     if done.name not in done.live.served + done.live.waiting:
         _tell(f"{done.name} is not live: add it to {settings.config}")
     elif done.version not in done.serves:
@@ -90,8 +93,8 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     rows = [("MODEL", "VERSIONS", "SERVES", "NEEDS", "LATEST")]
     for name in sorted({*zoo.names(), *models}):
         present = shelf.versions(name, settings)
-        latest = card.line(shelf.card_of(name, present[-1], settings)) if present else "-"
-        needs = ", ".join(each.title for each in zoo.find(name).data) or "nothing" if name in zoo.names() else "-"
+        needs, amiss = _needs(name)
+        latest = amiss or (card.line(shelf.card_of(name, present[-1], settings)) if present else "-")
         serves = _serves(models.get(name), present, running.get(name))
         rows.append((name, " ".join(map(str, present)) or "none", serves, needs, latest))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -101,6 +104,16 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
         if name in running and running[name].trouble:
             _tell(f"{name}: {running[name].trouble}")
     return 0
+
+
+def _needs(name: str) -> tuple[str, str]:
+    """The archives it learns from, and what is amiss with its file."""
+    if name not in zoo.names():
+        return "-", ""
+    try:
+        return ", ".join(each.title for each in zoo.find(name).data) or "nothing", ""
+    except Broken as error:
+        return "?", error.message
 
 
 def _serves(model: config.ModelConfig | None, present: tuple[int, ...], running: live.Served | None) -> str:
@@ -177,7 +190,16 @@ def _gc(arguments: argparse.Namespace, settings: Settings) -> int:
 def _data(arguments: argparse.Namespace, settings: Settings) -> int:
     """Every archive is looked at, also after one that is not to be had; then exit code 4 says that there was one."""
     cache, codes = settings.archives, []
-    for each, users in _archives(arguments.names).items():
+    entries = []
+    names = arguments.names or zoo.names()
+    zoo.check(names)
+    for name in names:
+        try:
+            entries.append(zoo.find(name))
+        except Broken as error:
+            _tell(f"{'FAIL':<9} {error.message}")
+            codes.append(error.exit_code)
+    for each, users in _archives(entries).items():
         told = f"{each.title} ({each.file}) for {', '.join(users)}"
         if arguments.what == "list":
             state = "kept" if (cache / each.file).is_file() else "not here"
@@ -196,15 +218,14 @@ def _data(arguments: argparse.Namespace, settings: Settings) -> int:
     return next(iter(codes), 0)
 
 
-def _archives(names: list[str]) -> dict[Archive, list[str]]:
+def _archives(entries: list[Entry]) -> dict[Archive, list[str]]:
     """Each file once, whatever members are read from it, with the models that read it."""
     files: dict[str, tuple[Archive, list[str]]] = {}
-    for name in names or zoo.names():
-        entry = zoo.find(name)
+    for entry in entries:
         for each in (*entry.data, *entry.better):
             users = files.setdefault(each.file, (each, []))[1]
-            if name not in users:
-                users.append(name)
+            if entry.name not in users:
+                users.append(entry.name)
     return dict(files.values())
 
 

@@ -62,8 +62,12 @@ class ServingConfig:
         return next((model for model in self.models if model.name == name), None)
 
 
-def load(path: str | os.PathLike[str]) -> ServingConfig:
-    """The config in a file; ConfigError also when the file cannot be read."""
+def load(path: str | os.PathLike[str], *, may_be_blank: bool = False) -> ServingConfig:
+    """The config in a file; ConfigError also when the file cannot be read.
+
+    A blank file has no list, which is not an empty one: it looks like one that is being written or was cut off.
+    ``may_be_blank`` reads it as TensorFlow Serving does when it starts, as a config without any model.
+    """
     source = os.fspath(path)
     try:
         data = Path(path).read_bytes()
@@ -75,12 +79,15 @@ def load(path: str | os.PathLike[str]) -> ServingConfig:
         before = data[: error.start].decode()
         line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         raise ConfigError("not UTF-8 text", line=line, column=column, source=source) from error
-    return parse(text, source=source)
+    return parse(text, source=source, may_be_blank=may_be_blank)
 
 
-def parse(text: str, *, source: str = "") -> ServingConfig:
-    """The config in TensorFlow Serving's text format. Text without any model is a config without any model."""
+def parse(text: str, *, source: str = "", may_be_blank: bool = False) -> ServingConfig:
+    """The config in TensorFlow Serving's text format; see load()."""
     message = messages.parse_text(messages.ModelServerConfig, text, source)
+    if message.WhichOneof("config") is None and not may_be_blank:
+        reason = f"no {_LIST}: the file is empty or was cut off; to serve no model at all, write `{_LIST} {{}}`"
+        raise ConfigError(reason, line=1, column=1, source=source)
     return _Reader(places.find(text), source).config(message)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from headrace.wire import bundle, config
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import DataLoss, NotFound, PermissionDenied, Unavailable, Unimplemented
+from headrace.wire.errors import ConfigError, DataLoss, NotFound, PermissionDenied, Unavailable, Unimplemented
 
 CONFIG_NAME = "multimodel.config"
 MODELS_PREFIX = "/models"  # where the serving container sees the store
@@ -91,11 +91,13 @@ def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Pa
 
 @dataclass(frozen=True, slots=True)
 class RenderedLive:
-    """Names of the models in the live config, and of those that wait for their first version."""
+    """Names of the models in the live config, of those that wait for their first version, and of those that were in the
+    live config before and are no longer wanted."""
 
     served: tuple[str, ...]
     waiting: tuple[str, ...]
     changed: bool
+    removed: tuple[str, ...] = ()
 
 
 def render_live(desired: Path, store: Path) -> RenderedLive:
@@ -110,12 +112,13 @@ def render_live(desired: Path, store: Path) -> RenderedLive:
         served = tuple(model for model in wanted.models if _can_serve(model, store))
         text = _HEADER + config.render(ServingConfig(served))
         live = store / CONFIG_NAME
+        removed = tuple(name for name in _names_in(live) if wanted.model(name) is None)
         changed = _text_of(live) != text
         if changed:
             replace_file(live, text)
     names = tuple(model.name for model in served)
     waiting = tuple(model.name for model in wanted.models if model.name not in names)
-    return RenderedLive(names, waiting, changed)
+    return RenderedLive(names, waiting, changed, removed)
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -183,6 +186,14 @@ def _is_fresh(folder: Path) -> bool:
     """Whether somebody wrote there just now. Of the times of a file only this one cannot be copied along with it."""
     newest = max(entry.stat().st_ctime for entry in (folder, *folder.iterdir()))
     return time.time() - newest < _FRESH_S
+
+
+def _names_in(live: Path) -> tuple[str, ...]:
+    """None where there is no live config yet, or one that nobody could serve from."""
+    try:
+        return tuple(model.name for model in config.load(live).models)
+    except ConfigError:
+        return ()
 
 
 def _text_of(path: Path) -> str | None:

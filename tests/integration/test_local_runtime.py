@@ -126,6 +126,7 @@ def test_reload_takes_a_model_out_and_back(local_stack):
         local_stack.config.write_text(without)
         reload = local_stack.make("reload")
         assert reload.returncode == 0, reload.stdout + reload.stderr
+        assert "taken away: linear_model." in reload.stdout
         assert served(local_stack) == MODELS - {"linear_model"}
     finally:
         local_stack.config.write_text(desired)
@@ -152,9 +153,11 @@ def test_a_broken_config_is_refused_with_its_place_and_the_old_one_serves_on(loc
     try:
         local_stack.config.write_text(desired.replace('name: "mnist_cnn"', "name: mnist_cnn"))
         reload, up = local_stack.make("reload"), local_stack.make("up")
+        local_stack.config.write_text("")
+        emptied = local_stack.make("reload")
     finally:
         local_stack.config.write_text(desired)
-    for refused in (reload, up):
+    for refused in (reload, up, emptied):
         assert refused.returncode != 0
         assert re.search(r"multimodel\.config:\d+:\d+: ", refused.stderr), refused.stderr
     assert (local_stack.store / "multimodel.config").read_bytes() == live

@@ -361,6 +361,25 @@ def test_render_writes_the_live_config_and_says_who_waits(
     assert f"{live} unchanged" in capsys.readouterr().out
 
 
+def test_a_blank_config_is_refused_and_an_empty_list_names_what_it_takes_away(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desired = tmp_path / "multimodel.config"
+    desired.write_text(GOOD)
+    render = ["render", "--config", str(desired), "--store", str(store)]
+    cli.main(render)
+    desired.write_text("\n")
+    for arguments in (render, ["check-config", str(desired)]):
+        assert cli.main(arguments) == 1
+        assert f"{desired}:1:1: no model_config_list: the file is empty" in capsys.readouterr().err
+    assert 'name: "half"' in (store / "multimodel.config").read_text()
+    desired.write_text("model_config_list {}")
+    assert cli.main(["check-config", str(desired)]) == 0
+    assert capsys.readouterr().out == f"OK: {desired} lists 0 models: once live, nothing is served\n"
+    assert cli.main(render) == 0
+    assert capsys.readouterr().out.endswith("served: no model yet\nno longer served: half\n")
+
+
 def test_render_leaves_the_live_config_when_the_new_one_is_broken(
     tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

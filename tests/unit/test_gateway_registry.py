@@ -116,6 +116,10 @@ def test_a_broken_config_keeps_the_last_good_one_and_says_where(backend, config)
     refreshed(registry)
     assert registry.catalog.resolve(Target("half")).version == 2
     assert f"{config}:2:" in registry.catalog.config_error
+    config.write_text("")
+    refreshed(registry)
+    assert registry.catalog.resolve(Target("half")).version == 2
+    assert f"{config}:1:1: no model_config_list" in registry.catalog.config_error
     os.unlink(config)
     refreshed(registry)
     assert "half" in registry.catalog.models and "cannot be read" in registry.catalog.config_error

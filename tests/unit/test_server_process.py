@@ -148,6 +148,16 @@ def test_an_emptied_config_file_takes_nothing_away(launch: Launch, store: Path) 
     until(lambda: server.states("half_plus_two") == {123: "END"}, 5)
 
 
+def test_a_blank_config_file_at_the_start_is_a_server_without_models(launch: Launch, store: Path) -> None:
+    (store / "models.config").write_text("# to be written\n")
+
+    server = launch(model_config_file=store / "models.config", models_root=store, **POLLS)
+
+    until(lambda: server.get("/v1/models").json == {"models": []}, 5)
+    (store / "models.config").write_text(config("half_plus_two"))
+    server.wait_until_available("half_plus_two")
+
+
 def test_a_model_that_cannot_be_served_keeps_no_port_closed(launch: Launch, store: Path) -> None:
     (store / "models.config").write_text(config("missing", "broken", "half_plus_two"))
     (store / "broken" / "1").mkdir(parents=True)

@@ -20,10 +20,12 @@ from headrace.server.lifecycle.warmup import FILE as WARMUP
 from headrace.wire import config, messages, records, store, tensors
 from tests.unit.toy import CONFIG, GOLDEN, ROOT, command, environment, export, trainer
 from tests.unit.warm import WarmTrainer
-from trainer import cli, zoo
+from trainer import cli, publish, zoo
 from trainer.data.archive import Archive
 from trainer.entry import Split, Want
+from trainer.errors import Refused
 from trainer.exports import card, gate, verify
+from trainer.settings import Settings
 
 
 @pytest.fixture
@@ -203,6 +205,29 @@ def test_a_broken_config_is_told_before_anything_is_done(place: Path) -> None:
     assert not (place / "models").exists()
 
 
+def test_a_blank_config_takes_nothing_away(place: Path) -> None:
+    ready = export(place / "ready")
+    for _ in range(2):
+        assert trainer(place, "publish", "known", ready).returncode == 0
+    live = (place / "models" / "multimodel.config").read_text()
+    (place / "multimodel.config").write_text("")
+    for words in (("publish", "known", ready), ("ensure",), ("promote", "known"), ("rollback", "known"), ("list",)):
+        done = trainer(place, *words)
+        assert done.returncode == 2, words
+        assert "multimodel.config:1:1: no model_config_list: the file is empty" in done.stderr
+    assert (place / "models" / "multimodel.config").read_text() == live
+    assert store.versions(place / "models" / "known") == (1, 2)
+
+
+def test_publishing_names_the_models_that_were_taken_out_of_the_list(place: Path) -> None:
+    ready = export(place / "ready")
+    trainer(place, "publish", "known", ready)
+    (place / "multimodel.config").write_text("model_config_list {}")
+    done = trainer(place, "publish", "other", ready)
+    assert done.returncode == 0, done.stderr
+    assert "no longer served, not in the list of models: known" in done.stdout
+
+
 def test_ensure_stands_on_one_model_and_names_the_others(place: Path) -> None:
     trainer(place, "publish", "known", export(place / "ready"))
     done = trainer(place, "ensure")
@@ -318,8 +343,8 @@ def test_a_publish_killed_at_random_points_shows_no_partial_or_unchecked_version
     no_partial_version_after_kills(place, count)
 
 
-def worse(ready: Path, value: float, **more: Any) -> Path:
-    """An export whose card says how good it is: an error, allowed to be 0.1 larger than the live one's."""
+def publish_measured(place: Path, value: float, *, force: bool = False, **more: Any) -> list[str]:
+    """As a training does: with a figure that it measured, an error allowed to be 0.1 larger than the live one's."""
     metric = {
         "name": "mae",
         "value": value,
@@ -329,25 +354,28 @@ def worse(ready: Path, value: float, **more: Any) -> Path:
         "baseline_is": "the mean",
     }
     made = {"metric": {**metric, "wanted": "<= 9", "reached": True, "full_training_reaches": 1.0}, **more}
-    card.write({"settings": {"are": "full"}, **made}, export(ready))
-    return ready
+    told: list[str] = []
+
+    def fill(folder: Path) -> card.Card:
+        export(folder)
+        return {"settings": {"are": "full"}, **made}
+
+    settings = Settings(store=place / "models", config=place / "multimodel.config")
+    publish.publish("known", settings, fill, tell=told.append, force=force)
+    return told
 
 
 def test_a_version_that_is_worse_than_the_live_one_is_refused(place: Path) -> None:
-    assert trainer(place, "publish", "known", worse(place / "good", 1.0)).returncode == 0
-    assert trainer(place, "publish", "known", worse(place / "as good", 1.1)).returncode == 0
-    done = trainer(place, "publish", "known", worse(place / "bad", 1.3))
-    assert done.returncode == 3
-    assert "  FAIL  mae against version 2: 1.3, live 1.1, may be 0.1 worse" in done.stdout
-    assert "known was not published: mae against version 2" in done.stderr and "--force" in done.stderr
+    publish_measured(place, 1.0)
+    assert "  pass  mae against version 1: 1.1, live 1, may be 0.1 worse" in publish_measured(place, 1.1)
+    with pytest.raises(Refused, match=r"known was not published: mae against version 2: 1.3, live 1.1, .*--force"):
+        publish_measured(place, 1.3)
     assert store.versions(place / "models" / "known") == (1, 2)
 
 
 def test_force_publishes_it_and_the_card_says_so(place: Path) -> None:
-    trainer(place, "publish", "known", worse(place / "good", 1.0))
-    done = trainer(place, "publish", "known", worse(place / "bad", 2.0), "--force")
-    assert done.returncode == 0, done.stderr
-    assert "known version 2 was forced: mae against version 1: 2, live 1" in done.stdout
+    publish_measured(place, 1.0)
+    publish_measured(place, 2.0, force=True)
     assert card.read(place / "models" / "known" / "2")["forced"] == [
         "mae against version 1: 2, live 1, may be 0.1 worse"
     ]
@@ -356,10 +384,70 @@ def test_force_publishes_it_and_the_card_says_so(place: Path) -> None:
 
 
 def test_figures_of_other_rows_are_not_compared(place: Path) -> None:
-    trainer(place, "publish", "known", worse(place / "good", 1.0, data=[{"sha256": "a"}]))
-    done = trainer(place, "publish", "known", worse(place / "other", 5.0, data=[{"sha256": "b"}]))
+    publish_measured(place, 1.0, data=[{"sha256": "a"}])
+    told = publish_measured(place, 5.0, data=[{"sha256": "b"}])
+    assert any("judged by other rows, so not compared" in line for line in told)
+
+
+def test_what_a_card_that_was_brought_says_is_claimed_and_not_believed(place: Path) -> None:
+    publish_measured(place, 1.0, figures={"mae": 1.0})
+    ready = export(place / "ready")
+    metric = {"name": "mae", "value": 0.0, "baseline": 9.0, "baseline_is": "the mean", "may_lose": 1e9}
+    claims = {
+        "model": "other",
+        "metric": metric,
+        "settings": {"are": "full"},
+        "checks": [],
+        "forced": ["x"],
+        "row_wise": 1,
+    }
+    card.write({**claims, "tolerance": 0.5}, ready)
+    done = trainer(place, "publish", "known", ready)
     assert done.returncode == 0, done.stderr
-    assert "judged by other rows, so not compared" in done.stdout
+    assert "mae against" not in done.stdout and "pass  mae" not in done.stdout
+    assert "claimed, not checked here: mae 0 (the mean: 9)" in done.stdout
+    made = card.read(place / "models" / "known" / "2")
+    assert made["claimed"] == claims
+    assert (made["model"], made["tolerance"], made["forced"], "metric" in made) == ("known", 0.5, [], False)
+    assert "golden answers of serving_default" in {check["name"] for check in made["checks"]}
+    shown = trainer(place, "show", "known", "2").stdout
+    assert '  claimed    metric {"name": "mae", "value": 0.0' in shown
+    assert "  checked    pass golden answers of serving_default: within 0.5" in shown
+    own = trainer(place, "show", "known", "1").stdout
+    assert "  measured   mae 1, by the training here, on held-out rows" in own and "claimed" not in own
+    # The live version's figure is a claim now, which no training is held to.
+    assert not any("mae against" in line for line in publish_measured(place, 5.0))
+
+
+def another_contract(ready: Path) -> Path:
+    """y is now found by two inputs, and is called z."""
+    path = export(ready, golden=[]) / "saved_model.pb"
+    saved = messages.SavedModel.FromString(path.read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    signature.inputs["more"].CopyFrom(signature.inputs["x"])
+    signature.outputs["z"].CopyFrom(signature.outputs.pop("y"))
+    path.write_bytes(saved.SerializeToString())
+    return ready
+
+
+def test_a_version_that_its_callers_cannot_call_is_refused_and_force_is_on_the_card(place: Path) -> None:
+    told = (
+        "callers of version 1: serving_default: input more is new and has no default; serving_default: output y is gone"
+    )
+    ready, other = export(place / "ready"), another_contract(place / "other")
+    assert trainer(place, "publish", "known", ready).returncode == 0
+    done = trainer(place, "publish", "known", other)
+    assert done.returncode == 3
+    assert f"error: known was not published: {told} (--force publishes it" in done.stderr
+    assert store.versions(place / "models" / "known") == (1,)
+    forced = trainer(place, "publish", "known", other, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert f"known version 2 was forced: {told}" in forced.stdout
+    assert card.read(place / "models" / "known" / "2")["forced"] == [told]
+    back = trainer(place, "publish", "known", ready)
+    assert back.returncode == 3 and "callers of version 2: serving_default: input more is gone" in back.stderr
+    trainer(place, "rollback", "known", "1")  # what is pinned is what callers call
+    assert "pass  callers of version 1: can call this one" in trainer(place, "publish", "known", ready).stdout
 
 
 @pytest.mark.parametrize(
@@ -368,7 +456,8 @@ def test_figures_of_other_rows_are_not_compared(place: Path) -> None:
     ids=["size", "latency"],
 )
 def test_a_version_over_its_budget_is_refused(budget: dict[str, float], refusal: str, place: Path) -> None:
-    done = trainer(place, "publish", "known", worse(place / "ready", 1.0, budget=budget))
+    card.write({"budget": budget}, ready := export(place / "ready"))
+    done = trainer(place, "publish", "known", ready)
     assert done.returncode == 3
     assert f"known was not published: {refusal}" in done.stderr
 

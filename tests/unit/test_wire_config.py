@@ -27,7 +27,6 @@ GOOD = {
         ModelConfig("every", "/models/every", policy=All(), logging=SAMPLED.logging_config.SerializeToString()),
         ModelConfig("two", "/models/two", policy=Latest(2), labels={"next": 9}),
     ),
-    "empty": (),
     "no_models": (),
     "same_base_path": (ModelConfig("a", "/models/shared"), ModelConfig("b", "/models/shared")),
     "windows_lines": (A,),
@@ -36,6 +35,7 @@ GOOD = {
 BAD = [
     ("both_type_and_platform", 6, 5, "model 'a' has both model_platform and the deprecated model_type"),
     ("custom", 2, 1, "custom_model_config cannot be served, list models in model_config_list"),
+    ("empty", 1, 1, "no model_config_list: the file is empty or was cut off"),
     ("empty_base_path", 4, 5, "model 'a' has no base_path"),
     ("empty_name", 3, 5, "a model has no name"),
     ("json", 1, 1, "Expected identifier or number"),
@@ -90,6 +90,15 @@ def test_a_bad_file_says_what_and_where(name: str, line: int, column: int, reaso
     assert str(caught.value) == f"{path}:{line}:{column}: {caught.value.reason}"
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "# about to be written\n"], ids=["empty", "blank", "comment"])
+def test_a_file_without_a_list_is_refused_unless_it_may_be_blank(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "multimodel.config"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"multimodel\.config:1:1: no model_config_list: .* `model_config_list {}`"):
+        config.load(path)
+    assert config.load(path, may_be_blank=True) == ServingConfig()
+
+
 def test_every_fixture_is_in_a_table() -> None:
     assert {path.stem for path in FIXTURES.glob("*.good")} == set(GOOD)
     assert {path.stem for path in FIXTURES.glob("*.bad")} == {row[0] for row in BAD}
@@ -101,6 +110,7 @@ def test_a_bad_file_has_one_fault(name: str) -> None:
     """With the one thing mended the file would do, so the fault is the named one."""
     text = (FIXTURES / f"{name}.bad").read_text()
     repairs = {
+        "empty": ("", "model_config_list {}"),
         "custom": ('custom_model_config { type_url: "x/y" }', "model_config_list {}"),
         "empty_base_path": ('base_path: ""', 'base_path: "/models/a"'),
         "empty_name": ('name: ""', 'name: "a"'),

@@ -250,6 +250,22 @@ def test_a_broken_list_leaves_the_live_config_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
 
 
+def test_a_blank_list_leaves_the_live_config_alone_and_an_empty_one_says_what_it_takes_away(tmp_path: Path) -> None:
+    wanted = desired(tmp_path, "m", "n", "waiting")
+    publish(tmp_path / "m", 1)
+    publish(tmp_path / "n", 1)
+    store.render_live(wanted, tmp_path)
+    for text in ("", "# about to be written\n", "model_config_list {\n"):
+        wanted.write_text(text)
+        with pytest.raises(ConfigError):
+            store.render_live(wanted, tmp_path)
+        assert live_names(tmp_path) == ["m", "n"]
+    wanted.write_text("model_config_list {}")
+    assert store.render_live(wanted, tmp_path) == RenderedLive((), (), changed=True, removed=("m", "n"))
+    assert live_names(tmp_path) == []
+    assert store.render_live(wanted, tmp_path).removed == ()
+
+
 def test_an_empty_store_gets_a_live_config_that_serves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "models"
     assert store.render_live(desired(tmp_path, "m"), folder) == RenderedLive((), ("m",), changed=True)

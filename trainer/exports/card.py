@@ -19,6 +19,10 @@ from trainer.entry import Entry, Hyper, Metric, Score, Split
 
 FOLDER = "assets.extra"  # TensorFlow Serving leaves what it does not know in there alone
 CARD = f"{FOLDER}/card.json"
+_SHOWN = 100  # characters of a claim
+
+# Of a card that came with an export the gate holds the version to these. All else on it is only claimed.
+_PROMISES = ("signatures", "tolerance", "budget")
 
 Card = dict[str, Any]
 
@@ -80,6 +84,13 @@ def of_training(
     }
 
 
+def of_export(name: str, brought: Card) -> Card:
+    """For an export that somebody brought, with its card: nobody here has measured what that says of the model."""
+    promised = {key: brought[key] for key in _PROMISES if key in brought}
+    claimed = {key: value for key, value in brought.items() if key not in (*_PROMISES, "files")}
+    return {"model": name, **promised, **({"claimed": claimed} if claimed else {})}
+
+
 def _metric(metric: Metric, value: float, baseline: float) -> Card:
     return {
         "name": metric.name,
@@ -135,6 +146,8 @@ def read(folder: Path) -> Card:
 
 def line(card: Card) -> str:
     """accuracy 0.9756 (the commonest digit: 0.08554), quick settings: full ones reach about 0.978"""
+    said = "claimed, not checked here: " if "claimed" in card else ""
+    card = card.get("claimed", card)
     try:
         metric, settings = card["metric"], card["settings"]["are"]
         text = f"{metric['name']} {metric['value']:.4g} ({metric['baseline_is']}: {metric['baseline']:.4g})"
@@ -142,7 +155,7 @@ def line(card: Card) -> str:
             text += f", {settings} settings: full ones reach about {metric['full_training_reaches']:g}"
     except (KeyError, TypeError, ValueError):  # not from our training
         return "no figures on its card"
-    return text
+    return said + text
 
 
 def lines(card: Card) -> list[tuple[str, str]]:
@@ -163,12 +176,17 @@ def lines(card: Card) -> list[tuple[str, str]]:
     for name, promise in card.get("signatures", {}).items():
         inputs, outputs = (_columns(promise.get(side, {})) for side in ("inputs", "outputs"))
         say("signature", f"{name}: {inputs} -> {outputs}")
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in card.get("figures", {}).items())
+    say("measured", figures and f"{figures}, by the training here, on held-out rows")
     for check in card.get("checks", []):
         verdict = "pass" if check.get("passed") else "FAIL" if check.get("binds") else "below"
-        say("check", f"{verdict} {check.get('name')}: {check.get('told')}")
+        say("checked", f"{verdict} {check.get('name')}: {check.get('told')}")
     for reason in card.get("forced", []):
         say("forced", reason)
     say("code", ", ".join(f"{name} {str(value)[:12]}" for name, value in card.get("code", {}).items() if value))
+    for name, value in card.get("claimed", {}).items():
+        text = f"{name} {json.dumps(value, ensure_ascii=False)}"
+        say("claimed", text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
     return told
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from headrace.server.lifecycle.warmup import FILE
-from headrace.wire import messages, records, signatures, tensors
+from headrace.wire import messages, records, tensors
 from headrace.wire.errors import HeadraceError
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.wire.signatures import TensorSpec
 from trainer.entry import Arrays
-from trainer.exports import golden
-
-_SERVE = "serve"  # the tag of what a server loads
+from trainer.exports import contract, golden
 
 
 def write(name: str, examples: Mapping[str, Arrays], folder: Path) -> None:
@@ -46,7 +44,7 @@ def give(name: str, folder: Path) -> str:
 
 
 def _golden(folder: Path) -> dict[str, Arrays]:
-    known = _signatures(folder)
+    known = contract.read(folder)
     examples: dict[str, Arrays] = {}
     for request in golden.read(folder):
         inputs = known[request["signature_name"]].inputs
@@ -59,14 +57,6 @@ def _array(value: object, spec: TensorSpec) -> np.ndarray:
     if spec.dtype is None:
         raise ValueError("a dtype that is not known here")
     return golden.to_array(value, spec.dtype)
-
-
-def _signatures(folder: Path) -> dict[str, Signature]:
-    saved = messages.parse(messages.SavedModel, (folder / "saved_model.pb").read_bytes())
-    for graph in saved.meta_graphs:
-        if _SERVE in graph.meta_info_def.tags:
-            return {name: signatures.from_signature_def(name, found) for name, found in graph.signature_def.items()}
-    return {}
 
 
 def _record(name: str, signature: str, inputs: Arrays) -> bytes:

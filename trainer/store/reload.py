@@ -23,6 +23,8 @@ def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
     if rendered.waiting:
         names = " ".join(rendered.waiting)
         tell(f'without a version yet, so left out: {names}; `make train MODELS="{names}"` trains them')
+    if rendered.removed:
+        tell(f"no longer in the list, so taken away: {', '.join(rendered.removed)}")
     models = config.load(settings.store / store.CONFIG_NAME).models
     tell("waiting until the change is live")
     expected = [live.Expected(model, _serves(model, settings, all_folders=all_folders)) for model in models]

@@ -11,7 +11,7 @@ from pathlib import Path
 from headrace.server.lifecycle.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
-from headrace.wire.errors import ConfigError, HeadraceError
+from headrace.wire.errors import HeadraceError
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class ConfigFile:
     def first(self) -> config.ServingConfig:
         if self._path.is_file():
             self._taken = self._path.read_bytes()  # before it is parsed: what changes in between is offered again
-        return config.load(self._path)
+        return config.load(self._path, may_be_blank=True)
 
     def offer(self, repository: Repository) -> None:
         """Gives the repository what changed since it last took something. What cannot be taken leaves all as it is."""
@@ -86,10 +86,6 @@ class ConfigFile:
             self._complaint = ""
             return
         try:
-            if _is_blank(content):
-                raise ConfigError(
-                    "empty, as one half-written is; model_config_list {} unloads all", source=str(self._path)
-                )
             repository.apply(config.load(self._path))
         except HeadraceError as error:
             self._complain(str(error))  # a label's version may yet become available: it is offered again
@@ -101,10 +97,6 @@ class ConfigFile:
         if text != self._complaint:
             self._complaint = text
             log.error("config refused, the old one stays", extra={"reason": text})
-
-
-def _is_blank(content: bytes) -> bool:
-    return all(not line.strip() or line.lstrip().startswith(b"#") for line in content.splitlines())
 
 
 def _seconds_until(moment: float) -> float | None:
