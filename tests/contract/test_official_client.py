@@ -218,3 +218,24 @@ def test_reflection_answers_every_question_of_a_stream(live: LiveServer, version
     assert symbol.error_response.error_code == name.error_response.error_code == 5
     assert extensions.all_extension_numbers_response.base_type_name == "tensorflow.TensorProto"
     assert nothing.error_response.error_code == 12
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/tensorflow.serving.PredictionService/Predict", "unary_unary"),
+        ("/tensorflow.serving.ModelService/HandleReloadConfigRequest", "unary_unary"),
+        ("/grpc.health.v1.Health/Check", "unary_unary"),
+        ("/grpc.health.v1.Health/Watch", "unary_stream"),
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "stream_stream"),
+    ],
+)
+def test_bytes_that_are_no_message_are_refused_alike_everywhere(live: LiveServer, path: str, kind: str) -> None:
+    broken = b"\xff" * 20
+    call = getattr(live.channel, kind)(path)
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        answer = call(iter([broken]) if kind == "stream_stream" else broken, timeout=10)
+        next(answer)
+
+    assert (refusal.value.code().name, refusal.value.details()) == ("INTERNAL", "Exception deserializing request!")

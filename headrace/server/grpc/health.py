@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from headrace.server.grpc.requests import parse_or_abort
 from headrace.wire import messages
 
 SERVICES = ("", "ModelService", "PredictionService")
@@ -25,18 +26,17 @@ class Health:
         self._lock = threading.Lock()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        read, write = messages.HealthCheckRequest.FromString, messages.HealthCheckResponse.SerializeToString
+        write = messages.HealthCheckResponse.SerializeToString
 
-        def watch(request: Any, context: grpc.ServicerContext, send: Send) -> None:
+        def watch(data: bytes, context: grpc.ServicerContext, send: Send) -> None:
+            request = parse_or_abort(messages.HealthCheckRequest, data, context)
             self._watch(request.service, context, send)
 
         # gRPC's own health package waits in the same way: the call stays open when this returns.
         watch.experimental_non_blocking = True  # type: ignore[attr-defined]
         rpcs = {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                self._check, request_deserializer=read, response_serializer=write
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(watch, request_deserializer=read, response_serializer=write),
+            "Check": grpc.unary_unary_rpc_method_handler(self._check, response_serializer=write),
+            "Watch": grpc.unary_stream_rpc_method_handler(watch, response_serializer=write),
         }
         return grpc.method_handlers_generic_handler(messages.HEALTH_SERVICE, rpcs)
 
@@ -49,7 +49,8 @@ class Health:
             send(messages.HealthCheckResponse(status=_NOT_SERVING))
             send(None)
 
-    def _check(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def _check(self, data: bytes, context: grpc.ServicerContext) -> Any:
+        request = parse_or_abort(messages.HealthCheckRequest, data, context)
         if request.service not in SERVICES:
             context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
         return messages.HealthCheckResponse(status=_SERVING)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from headrace.server.grpc.requests import parse_or_abort
 from headrace.wire import messages
 
 _NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
@@ -29,14 +30,12 @@ class Reflection:
         package = service.rpartition(".")[0]
         request, response = (messages.message(f"{package}.ServerReflection{kind}") for kind in ("Request", "Response"))
 
-        def info(requests: Iterable[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            return (self._answer(asked, response) for asked in requests)
+        def info(requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            return (self._answer(parse_or_abort(request, data, context), response) for data in requests)
 
         # A stream holds a thread for as long as it is open: not one of those that predict.
         info.experimental_thread_pool = self._pool  # type: ignore[attr-defined]
-        rpc = grpc.stream_stream_rpc_method_handler(
-            info, request_deserializer=request.FromString, response_serializer=response.SerializeToString
-        )
+        rpc = grpc.stream_stream_rpc_method_handler(info, response_serializer=response.SerializeToString)
         return grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": rpc})
 
     def _answer(self, asked: Any, kind: Any) -> Any:

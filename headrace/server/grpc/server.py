@@ -12,6 +12,7 @@ import grpc
 
 from headrace.server.access import AccessLog
 from headrace.server.batching.gathering import Caller
+from headrace.server.grpc import requests
 from headrace.server.grpc.health import Health
 from headrace.server.grpc.reflection import Reflection
 from headrace.server.grpc.services import Answer, Answers
@@ -112,14 +113,14 @@ class GrpcServer:
 
 
 def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadPoolExecutor | None = None) -> Any:
-    def handle(request: Any, context: grpc.ServicerContext) -> Any:
+    def handle(data: bytes, context: grpc.ServicerContext) -> Any:
         started, status = time.perf_counter(), "OK"
         caller = Caller()
         CALLER.set(caller)
         if not context.add_callback(caller.leave):
             caller.leave()
         try:
-            return answer(request, _deadline(context))
+            return answer(requests.parse(method.request, data), _deadline(context))
         except HeadraceError as error:
             status = error.status_name
             context.abort(_CODES[error.grpc_code], _cut(error.message))
@@ -133,9 +134,7 @@ def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadP
 
     if pool is not None:
         handle.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return grpc.unary_unary_rpc_method_handler(
-        handle, request_deserializer=method.request.FromString, response_serializer=method.response.SerializeToString
-    )
+    return grpc.unary_unary_rpc_method_handler(handle, response_serializer=method.response.SerializeToString)
 
 
 def _request_id(context: grpc.ServicerContext) -> bytes:

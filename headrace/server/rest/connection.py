@@ -49,6 +49,7 @@ class LimitedConnection(LeanConnection):
         self._in_message = self._in_head = self._is_refused = False
         self._owed: HTTPStatus | None = None
         self._running: RequestResponseCycle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._breach = HTTPStatus.BAD_REQUEST
         self._seen: tuple[str, int, int] = ("", 0, 0)
         self._seen_at = 0.0
@@ -98,6 +99,8 @@ class LimitedConnection(LeanConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
+        if self._lingering is not None:  # a timer that is left to run keeps the connection in memory
+            self._lingering.cancel()
         if self._running is not None:  # uvicorn tells the newest request alone, which may be another
             self._running.disconnected = True
             self._running.message_event.set()
@@ -233,7 +236,7 @@ class LimitedConnection(LeanConnection):
         self.flow.resume_reading()
         self.transport.write_eof()
         # Closed at once, a connection whose other end still sends would be reset, and the answer lost with it.
-        self.loop.call_later(_LINGER_S, self.transport.close)
+        self._lingering = self.loop.call_later(_LINGER_S, self.transport.close)
 
 
 def allow_descriptors(connections: int) -> None:
