@@ -27,6 +27,8 @@ def main(gateway: str, desired: str, folder: str) -> int:
         names = ", ".join(rendered.waiting)
         say(f"      Without a version yet, so left out: {names}. `make train MODELS=...` trains the zoo's.")
     live = config.load(Path(folder) / store.CONFIG_NAME)
+    for warning in store.unserved_labels(live, Path(folder)):
+        say(f" warn {warning}")
     with Step("Waiting until the change is live", "live") as step:
         deadline = time.monotonic() + _LIMIT_S
         while differences := compare(live, Path(folder), _models(gateway)):
@@ -45,7 +47,7 @@ def compare(wanted: config.ServingConfig, folder: Path, served: Mapping[str, Map
     for model in wanted.models:
         versions = served.get(model.name, {}).get("versions", [])
         there = {v["version"] for v in versions if v["state"] == "AVAILABLE"}
-        expected = _versions(model, folder)
+        expected = set(store.wanted_versions(model, folder))
         for version in sorted(expected - there):
             failed = next((v["reason"] for v in versions if v["version"] == version and v["reason"]), "")
             told.append(
@@ -55,17 +57,6 @@ def compare(wanted: config.ServingConfig, folder: Path, served: Mapping[str, Map
         if not told and dict(served[model.name]["labels"]) != dict(model.labels):
             told.append(f"{model.name} does not have its labels yet")
     return told
-
-
-def _versions(model: config.ModelConfig, folder: Path) -> set[int]:
-    there = store.versions(store.local_path(model.base_path, folder))
-    match model.policy:
-        case config.Latest(count):
-            return set(there[-count:])
-        case config.Specific(versions):
-            return set(versions) & set(there)
-        case _:
-            return set(there)
 
 
 def _models(gateway: str) -> dict[str, Any]:

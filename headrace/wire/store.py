@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.wire import bundle, config
-from headrace.wire.config import ModelConfig, ServingConfig, Specific
+from headrace.wire.config import All, Latest, ModelConfig, ServingConfig, Specific
 from headrace.wire.errors import DataLoss, NotFound, PermissionDenied, Unavailable, Unimplemented
 
 CONFIG_NAME = "multimodel.config"
@@ -87,6 +87,35 @@ def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Pa
     if models_root is not None and (path == MODELS_PREFIX or path.startswith(MODELS_PREFIX + "/")):
         return Path(models_root, path[len(MODELS_PREFIX) + 1 :])
     return Path(path)
+
+
+def wanted_versions(model: ModelConfig, store: str | os.PathLike[str] | None) -> tuple[int, ...]:
+    """Of the versions that are there, those that the model's policy serves."""
+    there = versions(local_path(model.base_path, store))
+    match model.policy:
+        case Latest(count):
+            return there[-count:]
+        case Specific(numbers):
+            return tuple(version for version in there if version in numbers)
+        case All():
+            return there
+
+
+def unserved_labels(models: ServingConfig, store: Path) -> list[str]:
+    """A sentence for each label on a version that is not there, or that the model's policy leaves out."""
+    told = []
+    for model in models.models:
+        if not model.labels or "://" in model.base_path:
+            continue
+        there = versions(local_path(model.base_path, store))
+        served = wanted_versions(model, store)
+        for label, version in model.labels.items():
+            if version in served:
+                continue
+            why = "its policy does not serve" if version in there else "is not there"
+            numbers = ", ".join(map(str, served)) or "none"
+            told.append(f"{model.name}: the label {label!r} is on version {version}, which {why}; served: {numbers}")
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +189,7 @@ def _can_serve(model: ModelConfig, store: Path) -> bool:
     base_path = local_path(model.base_path, store)
     present = versions(base_path)
     if isinstance(model.policy, Specific):
-        present = tuple(version for version in present if version in model.policy.versions)
+        present = wanted_versions(model, store)
     return any(is_complete(version_path(base_path, version)) for version in present)
 
 

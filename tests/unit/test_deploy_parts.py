@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from deploy.alone import alone
-from deploy.local import settings
+from deploy.local import reload, settings
 from deploy.local.reload import compare
 from deploy.local.stack import is_settled
 from deploy.local.supervised import configuration
 from deploy.smoke import close
 from deploy.terminal import Stop
 from headrace.wire import config
+from headrace.wire.store import unserved_labels
 
 
 def test_empty_variables_count_as_unset():
@@ -131,6 +135,44 @@ def listed(policy=None, labels=None):
 def told(*versions, labels=None, **reasons):
     rows = [{"version": v, "state": "AVAILABLE", "reason": ""} for v in versions]
     return {"m": {"versions": rows, "labels": labels or {}}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "labels", "warned"),
+    [
+        (config.Latest(1), {"new": 2}, []),
+        (config.Latest(2), {"new": 2, "old": 1}, []),
+        (config.All(), {"new": 2, "old": 1}, []),
+        (
+            config.Latest(1),
+            {"old": 1},
+            ["m: the label 'old' is on version 1, which its policy does not serve; served: 2"],
+        ),
+        (config.All(), {"x": 7}, ["m: the label 'x' is on version 7, which is not there; served: 1, 2"]),
+    ],
+)
+def test_labels_on_versions_that_are_not_served_are_told(store, policy, labels, warned):
+    assert unserved_labels(listed(policy, labels), store) == warned
+
+
+def test_reload_warns_of_labels_on_versions_that_are_not_served(store, capsys):
+    desired = store / "desired.config"
+    desired.write_text(config.render(listed(config.Latest(1), {"old": 1})))
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_GET(self):
+            row = {"name": "m", "labels": {"old": 1}, "versions": [{"version": 2, "state": "AVAILABLE", "reason": ""}]}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"models": [row]}).encode())
+
+        def log_message(self, *args): ...
+
+    with HTTPServer(("127.0.0.1", 0), Gateway) as gateway:
+        threading.Thread(target=gateway.handle_request, daemon=True).start()
+        assert reload.main(f"http://127.0.0.1:{gateway.server_port}", str(desired), str(store)) == 0
+    warning = "m: the label 'old' is on version 1, which its policy does not serve; served: 2"
+    assert f" warn {warning}\n" in capsys.readouterr().out
 
 
 def test_reload_is_done_when_the_gateway_says_what_the_list_says(store):
