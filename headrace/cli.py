@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.client import Client
-    from headrace.wire.config import Policy
+    from headrace.wire.config import Policy, ServingConfig
     from headrace.wire.errors import HeadraceError
 
 _Verb = Callable[[argparse.Namespace], int]
@@ -130,14 +130,17 @@ def _parser() -> argparse.ArgumentParser:
     check = _add(verbs, "check-config", "check a model config; a fault is told as file:line:column", _check_config)
     check.epilog = "example:\n  headrace check-config multimodel.config && make reload"
     check.add_argument("file", metavar="FILE", type=Path)
+    _add_store(check, "the folder of models, where labels are looked up")
     render = _add(verbs, "render", "write the live config into the store from the one you edit", _render)
     render.epilog = "example:\n  headrace render --config multimodel.config --store models"
+    _add_config(render)
     _add_store(render)
     doctor = _add(verbs, "doctor", "look over this machine, the store and the config; 1 when one needs you", _doctor)
     doctor.epilog = """example:
   HEADRACE_HTTP_PORT=9000 headrace doctor
 
 HEADRACE_URL, where it is set, is asked whether a gateway or a server answers there."""
+    _add_config(doctor)
     _add_store(doctor)
     return parser
 
@@ -179,7 +182,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default: 30")
 
 
-def _add_store(parser: argparse.ArgumentParser) -> None:
+def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -187,12 +190,15 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get("HEADRACE_CONFIG") or "multimodel.config"),
         help="the config you edit; default: HEADRACE_CONFIG, else multimodel.config",
     )
+
+
+def _add_store(parser: argparse.ArgumentParser, what: str = "the folder of models") -> None:
     parser.add_argument(
         "--store",
         metavar="FOLDER",
         type=Path,
         default=Path(os.environ.get("HEADRACE_STORE") or "models"),
-        help="the folder of models; default: HEADRACE_STORE, else models",
+        help=f"{what}; default: HEADRACE_STORE, else models",
     )
 
 
@@ -254,12 +260,22 @@ def _models(parsed: argparse.Namespace) -> int:
 def _check_config(parsed: argparse.Namespace) -> int:
     from headrace.wire import config
 
-    found = config.load(parsed.file).models
+    loaded = config.load(parsed.file)
+    found = loaded.models
     nothing = "" if found else ": once live, nothing is served"
     print(f"OK: {parsed.file} lists {len(found)} model{'s' * (len(found) != 1)}{nothing}")
     for model in found:
         print(f"  {model.name}  {model.base_path}  {_policy(model.policy)}")
+    if parsed.store.is_dir():
+        _warn_of_labels(loaded, parsed.store)
     return 0
+
+
+def _warn_of_labels(loaded: ServingConfig, folder: Path) -> None:
+    from headrace.wire import store
+
+    for warning in store.unserved_labels(loaded, folder):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _policy(policy: Policy) -> str:
@@ -277,7 +293,7 @@ def _policy(policy: Policy) -> str:
 
 
 def _render(parsed: argparse.Namespace) -> int:
-    from headrace.wire import store
+    from headrace.wire import config, store
 
     rendered = store.render_live(parsed.config, parsed.store)
     written = "written" if rendered.changed else "unchanged"
@@ -289,6 +305,7 @@ def _render(parsed: argparse.Namespace) -> int:
         )
     if rendered.removed:
         print(f"no longer served: {', '.join(rendered.removed)}")
+    _warn_of_labels(config.load(parsed.store / store.CONFIG_NAME), parsed.store)
     return 0
 
 

@@ -16,11 +16,15 @@ import urllib.request
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deploy.local.settings import Settings
+from headrace.wire import dtypes, tensors
+from headrace.wire.json import rapidjson
 from tests.local import ROOT, LocalStack
+from trainer.exports import golden
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -142,6 +146,27 @@ def test_every_setting_is_documented_with_its_default():
             else default
         )
         assert f"| `HEADRACE_{field.name.upper()}` | {shown} |" in table, field.name
+
+
+def test_limits_that_differ_from_tensorflow_servings_are_those_of_the_code():
+    page = (ROOT / "docs" / "compatibility.md").read_text()
+    told = re.search(r"the same up to 2\^(\d+) elements, 2\^(\d+) of text, then refused", page)
+    assert told and (2 ** int(told[1]), 2 ** int(told[2])) == (tensors.MAX_ELEMENTS, tensors.MAX_STRINGS)
+    told = re.search(r"JSON of more than 2\^(\d+) lists and objects", page)
+    assert told and 2 ** int(told[1]) == rapidjson.MOST_HOLDERS
+
+
+def test_golden_requests_look_as_the_trainer_writes_and_reads_them(tmp_path: Path):
+    (block,) = [b for b in BLOCKS if b.page.name == "versions.md" and '"signature_name"' in b.text]
+    path = tmp_path / golden.FILE
+    path.parent.mkdir()
+    path.write_text(block.text)
+    (request,) = golden.read(tmp_path)
+    x, y = (golden.to_array(request[part][name], dtypes.FLOAT) for part, name in (("inputs", "x"), ("outputs", "y")))
+    assert (x / 2 + 2 == y).all()
+
+    served = SimpleNamespace(serving_default=lambda x: {"y": SimpleNamespace(numpy=lambda: x / 2 + 2)})
+    assert golden.record(served, {request["signature_name"]: {"x": x}}) == [request]
 
 
 def _moved(text: str, stack: LocalStack) -> str:

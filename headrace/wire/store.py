@@ -95,6 +95,23 @@ def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Pa
     return Path(path)
 
 
+def unserved_labels(models: ServingConfig, store: Path) -> list[str]:
+    """A sentence for each label on a version that is not there, or that the model's policy leaves out."""
+    told = []
+    for model in models.models:
+        if not model.labels or "://" in model.base_path:
+            continue
+        there = versions(local_path(model.base_path, store))
+        served = config.wanted(model.policy, there)
+        for label, version in model.labels.items():
+            if version in served:
+                continue
+            why = "its policy does not serve" if version in there else "is not there"
+            numbers = ", ".join(map(str, served)) or "none"
+            told.append(f"{model.name}: the label {label!r} is on version {version}, which {why}; served: {numbers}")
+    return told
+
+
 @dataclass(frozen=True, slots=True)
 class RenderedLive:
     """Names of the models in the live config, of those that wait for their first version, and of those that were in the
@@ -169,7 +186,7 @@ def _can_serve(model: ModelConfig, store: Path) -> bool:
     base_path = local_path(model.base_path, store)
     present = versions(base_path)
     if isinstance(model.policy, Specific):
-        present = tuple(version for version in present if version in model.policy.versions)
+        present = config.wanted(model.policy, present)
     return any(is_complete(version_path(base_path, version)) for version in present)
 
 

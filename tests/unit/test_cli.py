@@ -327,6 +327,27 @@ def test_a_good_config_is_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == f"OK: {path} lists 1 model\n  half  /models/half  latest version\n"
 
 
+def test_labels_on_versions_that_are_not_served_are_warned_of(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (store / "half" / "3").mkdir()
+    labels = "".join(
+        f' version_labels {{ key: "{name}" value: {version} }}' for name, version in (("a", 1), ("b", 2), ("c", 3))
+    )
+    path = tmp_path / "models.config"
+    path.write_text(GOOD.replace('"tensorflow"', f'"tensorflow"{labels}'))
+    assert cli.main(["check-config", str(path), "--store", str(store)]) == 0
+    assert capsys.readouterr().err == (
+        "warning: half: the label 'a' is on version 1, which its policy does not serve; served: 3\n"
+        "warning: half: the label 'b' is on version 2, which is not there; served: 3\n"
+    )
+    assert cli.main(["check-config", str(path), "--store", str(tmp_path / "elsewhere")]) == 0
+    assert capsys.readouterr().err == ""
+    (store / "half" / "3").rmdir()
+    assert cli.main(["render", "--config", str(path), "--store", str(store)]) == 0
+    assert "the label 'b' is on version 2, which is not there; served: 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "place"), [("model_config_list {\n  confg {}\n}\n", ":2:3: "), (TWO.replace("other", "half"), ":1:")]
 )

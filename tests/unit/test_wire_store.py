@@ -401,3 +401,25 @@ def test_a_reader_never_sees_half_a_config(tmp_path: Path) -> None:
         time.sleep(0.0005)  # or this thread keeps the interpreter to itself
     writer.join(timeout=30)
     assert seen <= {10, 20}
+
+
+@pytest.mark.parametrize(
+    ("policy", "labels", "warnings"),
+    [
+        (config.Latest(1), {"new": 2}, []),
+        (config.Latest(2), {"new": 2, "old": 1}, []),
+        (config.All(), {"new": 2, "old": 1}, []),
+        (
+            config.Latest(1),
+            {"old": 1},
+            ["m: the label 'old' is on version 1, which its policy does not serve; served: 2"],
+        ),
+        (config.All(), {"x": 7}, ["m: the label 'x' is on version 7, which is not there; served: 1, 2"]),
+    ],
+)
+def test_labels_on_versions_that_are_not_served_are_told(tmp_path, policy, labels, warnings):
+    for version in ("1", "2"):
+        (tmp_path / "m" / version).mkdir(parents=True)
+        (tmp_path / "m" / version / "saved_model.pb").write_bytes(b"x")
+    models = config.ServingConfig((config.ModelConfig("m", "/models/m", policy=policy, labels=labels),))
+    assert store.unserved_labels(models, tmp_path) == warnings

@@ -25,7 +25,10 @@ def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
         tell(f'without a version yet, so left out: {names}; `make train MODELS="{names}"` trains them')
     if rendered.removed:
         tell(f"no longer in the list, so taken away: {', '.join(rendered.removed)}")
-    models = config.load(settings.store / store.CONFIG_NAME).models
+    rendered_list = config.load(settings.store / store.CONFIG_NAME)
+    for warning in store.unserved_labels(rendered_list, settings.store):
+        tell(f"warning: {warning}")
+    models = rendered_list.models
     tell("waiting until the change is live")
     expected = [live.Expected(model, _serves(model, settings, all_folders=all_folders)) for model in models]
     live.wait(settings.gateway, expected, timeout_s=settings.live_timeout_s, alone=True)
