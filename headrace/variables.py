@@ -49,8 +49,9 @@ GATEWAY = frozenset(
         "WORKERS",
     )
 )
-# The command headrace reads CONFIG, STORE and the ports too.
 TRAINER = frozenset(PREFIX + name for name in ("CACHE", "CONFIG", "GATEWAY", "LIVE_TIMEOUT_S", "STORE"))
+# The command headrace reads CONFIG, STORE and the ports too.
+CLIENT = frozenset({PREFIX + "URL"})
 LOCAL = frozenset(PREFIX + name for name in ("RUN", "SERVING_GRPC_PORT", "SERVING_REST_PORT", "START_TIMEOUT_S"))
 COMPOSE = frozenset(
     PREFIX + name
@@ -77,7 +78,7 @@ COMPOSE = frozenset(
     )
 )
 TESTS = frozenset(PREFIX + name for name in ("CONTRACT_TARGET", "ENGINE_CACHE"))
-ALL = GATEWAY | TRAINER | LOCAL | COMPOSE | TESTS
+ALL = GATEWAY | TRAINER | CLIENT | LOCAL | COMPOSE | TESTS
 
 # What Kubernetes puts into every container for a Service called headrace or headrace-...: X_SERVICE_HOST,
 # X_SERVICE_PORT[_NAME], X_PORT_8000_TCP[_PROTO|_PORT|_ADDR], and X_PORT=tcp://HOST:PORT, told by its value.

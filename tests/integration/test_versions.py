@@ -311,11 +311,3 @@ def test_reload_says_what_the_server_says_of_a_folder_that_only_the_server_can_s
     assert done.returncode == 1
     assert "error: away: the serving backend does not have it: Could not find any versions of model away" in done.stderr
     assert "/srv/away does not exist" in done.stderr
-
-
-def test_reload_warns_of_a_label_on_a_version_that_is_not_served(store):
-    text = store.list.read_text()
-    store.list.write_text(text.replace(" }\n}", ' version_labels { key: "old" value: 7 } }\n}'))
-    done = store.trainer("reload", HEADRACE_LIVE_TIMEOUT_S="1")
-    assert done.returncode != 0
-    assert f"warning: {MODEL}: the label 'old' is on version 7, which is not there; served: 1" in done.stdout

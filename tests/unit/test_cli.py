@@ -446,9 +446,9 @@ class TestDoctor:
         assert doctor.python(version).is_problem is not fits
 
     def test_the_server_of_the_environment_is_asked(self, closed_port: int) -> None:
-        assert doctor.server({}) == []
+        assert doctor.the_server({}) == []
         url = f"http://127.0.0.1:{closed_port}"
-        (finding,) = doctor.server({"HEADRACE_URL": url})
+        (finding,) = doctor.the_server({"HEADRACE_URL": url})
         assert finding.is_problem and finding.found.startswith(f"cannot reach {url}")
 
     def test_a_taken_port_is_named_with_its_variable(self, taken: int) -> None:

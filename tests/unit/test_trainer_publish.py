@@ -300,6 +300,15 @@ def test_a_version_that_is_not_live_says_so(place: Path) -> None:
     assert "known is not live: " in trainer(place, "publish", "known", ready).stdout
 
 
+def test_reload_warns_of_a_label_on_a_version_that_is_not_served(place: Path) -> None:
+    trainer(place, "publish", "known", export(place / "ready"))
+    labelled = CONFIG.format(policy='version_labels { key: "old" value: 7 }')
+    (place / "multimodel.config").write_text(labelled)
+    done = trainer(place, "reload")
+    assert "warning: known: the label 'old' is on version 7, which is not there; served: 1" in done.stdout
+    assert done.returncode != 0  # nobody serves here
+
+
 def test_list_shows_versions_needs_and_figures(place: Path) -> None:
     done = trainer(place, "list")
     assert done.returncode == 0, done.stderr
