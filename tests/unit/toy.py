@@ -75,6 +75,7 @@ def environment(place: Path) -> dict[str, str]:
         "HEADRACE_CONFIG": str(place / "multimodel.config"),
         "HEADRACE_CACHE": str(place / "cache"),
         "HEADRACE_GATEWAY": "http://127.0.0.1:9",  # the discard port: nobody listens
+        "HEADRACE_LIVE_TIMEOUT_S": "1",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": "",
