@@ -44,12 +44,10 @@ smoke: ## One real predict a model, with its answer
 	$(DEPLOY) smoke
 
 train: ## Train and publish new versions, of all models or MODELS="mnist_cnn ..." (ARGS="--quick ...")
-	$(DEPLOY) setup local
-	@$(VENV) -m trainer train $(MODELS) $(ARGS)
+	$(DEPLOY) train $(MODELS) $(ARGS)
 
 tensorboard: ## The curves of all trainings, shown by TensorBoard (ARGS="--port 6007 ...")
-	$(DEPLOY) setup local
-	@$(VENV) -m tensorboard.main --logdir "$${HEADRACE_CACHE:-.cache}/runs" $(ARGS)
+	$(DEPLOY) tensorboard $(ARGS)
 
 promote: ## Make a model's newest version live and follow new ones (MODEL=NAME; TO=3 pins that version)
 	$(DEPLOY) promote "$(MODEL)" "$(TO)"
