@@ -17,7 +17,7 @@ TIMES ?= 20
 QUICK := --ignore=tests/system -m "not long and not full" -n 2 --dist loadgroup
 ARGS ?=
 
-.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test test-again contract test-system test-long test-full lint format bench images lock clean
+.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test test-again contract test-system test-long test-full lint format bench images wheel lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench: setup ## Measure speed on this machine, side by side (ARGS="serving peers
 
 images: setup ## Build the images and write what they are to docs/reference/images.md
 	@$(VENV) -m deploy.compose images
+
+wheel: setup ## The library and the command headrace as a wheel in dist/: pip install 'dist/headrace-...whl[server]'
+	@$(VENV) -m hatchling build --target wheel --directory dist
 
 lock: setup ## Write requirements/ anew from pyproject.toml (UPGRADE=1: the newest versions that fit)
 	@$(VENV) -m deploy.lock $(if $(UPGRADE),--upgrade)
