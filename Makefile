@@ -17,7 +17,7 @@ TIMES ?= 20
 QUICK := --ignore=tests/system -m "not long and not full" -n 2 --dist loadgroup
 ARGS ?=
 
-.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test test-again contract test-system test-long test-full lint format bench images lock clean
+.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test test-again contract test-system test-long test-full lint format bench images wheel lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,12 +44,10 @@ smoke: ## One real predict a model, with its answer
 	$(DEPLOY) smoke
 
 train: ## Train and publish new versions, of all models or MODELS="mnist_cnn ..." (ARGS="--quick ...")
-	$(DEPLOY) setup local
-	@$(VENV) -m trainer train $(MODELS) $(ARGS)
+	$(DEPLOY) train $(MODELS) $(ARGS)
 
 tensorboard: ## The curves of all trainings, shown by TensorBoard (ARGS="--port 6007 ...")
-	$(DEPLOY) setup local
-	@$(VENV) -m tensorboard.main --logdir "$${HEADRACE_CACHE:-.cache}/runs" $(ARGS)
+	$(DEPLOY) tensorboard $(ARGS)
 
 promote: ## Make a model's newest version live and follow new ones (MODEL=NAME; TO=3 pins that version)
 	$(DEPLOY) promote "$(MODEL)" "$(TO)"
@@ -95,6 +93,9 @@ bench: setup ## Measure speed on this machine, side by side (ARGS="serving peers
 
 images: setup ## Build the images and write what they are to docs/reference/images.md
 	@$(VENV) -m deploy.compose images
+
+wheel: setup ## The library and the command headrace as a wheel in dist/: pip install 'dist/headrace-...whl[server]'
+	@$(VENV) -m hatchling build --target wheel --directory dist
 
 lock: setup ## Write requirements/ anew from pyproject.toml (UPGRADE=1: the newest versions that fit)
 	@$(VENV) -m deploy.lock $(if $(UPGRADE),--upgrade)

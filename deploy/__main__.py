@@ -44,7 +44,7 @@ def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> i
     if verb == "restart":
         _restart(environ)
         return 0
-    if verb not in ("up", "down", "status", "logs", "reload", "smoke", *_OF_VERSIONS):
+    if verb not in ("up", "down", "status", "logs", "reload", "smoke", "train", "tensorboard", *_OF_VERSIONS):
         raise Stop(f"{verb} is not a verb; `make help` lists them.")
     store = settings.from_environment(environ).store
     stack = stack_for(verb, environ)
@@ -61,6 +61,10 @@ def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> i
             stack.reload()
         case "smoke":
             smoke.smoke(stack.gateway, store)
+        case "train":
+            stack.train(*arguments)
+        case "tensorboard":
+            stack.tensorboard(*arguments)
         case _:
             stack.versions(verb, *_words(verb, *arguments))
     return 0

@@ -13,21 +13,23 @@ from deploy.local.settings import ROOT
 
 # The widest set comes first, and the others are held to its versions.
 WIDEST = "dev"
-SETS = {
-    "dev": ("dev",),  # `make test`, lint, bench
-    "local": ("local",),  # `make up`
-    "gateway": ("gateway",),  # the images
-    "server": ("server",),
-    "trainer": ("server", "train"),  # a version is checked in the server's engine before it is published
+# File of requirements/ -> extras of the wheel and groups of the tree that it holds.
+SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "dev": (("server",), ("dev",)),  # `make test`, lint, bench, wheel
+    "local": (("server",), ("local",)),  # `make up`
+    "gateway": ((), ("gateway",)),  # the images
+    "server": (("server",), ()),
+    "trainer": (("server",), ("train",)),  # a version is checked in the server's engine before it is published
 }
 
 
 def main(options: list[str]) -> int:
-    for name, extras in SETS.items():
+    for name, (extras, groups) in SETS.items():
         widest = _file(WIDEST)
         held = [] if name == WIDEST else ["--constraint", str(widest.relative_to(ROOT))]
         command = [
             sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *(f"--extra={extra}" for extra in extras),
+            *(f"--group={group}" for group in groups),
             "--universal", "--python-version", "3.11", "--fork-strategy", "fewest", "--generate-hashes",
             "--no-annotate", "--no-emit-index-url", "--custom-compile-command", "make lock", "--quiet", *held, *options,
             "--output-file", str(_file(name).relative_to(ROOT)),

@@ -210,7 +210,8 @@ def _serve(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("headrace"):
             raise
-        print(f"headrace: {error}; `pip install 'headrace[server]'` brings what serving needs", file=sys.stderr)
+        advice = "`pip install '.[server]'` in a checkout of Headrace brings what serving needs"
+        print(f"headrace: {error}; {advice}", file=sys.stderr)
         return 1
 
 

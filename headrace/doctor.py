@@ -120,7 +120,9 @@ def tensorflow() -> Finding:
 
         return Finding("tensorflow", str(capi.library_path()))
     except (HeadraceError, ImportError) as error:
-        return Finding("tensorflow", str(error), "pip install 'headrace[server]' (`make up` does it)")
+        return Finding(
+            "tensorflow", str(error), "`make up` brings it, or pip install '.[server]' in a checkout of Headrace"
+        )
 
 
 def the_config(config: Path, store: Path) -> list[Finding]:

@@ -67,7 +67,9 @@ def test_the_gateway_carries_no_tensorflow():
 
 
 def test_the_sets_know_every_package_of_pyproject():
-    project = tomllib.loads(Path(ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
+    whole = tomllib.loads(Path(ROOT / "pyproject.toml").read_text())
+    project, lists = whole["project"], [*whole["project"]["optional-dependencies"].values()]
+    lists += [[line for line in group if isinstance(line, str)] for group in whole["dependency-groups"].values()]
+    asked = [*project["dependencies"], *(line for lines in lists for line in lines), *whole["build-system"]["requires"]]
     names = {re.match(r"[A-Za-z0-9._-]+", line)[0].lower().replace("_", "-") for line in asked} - {"headrace"}
     assert names <= pins(WIDEST).keys()

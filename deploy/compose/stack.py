@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,27 @@ class Stack:
         self._need_up()
         self._run("run", "--rm", "--no-deps", "versions", "reload")
 
-    def trainer(self, *words: str, entrypoint: str = "") -> None:
+    def train(self, *words: str) -> None:
+        """As `trainer train`, in the trainer's container, whose image is built from the code as it is now."""
+        self._refuse_another_folders()
+        hand_over(self.settings.store, self.settings.uid, self.settings.gid)
+        self._build(with_pip(self.settings), "trainer")
+        self.trainer("train", *words)
+
+    def tensorboard(self, *words: str) -> None:
+        """The curves are in the trainer's volume, so TensorBoard runs in its image; it is published on this machine."""
+        self._refuse_another_folders()
+        port = _port_of(words)
+        published = ["--publish", f"127.0.0.1:{port}:{port}"]
+        options = ["-m", "tensorboard.main", "--logdir", "/cache/runs", "--port", port, *words, "--host", "0.0.0.0"]
+        say(f"TensorBoard will answer at http://127.0.0.1:{port}; Ctrl-C ends it.")
+        self.trainer(*options, entrypoint="python", options=published)
+
+    def trainer(self, *words: str, entrypoint: str = "", options: Sequence[str] = ()) -> None:
         """A one-off command in the trainer's container."""
         entry = ["--entrypoint", entrypoint] if entrypoint else []
-        self._run("run", "--rm", "--no-deps", *entry, "trainer", *words, environ=with_pip(self.settings))
+        command = ["run", "--rm", "--no-deps", *options, *entry, "trainer", *words]
+        self._run(*command, environ=with_pip(self.settings))
 
     def versions(self, *words: str) -> None:
         """promote, rollback or gc, in a container that may edit the user's list of models."""
@@ -152,10 +169,10 @@ class Stack:
         published = (self._published(port) for port in _PORT_VARIABLES)
         return {(host.strip("[]"), int(number)) for host, number in published if number}
 
-    def _build(self, environ: Mapping[str, str]) -> None:
+    def _build(self, environ: Mapping[str, str], *services: str) -> None:
         log = self.settings.folder / "build.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [*self._command[:2], "--progress", "plain", *self._command[2:], "build"]
+        command = [*self._command[:2], "--progress", "plain", *self._command[2:], "build", *services]
         with Step("Building the images", "the images are built") as step, log.open("w") as file:
             with subprocess.Popen(
                 command,
@@ -318,6 +335,12 @@ def lent(file: Path, uid: int, gid: int) -> Iterator[None]:
     finally:
         if os.getuid() == 0:
             os.chown(file, found.st_uid, found.st_gid)
+
+
+def _port_of(words: Sequence[str]) -> str:
+    """What TensorBoard is told by --port N or --port=N; its own default without."""
+    text = " ".join(words).replace("=", " ").split()
+    return text[text.index("--port") + 1] if "--port" in text[:-1] else "6006"
 
 
 def _remembered(settings: Settings) -> str:

@@ -108,8 +108,16 @@ class Stack:
         if self._trainer("reload", "--all-folders"):
             raise Stop("The change is not live; why stands above.")
 
+    def train(self, *words: str) -> None:
+        self.versions("train", *words)
+
+    def tensorboard(self, *words: str) -> None:
+        venv.ensure("local")
+        if code := venv.run("-m", "tensorboard.main", "--logdir", str(self.settings.cache / "runs"), *words):
+            raise Stop(f"TensorBoard ended with exit code {code}; what it said stands above.")
+
     def versions(self, *words: str) -> None:
-        """promote, rollback or gc. Where nothing runs, what they change waits for the next start."""
+        """A verb of the trainer. Where nothing runs, what it changes waits for the next start."""
         venv.ensure("local")
         if code := self._trainer(*words):
             raise Stop(f"trainer {words[0]} ended with exit code {code}; what it said stands above.")

@@ -102,7 +102,7 @@ def test_serve_without_its_extra_says_what_to_install() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert child.returncode == 1
-    assert "pip install 'headrace[server]'" in child.stderr
+    assert "pip install '.[server]'` in a checkout" in child.stderr
     assert "Traceback" not in child.stderr
 
 

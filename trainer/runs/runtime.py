@@ -17,7 +17,7 @@ def prepare(seed: int) -> Any:
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:
-        raise NotAvailable("TensorFlow is not installed: pip install 'headrace[train]'") from error
+        raise NotAvailable("TensorFlow is not installed: `make train` brings it") from error
 
     for gpu in tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):  # in use already, so set by the training before this one

@@ -98,7 +98,8 @@ def library() -> ctypes.CDLL:
 def library_path() -> Path:
     spec = importlib.util.find_spec("tensorflow")  # finds, does not import
     if spec is None or not spec.submodule_search_locations:
-        raise errors.Unavailable("TensorFlow is not installed: pip install 'headrace[server]'")
+        advice = "pip install '.[server]' in a checkout of Headrace brings it"
+        raise errors.Unavailable(f"TensorFlow is not installed: {advice}")
     name = "libtensorflow_cc.2.dylib" if sys.platform == "darwin" else "libtensorflow_cc.so.2"
     for folder in spec.submodule_search_locations:
         path = Path(folder) / name
