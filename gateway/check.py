@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.bodies import media
-from gateway.bodies.media import Media
 from gateway.contracts.catalog import Catalog, Contract, Target
 from gateway.metrics import UNKNOWN
 from headrace.wire import dtypes, rest, signatures, tensors
@@ -52,11 +50,7 @@ class Admitted:
 def predict_body(
     catalog: Catalog, target: Target, body: bytes, noted: Noted, *, max_depth: int = ANY_DEPTH
 ) -> Admitted:
-    try:
-        parsed = rest.parse_predict(body, max_depth=max_depth)
-    except InvalidArgument as refusal:
-        media.explain(body, Media.JSON, refusal)
-        raise
+    parsed = rest.parse_predict(body, max_depth=max_depth)
     if fault := parsed.ambiguities():
         raise InvalidArgument(our_text(fault), fault=fault)
     try:

@@ -128,7 +128,11 @@ class RestDoor:
 
     def _predict(self, call: Call, target: Target, body: bytes, deadline: float) -> Awaitable[Reply]:
         def admit(catalog: Catalog) -> Contract:
-            return check.predict_body(catalog, target, body, call, max_depth=self._max_depth).contract
+            try:
+                return check.predict_body(catalog, target, body, call, max_depth=self._max_depth).contract
+            except InvalidArgument as refusal:
+                media.explain(body, Media.JSON, refusal)
+                raise
 
         def send(contract: Contract) -> Awaitable[Reply]:
             return self._forward(call, contract.predict_path, body, deadline)
@@ -155,14 +159,18 @@ class RestDoor:
         threaded = sent in (Media.JSON, Media.NPZ) and self._is_big(body)
 
         def admit(catalog: Catalog) -> binary.Call:
-            return binary.admit(
-                *(catalog, target, body, call),
-                sent=sent,
-                wanted=wanted,
-                signature=name,
-                limit=limit,
-                max_depth=self._max_depth,
-            )
+            try:
+                return binary.admit(
+                    *(catalog, target, body, call),
+                    sent=sent,
+                    wanted=wanted,
+                    signature=name,
+                    limit=limit,
+                    max_depth=self._max_depth,
+                )
+            except InvalidArgument as refusal:
+                media.explain(body, sent, refusal)
+                raise
 
         async def send(admitted: binary.Call) -> Reply:
             left = max(deadline - time.monotonic(), 0.001)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gateway import check
-from gateway.bodies import media, npy
+from gateway.bodies import npy
 from gateway.bodies.media import Media
 from gateway.check import Noted
 from gateway.contracts.catalog import Catalog, Contract, Target
@@ -58,11 +58,7 @@ def admit(
         arrays, row_format = admitted.tensors.arrays, admitted.tensors.row_format
     else:
         contract, name = check.resolved(catalog, target, signature, noted)
-        try:
-            arrays = _read(body, contract.signatures[name], sent, limit)
-        except InvalidArgument as refusal:
-            media.explain(body, sent, refusal)
-            raise
+        arrays = _read(body, contract.signatures[name], sent, limit)
         shapes = {alias: (dtypes.by_numpy(a.dtype), a.shape) for alias, a in arrays.items()}
         signatures.check(contract.checked[name], shapes, row_format=False)
     _check_answer(contract.signatures[name], wanted)
