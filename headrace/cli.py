@@ -20,6 +20,7 @@ _Verb = Callable[[argparse.Namespace], int]
 
 GATEWAY = "http://127.0.0.1:8000"
 _EXAMPLES = """examples:
+  headrace serve my_model --rest_api_port=8501
   headrace serve --model_config_file=models/multimodel.config --models_root=models --rest_api_port=8501
   headrace predict half_plus_two --data '[1.0, 2.0, 5.0]'
   headrace models
@@ -80,7 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="verb", title="verbs", metavar="VERB")
-    _add(verbs, "serve", "run a server with TensorFlow Serving's flags (`headrace serve --help` lists them)", None)
+    _add(
+        verbs,
+        "serve",
+        "run a server: of the models at a path, or with TensorFlow Serving's flags (`headrace serve --help`)",
+        None,
+    )
     _add_predict(verbs)
     status = _add(verbs, "status", "the versions of a model and their states; 1 when none is AVAILABLE", _status)
     status.epilog = """examples:

@@ -98,6 +98,8 @@ def _announce_ready(server: Server, started: float) -> None:
             "ready",
             extra={"seconds": time.monotonic() - started, "grpc": server.grpc_port, "rest": server.rest_port},
         )
+        if lacking := server.not_served():
+            log.warning("ready, but not with every model; why is above", extra={"not_served": ",".join(lacking)})
 
 
 if __name__ == "__main__":

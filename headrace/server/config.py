@@ -85,6 +85,9 @@ class ServerConfig:
     enable_serialization_as_tensor_content: bool = _flag(False, "answer gRPC with tensor_content, not typed values")
 
     # Ours.
+    path: str = _flag(
+        "", "folder of one model's versions, one SavedModel, or folder of models; `headrace serve PATH` is short for it"
+    )
     models_root: str = _flag("", "folder that stands for /models/ in base paths, so that one config serves images too")
     bind_address: str = _flag("127.0.0.1", "address both ports listen on")
     access_log: str = _flag("text", "a line for each request, on stderr: text, json or off")

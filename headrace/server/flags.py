@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from headrace.server.config import AUTO, ServerConfig
 
 _FIELDS = {f.name: f for f in dataclasses.fields(ServerConfig)}
+_MODELS = frozenset({"path", "model_base_path", "model_config_file"})
 _PORTS = frozenset({"port", "rest_api_port"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _LIMITS = {"port": (0, 65535), "int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
@@ -24,19 +25,36 @@ class FlagError(ValueError):
 
 
 def parse(argv: Sequence[str], *, out: TextIO | None = None) -> ServerConfig:
-    """The flags as a config. As with TF Serving an unknown argument is named, with the usage, and passed over."""
+    """The flags as a config, the first argument that is none as its path, where no flag names models.
+
+    As with TF Serving an unknown argument is named, with the usage, and passed over."""
     values: dict[str, Any] = {}
-    unknown = []
+    unknown: list[str] = []
     for argument in argv:
         name, equals, text = argument.removeprefix("--").partition("=")
         known = _FIELDS.get(name) if argument.startswith("--") else None
-        if known is None or (not equals and known.type != "bool"):
-            unknown.append(argument)
-        else:
+        if known is not None and (equals or known.type == "bool"):
             values[name] = _value(name, str(known.type), text if equals else "true")
+        else:
+            unknown.append(argument)
+    if not _MODELS & values.keys() and (path := _path(argv, unknown)):
+        values["path"] = path
+        unknown.remove(path)
     if unknown:
         _complain(unknown, out or sys.stdout)
     return ServerConfig(**values)
+
+
+def _path(argv: Sequence[str], unknown: Sequence[str]) -> str:
+    """The first that is not meant as a flag: neither name=value, its dashes missing, nor the value in --name value."""
+    before = ""
+    for argument in argv:
+        name, equals, _ = argument.partition("=")
+        is_flag = argument.startswith("-") or before in unknown or (equals and name in _FIELDS)
+        if argument and argument in unknown and not is_flag:
+            return argument
+        before = argument
+    return ""
 
 
 def without_effect(argv: Sequence[str]) -> list[Flag]:
@@ -47,7 +65,11 @@ def without_effect(argv: Sequence[str]) -> list[Flag]:
 
 def usage() -> str:
     """Laid out as TensorFlow Serving does."""
-    lines = ["usage: headrace serve", "Flags:"]
+    lines = [
+        "usage: headrace serve [PATH]",
+        "PATH: a folder of one model's versions, one SavedModel, or a folder of models",
+        "Flags:",
+    ]
     for known in table():
         note = "" if known.honoured else " (accepted, no effect here)"
         lines.append(f"\t{f'--{known.name}={known.default}':<33}\t{known.kind}\t{known.help}{note}")
@@ -69,7 +91,7 @@ class Flag:
 def table() -> list[Flag]:
     """Every flag: TensorFlow Serving's in its order, then ours."""
     names = list(_FIELDS)
-    first_of_ours = names.index("models_root")
+    first_of_ours = names.index("path")
     return [
         Flag(f.name, _kind(f), _text(f.default), f.metadata["help"], f.metadata["honoured"], at >= first_of_ours)
         for at, f in enumerate(_FIELDS.values())
@@ -88,8 +110,11 @@ _REFERENCE_HEAD = """\
 
 <!-- Made from headrace/server/config.py: python -m headrace.server.flags > docs/reference/serve-flags.md -->
 
-As with TensorFlow Serving a flag is `--name=value`, and `--name` alone turns one on that is true or false. An argument
-that is no flag is named, with the usage, and passed over; a value that does not fit its flag ends the start with exit
+`headrace serve PATH` serves what is at that path as it is: a folder of one model's versions; one SavedModel, as
+version 1; or a folder of such models, each named by its own folder. Other flags go with it.
+
+As with TensorFlow Serving a flag is `--name=value`, and `--name` alone turns one on that is true or false. Any other
+argument is named, with the usage, and passed over; a value that does not fit its flag ends the start with exit
 code 255. A flag marked *taken* is TensorFlow Serving's, has no meaning here, and says so once when it is given.
 
 Files that flags name are read once, at the start, except `model_config_file`, which is read again every

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import grpc
 
-from headrace.server import textfiles
+from headrace.server import paths, textfiles
 from headrace.server.access import AccessLog
 from headrace.server.batching.adaptive import AdaptiveEngine
 from headrace.server.batching.gathering import Limits as BatchLimits
@@ -74,6 +74,11 @@ class Server:
     def wait_until_ready(self, timeout_s: float | None = None) -> bool:
         """Whether, within the time, every configured model is AVAILABLE or has failed."""
         return self._repository is not None and self._repository.wait_until_settled(timeout_s)
+
+    def not_served(self) -> list[str]:
+        """The configured models of which no version is available."""
+        models = self._repository.models() if self._repository else []
+        return [model.name for model in models if model.default_version is None]
 
     def wait(self) -> None:
         """Until stop() is called from elsewhere."""
@@ -230,9 +235,11 @@ def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:
 
 def _check(config: ServerConfig) -> None:
     """What TF Serving says no to at its start, in its words."""
-    if not config.model_config_file and not config.model_base_path:
+    if config.path and (config.model_config_file or config.model_base_path or config.models_root):
+        raise InvalidArgument(f"the path {config.path} goes without model_config_file, model_base_path and models_root")
+    if not config.path and not config.model_config_file and not config.model_base_path:
         raise InvalidArgument("Both server_options.model_base_path and server_options.model_config_file are empty!")
-    if not config.model_config_file and not Path(config.model_base_path).is_absolute():
+    if config.model_base_path and not config.model_config_file and not Path(config.model_base_path).is_absolute():
         raise InvalidArgument(
             f"Expected model {config.model_name} to have an absolute path or URI; "
             f"got base_path()={config.model_base_path}"
@@ -254,6 +261,7 @@ def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repos
     return Repository(
         engine,
         models_root=config.models_root or None,
+        bare_models=bool(config.path),
         load_retries=config.max_num_load_retries,
         retry_interval_s=config.load_retry_interval_micros / 1e6,
         loads_at_once=config.num_load_threads,
@@ -296,7 +304,10 @@ def _session_options(config: ServerConfig) -> SessionOptions:
 
 def _watch(config: ServerConfig, repository: Repository) -> Watch:
     wanted: Path | ServingConfig
-    if config.model_config_file:
+    if config.path:
+        is_named = config.model_name != ServerConfig().model_name
+        wanted = paths.serving_config(config.path, model_name=config.model_name if is_named else "")
+    elif config.model_config_file:
         wanted = Path(config.model_config_file)
     else:
         wanted = ServingConfig((ModelConfig(config.model_name, config.model_base_path),))

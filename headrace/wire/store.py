@@ -50,10 +50,16 @@ def is_complete(version_dir: str | os.PathLike[str]) -> bool:
     return not missing(version_dir)
 
 
+def saved_model(folder: str | os.PathLike[str]) -> Path | None:
+    """The file that makes a folder a SavedModel."""
+    paths = (Path(folder, name) for name in ("saved_model.pb", "saved_model.pbtxt"))
+    return next((path for path in paths if _size(path) > 0), None)
+
+
 def missing(version_dir: str | os.PathLike[str]) -> str:
     """What a version still lacks, in words; "" when it is whole: the SavedModel, and its variables in their length."""
     folder = Path(version_dir)
-    graph = next((folder / n for n in ("saved_model.pb", "saved_model.pbtxt") if _size(folder / n) > 0), None)
+    graph = saved_model(folder)
     if graph is None:
         return "no saved_model.pb yet"
     try:

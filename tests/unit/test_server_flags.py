@@ -67,7 +67,7 @@ def test_a_value_that_does_not_fit_is_refused_by_name(argument: str) -> None:
         flags.parse([argument])
 
 
-@pytest.mark.parametrize("argument", ["--bogus=1", "--model_name", "model_name=x", "-port=1", "extra"])
+@pytest.mark.parametrize("argument", ["--bogus=1", "--model_name", "model_name=x", "-port=1"])
 def test_an_unknown_argument_is_named_and_passed_over(argument: str) -> None:
     out = io.StringIO()
 
@@ -75,6 +75,21 @@ def test_an_unknown_argument_is_named_and_passed_over(argument: str) -> None:
 
     assert config.port == 1234
     assert out.getvalue().startswith(f"unknown argument: {argument}\nusage: ")
+
+
+def test_an_argument_that_is_no_flag_is_the_path() -> None:
+    assert flags.parse(["models", "--port=1234"]).path == "models"
+    assert flags.parse(["--enable_batching", "lr=0.1"]).path == "lr=0.1"
+
+
+@pytest.mark.parametrize(
+    "argv", [["one", "two"], ["--bogus", "two"], ["--port", "two"], ["two", "--model_base_path=/x"]]
+)
+def test_what_is_no_path_is_an_unknown_argument(argv: list[str]) -> None:
+    out = io.StringIO()
+
+    assert flags.parse(argv, out=out).path == ("one" if "one" in argv else "")
+    assert "unknown argument: two" in out.getvalue()
 
 
 def test_usage_names_every_flag_with_its_default_and_what_it_does() -> None:

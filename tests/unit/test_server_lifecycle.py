@@ -68,7 +68,8 @@ def test_of_four_models_the_good_one_answers_at_once_and_the_status_tells_the_re
     _, code, message = rows(server, "corrupt")[1]
     assert code != "OK" and message
     assert server.get("/v1/models/missing").json == {
-        "error": f"Could not find any versions of model missing: base path {store / 'missing'} does not exist"
+        "error": f"Could not find any versions of model missing: base path {store / 'missing'} does not exist; "
+        f"expected a folder with versions, such as {store / 'missing' / '1'}"
     }
     assert server.get("/v1/models/half").json == {
         "error": "Could not find any versions of model half: version 1 is not whole: "

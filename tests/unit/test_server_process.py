@@ -271,7 +271,11 @@ def test_an_unknown_flag_is_named_and_passed_over() -> None:
 
 
 def test_help_is_the_usage_and_no_success_as_in_tensorflow_serving() -> None:
-    assert refuse("--help").startswith("usage: headrace serve\nFlags:\n\t--port=8500                      \tint32\t")
+    first, path, flags, port, *_ = refuse("--help").splitlines()
+
+    assert (first, flags) == ("usage: headrace serve [PATH]", "Flags:")
+    assert path == "PATH: a folder of one model's versions, one SavedModel, or a folder of models"
+    assert port.startswith("\t--port=8500                      \tint32\t")
 
 
 def test_version_says_both_versions() -> None:

@@ -434,6 +434,6 @@ def test_the_status_of_a_model_without_a_version_says_what_stands_in_its_way(wor
     reasons = {model.name: model.trouble for model in world.repository.models()}
     assert reasons["half"] == "version 3 is not whole: no saved_model.pb yet"
     assert reasons["empty"].startswith(f"no version under base path {world.root / 'empty'}")
-    assert reasons["missing"] == f"base path {world.root / 'missing'} does not exist"
+    assert reasons["missing"].startswith(f"base path {world.root / 'missing'} does not exist; expected a folder")
     with pytest.raises(NotFound, match=r"^Could not find any versions of model half: version 3 is not whole"):
         world.repository.status("half")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headrace.server import paths
 from headrace.wire import store
 from headrace.wire.config import ModelConfig
 from headrace.wire.errors import HeadraceError
@@ -19,20 +20,34 @@ class Found:
     trouble: str = ""
 
 
-def look(config: ModelConfig | None, models_root: str | None, known: Collection[int]) -> Found:
-    """``known`` versions were complete when they were first seen, and need not be looked into again."""
+def look(config: ModelConfig | None, models_root: str | None, known: Collection[int], *, bare: bool = False) -> Found:
+    """``known`` versions were complete when they were first seen, and need not be looked into again.
+
+    ``bare``: a base path that is a SavedModel itself is version 1."""
     if config is None:
         return Found()
     try:
         base = store.local_path(config.base_path, models_root)
-        paths = {number: store.version_path(base, number) for number in store.versions(base)}
+        if bare and store.saved_model(base):
+            versions = {1: base}
+        else:
+            versions = {number: store.version_path(base, number) for number in store.versions(base)}
     except HeadraceError as error:
         return Found(None, error.message)
-    if not paths and not base.is_dir():
-        return Found(None, f"base path {base} does not exist")
-    lacking = {n: store.missing(path) for n, path in paths.items() if n not in known}
-    complete = {n: path for n, path in paths.items() if not lacking.get(n)}
+    if not versions and not base.is_dir():
+        return Found(None, f"base path {base} does not exist; expected a folder with versions, such as {base / '1'}")
+    lacking = {n: store.missing(path) for n, path in versions.items() if n not in known}
+    complete = {n: path for n, path in versions.items() if not lacking.get(n)}
     waiting = "; ".join(f"version {n} is not whole: {lack}" for n, lack in lacking.items() if lack)
     if not complete and not waiting:
-        waiting = f"no version under base path {base}; versions are folders named by a number"
+        waiting = _without_version(base)
     return Found(complete, waiting)
+
+
+def _without_version(base: Path) -> str:
+    serve = f"`headrace serve {base}`"
+    if store.saved_model(base):
+        return f"base path {base} is a SavedModel, not a folder of versions; move it to {base / '1'}, or run {serve}"
+    if models := [model.name for model in paths.models_in(base)]:
+        return f"no version under base path {base}, but models ({', '.join(models)}); {serve} serves them"
+    return f"no version under base path {base}; versions are folders named by a number"

@@ -91,6 +91,7 @@ class Repository:
         engine: Engine,
         *,
         models_root: str | None = None,
+        bare_models: bool = False,
         load_retries: int = 5,
         retry_interval_s: float = 60.0,
         loads_at_once: int = 0,
@@ -98,6 +99,7 @@ class Repository:
         metrics: Metrics | None = None,
     ) -> None:
         self._models_root = models_root
+        self._bare_models = bare_models
         self._allow_labels = allow_labels_for_unavailable
         self._models: dict[str, _Model] = {}
         self._lock = threading.RLock()
@@ -212,7 +214,10 @@ class Repository:
         with self._scanning:
             with self._changed:
                 seen = {m.name: (m.config, _looked_into(m)) for m in self._models.values()}
-            found = {name: folders.look(config, self._models_root, known) for name, (config, known) in seen.items()}
+            found = {
+                name: folders.look(config, self._models_root, known, bare=self._bare_models)
+                for name, (config, known) in seen.items()
+            }
             with self._changed:
                 for name, here in found.items():
                     model = self._models[name]
