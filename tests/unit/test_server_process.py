@@ -129,7 +129,7 @@ def test_a_broken_config_is_refused_whole_and_the_old_one_goes_on(launch: Launch
     live_config.write_text(config("half_plus_two", "other") + "config { nonsense: }\n")
 
     until(lambda: "config refused, the old one stays" in server.said(), 5)
-    assert f"{live_config}:5:" in server.said()
+    assert f"Error parsing text-format tensorflow.serving.ModelServerConfig: {live_config}:5:" in server.said()
     assert [m["name"] for m in server.get("/v1/models").json["models"]] == ["half_plus_two"]
     live_config.write_text(config("half_plus_two", "other"))
     until(lambda: len(server.get("/v1/models").json["models"]) == 2, 5)
@@ -250,7 +250,10 @@ def test_a_broken_config_at_the_start_is_refused_with_its_place(store: Path) -> 
 
     done = refused("--port=auto", f"--model_config_file={store / 'models.config'}")
 
-    assert f"{store / 'models.config'}:2:" in done.stderr
+    parsing = (
+        "Error parsing text-format tensorflow.serving.ModelServerConfig: "  # TensorFlow Serving's own test wants it
+    )
+    assert f"{parsing}{store / 'models.config'}:2:" in done.stderr
     assert done.stdout == (
         f"Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{store / 'models.config'}'\n"
     )

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from headrace.server import textfiles
 from headrace.server.lifecycle.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
@@ -91,6 +92,9 @@ class ConfigFile:
                     "empty, as one half-written is; model_config_list {} unloads all", source=str(self._path)
                 )
             repository.apply(config.load(self._path))
+        except ConfigError as error:
+            self._complain(textfiles.fault(error))
+            return
         except HeadraceError as error:
             self._complain(str(error))  # a label's version may yet become available: it is offered again
             return
