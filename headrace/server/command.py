@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import headrace
-from headrace.server import flags
+from headrace.server import flags, textfiles
 from headrace.server import log as logs
 from headrace.server.config import ServerConfig
 from headrace.server.engines import capi
@@ -45,7 +45,8 @@ def main(argv: Sequence[str]) -> int:
         print(flags.usage(), end="")
         return _FAILED
     except ConfigError as error:
-        log.error("config is wrong", extra={"reason": error.message})  # TF Serving's words, below, know no place
+        # What TF Serving says on stdout, below, knows no place.
+        log.error("config is wrong", extra={"reason": textfiles.fault(error)})
         print(f"Failed to start server. Error: {error.status_name}: {error.serving_text}", flush=True)
         return _FAILED
     except HeadraceError as error:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from headrace.server.config import AUTO, ServerConfig
 
 _FIELDS = {f.name: f for f in dataclasses.fields(ServerConfig)}
+_MODELS = frozenset({"path", "model_base_path", "model_config_file"})
 _PORTS = frozenset({"port", "rest_api_port"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _LIMITS = {"port": (0, 65535), "int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
@@ -24,25 +25,36 @@ class FlagError(ValueError):
 
 
 def parse(argv: Sequence[str], *, out: TextIO | None = None) -> ServerConfig:
-    """The flags as a config, the first argument that is none as its path.
+    """The flags as a config, the first argument that is none as its path, where no flag names models.
 
     As with TF Serving an unknown argument is named, with the usage, and passed over."""
     values: dict[str, Any] = {}
     unknown: list[str] = []
-    before = ""
     for argument in argv:
         name, equals, text = argument.removeprefix("--").partition("=")
         known = _FIELDS.get(name) if argument.startswith("--") else None
         if known is not None and (equals or known.type == "bool"):
             values[name] = _value(name, str(known.type), text if equals else "true")
-        elif _is_path(argument) and "path" not in values and before not in unknown:
-            values["path"] = argument
-        else:  # also the value in "--name value", which is no flag here
+        else:
             unknown.append(argument)
-        before = argument
+    if not _MODELS & values.keys() and (path := _path(argv, unknown)):
+        values["path"] = path
+        unknown.remove(path)
     if unknown:
         _complain(unknown, out or sys.stdout)
     return ServerConfig(**values)
+
+
+def _path(argv: Sequence[str], unknown: Sequence[str]) -> str:
+    """The first that is not meant as a flag: neither name=value, its dashes missing, nor the value in --name value."""
+    before = ""
+    for argument in argv:
+        name, equals, _ = argument.partition("=")
+        is_flag = argument.startswith("-") or before in unknown or (equals and name in _FIELDS)
+        if argument and argument in unknown and not is_flag:
+            return argument
+        before = argument
+    return ""
 
 
 def without_effect(argv: Sequence[str]) -> list[Flag]:
@@ -54,7 +66,7 @@ def without_effect(argv: Sequence[str]) -> list[Flag]:
 def usage() -> str:
     """Laid out as TensorFlow Serving does."""
     lines = [
-        "usage: headrace serve [PATH] [FLAGS]",
+        "usage: headrace serve [PATH]",
         "PATH: a folder of one model's versions, one SavedModel, or a folder of models",
         "Flags:",
     ]
@@ -99,7 +111,7 @@ _REFERENCE_HEAD = """\
 <!-- Made from headrace/server/config.py: python -m headrace.server.flags > docs/reference/serve-flags.md -->
 
 `headrace serve PATH` serves what is at that path as it is: a folder of one model's versions; one SavedModel, as
-version 1; or a folder of such models, each named by its own folder. Flags may follow.
+version 1; or a folder of such models, each named by its own folder. Other flags go with it.
 
 As with TensorFlow Serving a flag is `--name=value`, and `--name` alone turns one on that is true or false. Any other
 argument is named, with the usage, and passed over; a value that does not fit its flag ends the start with exit
@@ -162,12 +174,6 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _is_path(argument: str) -> bool:
-    """No flag, nor one whose dashes are missing."""
-    name, equals, _ = argument.partition("=")
-    return bool(argument) and not argument.startswith("-") and not (equals and name in _FIELDS)
 
 
 def _complain(unknown: Sequence[str], out: TextIO) -> None:

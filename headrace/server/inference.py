@@ -14,7 +14,7 @@ import numpy as np
 from headrace.server.engines import LoadedModel
 from headrace.wire import dtypes, messages
 from headrace.wire.errors import InvalidArgument, Unimplemented
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
+from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -68,10 +68,9 @@ def infer(model: LoadedModel, task: Task, examples: Sequence[bytes], run: Run, *
 def infer_all(
     model: LoadedModel, tasks: Iterable[Task], examples: Sequence[bytes], run: Run, *, check_method: bool = False
 ) -> list[Result]:
-    """Several tasks over the same examples, in one run."""
+    """Several tasks over the same examples, in one run: each input tensor of their signatures is fed all of them."""
     methods: list[str] = []
     wanted: dict[str, tuple[Signature, Sequence[str]]] = {}
-    source: TensorSpec | None = None
     for task in tasks:
         if task.signature in wanted:
             raise InvalidArgument(f"Duplicate evaluation of signature: {task.signature}")
@@ -80,12 +79,8 @@ def infer_all(
             raise InvalidArgument(f"Requested signature not found in model graph: {task.signature}")
         methods.append(task.method)
         wanted[task.signature] = signature, _outputs(model, signature, task.method, check_method=check_method)
-        source = source or signature.inputs[_INPUT]
-        if signature.inputs[_INPUT].tensor_name != source.tensor_name:
-            raise InvalidArgument("Input tensor must be the same for all Signatures.")
-    assert source is not None  # there is a task
-    both = _joined(wanted, source)
-    answer = run(both, {_INPUT: _tensor(examples)}, tuple(both.outputs))
+    joined = _joined(wanted)
+    answer = run(joined, dict.fromkeys(joined.inputs, _tensor(examples)), tuple(joined.outputs))
     return [
         _result(
             method,
@@ -96,10 +91,11 @@ def infer_all(
     ]
 
 
-def _joined(wanted: Mapping[str, tuple[Signature, Sequence[str]]], source: TensorSpec) -> Signature:
-    """A signature of all outputs, by the names of their tensors: what two tasks ask for is computed once."""
+def _joined(wanted: Mapping[str, tuple[Signature, Sequence[str]]]) -> Signature:
+    """A signature of all tensors, by their names: what two tasks have in common is fed, or computed, once."""
+    inputs = {s.inputs[_INPUT].tensor_name: s.inputs[_INPUT] for s, _ in wanted.values()}
     outputs = {s.outputs[alias].tensor_name: s.outputs[alias] for s, aliases in wanted.values() for alias in aliases}
-    return Signature("+".join(sorted(wanted)), {_INPUT: source}, outputs)
+    return Signature("+".join(sorted(wanted)), dict(sorted(inputs.items())), outputs)
 
 
 def _outputs(model: LoadedModel, signature: Signature, method: str, *, check_method: bool) -> Sequence[str]:

@@ -18,3 +18,8 @@ def load(cls: Any, path: str) -> Any:
     except OSError as error:
         raise NotFound(f"{path}; {error.strerror}") from error
     return messages.parse_text(cls, text, path)
+
+
+def fault(error: ConfigError) -> str:
+    """What is wrong with a config, for the log: begun as TensorFlow Serving's is, for those who look for that."""
+    return f"Error parsing text-format {error.unparsed}: {error.message}" if error.unparsed else error.message

@@ -71,11 +71,19 @@ class BodyTooLarge(InvalidArgument):
 class ConfigError(InvalidArgument):
     """A model config that cannot be used; ``line`` and ``column`` count from 1, 0 when no place is known.
 
-    ``serving_text`` is what TensorFlow Serving says of it, which knows no places.
+    ``serving_text`` is what TensorFlow Serving says of it, which knows no places; ``unparsed`` the full name of the
+    message that the text is not, where that is what is wrong.
     """
 
     def __init__(
-        self, message: str, *, line: int = 0, column: int = 0, source: str = "", serving_text: str = ""
+        self,
+        message: str,
+        *,
+        line: int = 0,
+        column: int = 0,
+        source: str = "",
+        serving_text: str = "",
+        unparsed: str = "",
     ) -> None:
         place = f"{source or 'config'}:{line}:{column}: " if line else (f"{source}: " if source else "")
         super().__init__(place + message)
@@ -84,6 +92,7 @@ class ConfigError(InvalidArgument):
         self.column = column
         self.source = source
         self.serving_text = serving_text or self.message
+        self.unparsed = unparsed
 
 
 class DeadlineExceeded(HeadraceError):

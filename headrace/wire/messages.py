@@ -196,7 +196,12 @@ def parse_text(cls: Any, text: str, source: str = "") -> Any:
             # An Any of a type we do not know: protobuf names the type and no place.
             line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
         raise ConfigError(
-            reason, line=line, column=column, source=source, serving_text=f"Invalid protobuf file: '{source}'"
+            reason,
+            line=line,
+            column=column,
+            source=source,
+            serving_text=f"Invalid protobuf file: '{source}'",
+            unparsed=cls.DESCRIPTOR.full_name,
         ) from error
 
 

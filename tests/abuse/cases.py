@@ -55,6 +55,7 @@ def _case(
 _CHUNK = b"14\r\n" + GOOD + b"\r\n0\r\n\r\n"
 _NO = "400, closed"
 _LONG = "431, closed"
+_405, _501 = "405, closed", "501, closed"
 
 
 def _syntax() -> list[Case]:
@@ -67,10 +68,16 @@ def _syntax() -> list[Case]:
         _case(group, "HTTP/2.0", post(GOOD).replace(b"HTTP/1.1", b"HTTP/2.0", 1), both=_NO),
         _case(group, "HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", both=_NO),
         _case(group, "TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 300, both=_NO),
-        _case(group, "HEAD", head(first=b"HEAD " + MODEL + b" HTTP/1.1"), server="400", gateway="405, closed"),
-        _case(group, "unknown method", head(first=b"BREW " + MODEL + b" HTTP/1.1"), server="501, closed", gateway=_NO),
-        _case(group, "CONNECT", head(first=b"CONNECT a:443 HTTP/1.1"), both=_NO),
-        _case(group, "TRACE", head(first=b"TRACE " + MODEL + b" HTTP/1.1"), server="400", gateway="405, closed"),
+        _case(group, "HEAD", head(first=b"HEAD " + MODEL + b" HTTP/1.1"), server="400", gateway=_405),
+        _case(group, "unknown method", head(first=b"BREW " + MODEL + b" HTTP/1.1"), server=_501, gateway=_NO),
+        _case(group, "method in small letters", head(first=b"post " + MODEL + b" HTTP/1.1"), server=_501, gateway=_NO),
+        _case(group, "method with a hyphen", head(first=b"M-SEARCH * HTTP/1.1"), server=_501, gateway="404"),
+        _case(group, "method of WebDAV", head(first=b"PROPFIND " + MODEL + b" HTTP/1.1"), server=_501, gateway=_405),
+        _case(group, "unknown method in HTTP/1.2", head(first=b"BREW " + MODEL + b" HTTP/1.2"), both=_NO),
+        _case(group, "unknown method, no version", b"BREW " + MODEL + b"\r\n\r\n", both=_NO),
+        _case(group, "a method that is none", head(first=b"GE(T " + MODEL + b" HTTP/1.1"), both=_NO),
+        _case(group, "CONNECT", head(first=b"CONNECT a:443 HTTP/1.1"), server=_501, gateway=_NO),
+        _case(group, "TRACE", head(first=b"TRACE " + MODEL + b" HTTP/1.1"), server=_501, gateway=_405),
         _case(group, "OPTIONS *", head(first=b"OPTIONS * HTTP/1.1"), server="404, closed", gateway="404"),
         _case(group, "no Host", b"GET " + MODEL + b" HTTP/1.1\r\n\r\n", both="200"),
         _case(group, "LF-only lines", head(b"Content-Length: 20", end=b"\n") + GOOD, both=_NO),

@@ -14,7 +14,7 @@ _HEAD = """\
 Every row is sent, byte for byte, to `headrace serve` and to a gateway before it, by `make test`; this is what comes
 back. Two numbers are two answers, "closed" says that the connection ends with them. Behind each row follows one more
 request on the same connection: where nothing says "closed", the next answer was that one's, so both ends agree where
-the request ended. 501 is TensorFlow Serving's answer to an unknown method.
+the request ended. 501 is TensorFlow Serving's answer to a method it does not know, TRACE and CONNECT among them.
 
 Besides, `make test` sends generated requests (hypothesis, schemathesis on the gateway's OpenAPI document, mutated
 protobufs), lets callers trickle, vanish and take no answers; `make test-long` sends more of everything, and holds

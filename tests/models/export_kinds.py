@@ -86,6 +86,25 @@ def examples_tf2(folder: Path) -> None:
     _save(tf.Module(), folder, serving_default=(answer, {"examples": _spec(tf.string)}))
 
 
+def half_plus_two_tf2(folder: Path) -> None:
+    """TF Serving's toy in its TF2 form: each signature is a function, with an input tensor of its own."""
+    module = tf.Module()
+    module.half, module.two = tf.Variable(0.5), tf.Variable(2.0)
+
+    def y(inputs: Any) -> Any:
+        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+        return module.half * x + module.two
+
+    examples = {"inputs": _spec(tf.string)}
+    _save(
+        module,
+        folder,
+        serving_default=(lambda x: {"y": module.half * x + module.two}, {"x": _spec(tf.float32, None, 1)}),
+        regress_x_to_y=(lambda inputs: {"outputs": y(inputs)}, examples),
+        classify_x_to_y=(lambda inputs: {"scores": y(inputs)}, examples),
+    )
+
+
 def many_signatures(folder: Path) -> None:
     """Several inputs, outputs and signatures over one variable; scale has a default, which gRPC callers may rely on."""
     module = tf.Module()
@@ -148,7 +167,17 @@ def heavy(folder: Path) -> None:
 
 KINDS: Mapping[str, Callable[[Path], None]] = {
     f.__name__: f
-    for f in (words_tf2, table_tf2, table_tf1, examples_tf2, many_signatures, tagged, keras_functional, heavy)
+    for f in (
+        words_tf2,
+        table_tf2,
+        table_tf1,
+        examples_tf2,
+        half_plus_two_tf2,
+        many_signatures,
+        tagged,
+        keras_functional,
+        heavy,
+    )
 }
 
 

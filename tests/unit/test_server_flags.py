@@ -82,8 +82,10 @@ def test_an_argument_that_is_no_flag_is_the_path() -> None:
     assert flags.parse(["--enable_batching", "lr=0.1"]).path == "lr=0.1"
 
 
-@pytest.mark.parametrize("argv", [["one", "two"], ["--bogus", "two"], ["--port", "two", "--model_name=x"]])
-def test_a_second_path_and_the_value_behind_a_flag_are_unknown_arguments(argv: list[str]) -> None:
+@pytest.mark.parametrize(
+    "argv", [["one", "two"], ["--bogus", "two"], ["--port", "two"], ["two", "--model_base_path=/x"]]
+)
+def test_what_is_no_path_is_an_unknown_argument(argv: list[str]) -> None:
     out = io.StringIO()
 
     assert flags.parse(argv, out=out).path == ("one" if "one" in argv else "")

@@ -13,9 +13,18 @@ import pytest
 
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.wire import messages, tensors
-from tests.live import LiveServer, until
+from tests.live import LiveGateway, LiveServer, until
 
-NAMES = ("words_tf2", "table_tf2", "table_tf1", "examples_tf2", "many_signatures", "tagged", "keras_functional")
+NAMES = (
+    "words_tf2",
+    "table_tf2",
+    "table_tf1",
+    "examples_tf2",
+    "half_plus_two_tf2",
+    "many_signatures",
+    "tagged",
+    "keras_functional",
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +36,14 @@ def live(kinds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
         server = launch(model_config_file=folder / "models.config", access_log="json")
         server.wait_until_available(*NAMES)
         yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
+    folder = tmp_path_factory.mktemp("gateway")
+    gateway = LiveGateway(folder, live, live.log.parents[1] / "models.config", {})
+    yield gateway
+    gateway.close()
 
 
 def ask(live: LiveServer, model: str, **body: Any) -> Any:
@@ -153,3 +170,29 @@ def test_two_hundred_megabytes_of_weights(exported: Callable[..., Path]) -> None
     finally:
         model.close()
     assert answer["mean"].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("door", ["live", "gateway"])
+def test_tasks_whose_signatures_have_inputs_of_their_own_are_answered_in_one_call(
+    door: str, request: pytest.FixtureRequest
+) -> None:
+    """Both are fed the same examples, as in TensorFlow Serving."""
+    sent = messages.MultiInferenceRequest()
+    for method in ("regress", "classify"):
+        spec = {"name": "half_plus_two_tf2", "signature_name": f"{method}_x_to_y"}
+        sent.tasks.add(model_spec=spec, method_name=f"tensorflow/serving/{method}")
+    for x in (1.0, 5.0):
+        example = sent.input.example_list.examples.add()
+        example.features.feature["x"].float_list.value.append(x)
+    call = request.getfixturevalue(door).channel.unary_unary(messages.MULTI_INFERENCE.path)
+
+    regressed, classified = messages.MultiInferenceResponse.FromString(
+        call(sent.SerializeToString(), timeout=20)
+    ).results
+
+    assert [row.value for row in regressed.regression_result.regressions] == [2.5, 4.5]
+    assert [[c.score for c in row.classes] for row in classified.classification_result.classifications] == [
+        [2.5],
+        [4.5],
+    ]
+    assert regressed.model_spec.version.value == classified.model_spec.version.value == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.server import paths
+from headrace.server import Server, ServerConfig, paths
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
 from headrace.wire.errors import HeadraceError
 from tests.live import LiveServer, until
@@ -70,8 +70,13 @@ def test_several_models_have_no_other_name(folder: Path) -> None:
         paths.serving_config(str(folder), model_name="mine")
 
 
-def test_a_path_beside_a_config_ends_the_start(folder: Path) -> None:
-    assert f"the path {folder} goes without model_config_file" in refuse(str(folder), "--model_base_path=/x")
+def test_a_path_beside_a_config_is_refused(folder: Path) -> None:
+    with pytest.raises(HeadraceError, match=f"the path {folder} goes without model_config_file"):
+        Server(ServerConfig(path=str(folder), model_base_path="/x"))
+
+
+def test_a_path_that_is_not_there_ends_the_start() -> None:
+    assert "Error: NOT_FOUND: /nowhere does not exist; expected a folder of versions" in refuse("/nowhere")
 
 
 def test_a_folder_of_models_is_served(launch: LiveServer.Launcher, folder: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from headrace.server import textfiles
 from headrace.server.lifecycle.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
@@ -87,6 +88,9 @@ class ConfigFile:
             return
         try:
             repository.apply(config.load(self._path))
+        except ConfigError as error:
+            self._complain(textfiles.fault(error))
+            return
         except HeadraceError as error:
             self._complain(str(error))  # a label's version may yet become available: it is offered again
             return

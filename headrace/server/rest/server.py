@@ -18,7 +18,9 @@ from headrace.server.rest.door import ALONE, GONE, TARGET, RestDoor
 from headrace.server.rest.response import page
 
 _NEVER_S = 1 << 30
-_METHOD = re.compile(rb"[A-Z]{1,20} [/*]")
+_METHODS = frozenset({b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
+# What HTTP calls a method may be more than the parser knows.
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20} [!-~]+ HTTP/1\.[01]\r\n")
 
 
 class _Protocol(LimitedConnection):
@@ -33,8 +35,14 @@ class _Protocol(LimitedConnection):
     def _is_alone(self) -> bool:
         return len(self.connections) == 1 and not self.pipeline
 
+    def objection(self) -> HTTPStatus | None:
+        status = super().objection()
+        if status is None and self.parser.get_method() not in _METHODS:
+            return HTTPStatus.NOT_IMPLEMENTED
+        return status
+
     def fault(self, error: HttpParserError, data: bytes) -> HTTPStatus:
-        is_method = isinstance(error, HttpParserInvalidMethodError) and _METHOD.match(data)
+        is_method = isinstance(error, HttpParserInvalidMethodError) and _REQUEST_LINE.match(data)
         return HTTPStatus.NOT_IMPLEMENTED if is_method else super().fault(error, data)
 
     def refusal(self, status: HTTPStatus) -> tuple[str, bytes]:
