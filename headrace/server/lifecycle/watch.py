@@ -12,7 +12,7 @@ from headrace.server import textfiles
 from headrace.server.lifecycle.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
-from headrace.wire.errors import HeadraceError
+from headrace.wire.errors import ConfigError, HeadraceError
 
 log = logging.getLogger(__name__)
 
