@@ -25,7 +25,7 @@ def emptied_tree(tmp_path_factory):
 
 
 def copied(tree):
-    for name in ("deploy", "headrace", "requirements"):
+    for name in ("deploy", "gateway", "headrace", "requirements", "trainer"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "multimodel.config", "pyproject.toml"):
         shutil.copy(ROOT / name, tree / name)
