@@ -100,7 +100,7 @@ def _add_health(frame: FastAPI, core: Core) -> None:
         responses={404: {"description": "No such model."}, 503: {"description": "Not ready; the body says why."}},
     )
     async def readyz(model: str | None = None) -> JSONResponse:
-        readiness = core.readiness()
+        readiness = await core.readiness_now()
         if model is None:
             return JSONResponse(readiness.as_json(), 200 if readiness.ready else 503)
         try:
