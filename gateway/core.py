@@ -189,7 +189,9 @@ class Core:
 
     async def _probe(self, replica: Replica) -> None:
         """Ask both of its ports for a status: any answer, even "unknown model", is a sign of life."""
-        name = next(iter(self.catalog.models), "-")
+        # Best of a model that is there: a server logs the questions that it cannot answer.
+        models = self.catalog.models.values()
+        name = next((m.name for m in models if m.contracts), next(iter(self.catalog.models), "-"))
         request = messages.GetModelStatusRequest()
         request.model_spec.name = name
         timeout_s = self.settings.probe_timeout_s
