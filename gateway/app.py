@@ -109,7 +109,7 @@ def _add_health(frame: FastAPI, core: Core) -> None:
         responses={404: {"description": "No such model."}, 503: {"description": "Not ready; the body says why."}},
     )
     async def readyz(model: str | None = None) -> JSONResponse:
-        readiness = core.readiness()
+        readiness = await core.readiness_now()
         if model is None:
             return _readiness(readiness.as_json(), ready=readiness.ready)
         try:

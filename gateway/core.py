@@ -29,6 +29,8 @@ from headrace.wire.errors import HeadraceError, NotFound, Unavailable
 log = logging.getLogger("gateway")
 
 _PROBE_ANYWAY = 4  # pauses: one of the two ports may be silent while the other answers calls
+_IDLE_AFTER_S = 1.0
+_IDLE_PROBE_S = 1.0
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -50,6 +52,8 @@ class Core:
         self.metrics = metrics or Metrics(enabled=settings.metrics)
         self.access_log = AccessLog(enabled=settings.access_log)
         self._refresh_now = asyncio.Event()
+        self._used_at = float("-inf")
+        self._used = asyncio.Event()  # wakes those who are idle
         self._returned = False
         self._given = (rest, grpc)
         pulses = (Pulse(self._on_return) for _ in ((0,) if rest else settings.upstream_rest))
@@ -98,6 +102,7 @@ class Core:
         A name the catalog lacks is looked up once more before the caller is told. A pinned version that the backend no
         longer has (it says so, and nothing ran): look again, at labels too, check again, send once more.
         """
+        self._use()
         try:
             admitted = check(self.catalog) if not threaded else await asyncio.to_thread(check, self.catalog)
         except (NotFound, Unavailable):
@@ -127,7 +132,15 @@ class Core:
             await self.registry.refresh_model(model)
 
     def readiness(self) -> Readiness:
+        self._use()
         return self.health.readiness(self.catalog)
+
+    async def readiness_now(self) -> Readiness:
+        """Asks the backend first where its last answer is older than it would be in use."""
+        last = time.monotonic() - self.settings.probe_s
+        stale = [r for r in self.rest.all if r.pulse.up and not r.pulse.answered_since(last)]
+        await asyncio.gather(*(self._probe(replica) for replica in stale))
+        return self.readiness()
 
     def _on_return(self) -> None:
         self._returned = True
@@ -157,11 +170,29 @@ class Core:
                 probed_at = now
                 await self._probe(replica)
             self.metrics.backend(up=self.health.up)
-            await asyncio.sleep(pause_s)
+            if self._is_idle(replica):
+                self._used.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(pause_s, _IDLE_PROBE_S)):
+                        await self._used.wait()
+            else:
+                await asyncio.sleep(pause_s)
+
+    def _use(self) -> None:
+        self._used_at = time.monotonic()
+        self._used.set()
+
+    def _is_idle(self, replica: Replica) -> bool:
+        """Whether nobody waits for news of it. Of several replicas each is asked often: the next call must go to one
+        that answers."""
+        is_unused = time.monotonic() - self._used_at > _IDLE_AFTER_S
+        return is_unused and replica.pulse.up and len(self.rest.all) == 1
 
     async def _probe(self, replica: Replica) -> None:
         """Ask both of its ports for a status: any answer, even "unknown model", is a sign of life."""
-        name = next(iter(self.catalog.models), "-")
+        # Best of a model that is there: a server logs the questions that it cannot answer.
+        models = self.catalog.models.values()
+        name = next((m.name for m in models if m.contracts), next(iter(self.catalog.models), "-"))
         request = messages.GetModelStatusRequest()
         request.model_spec.name = name
         timeout_s = self.settings.probe_timeout_s

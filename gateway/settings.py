@@ -82,7 +82,9 @@ class Settings:
         (), "Comma-separated models whose shapes are not checked; names and dtypes are."
     )
     refresh_s: float = _knob(1.0, "Seconds between looks at the model list and at the versions the backend serves.")
-    probe_s: float = _knob(0.2, "Seconds between questions whether the backend answers.")
+    probe_s: float = _knob(
+        0.2, "Seconds between questions whether the backend answers; a second where one backend is idle."
+    )
     probe_timeout_s: float = _knob(0.5, "Seconds without an answer after which the backend counts as down.")
     workers: int = _knob(
         1, "Processes that share the two ports; 0 or auto = one a core. Each has its own upstream_connections."

@@ -1,4 +1,6 @@
-"""The access log: one line for each request, as text or JSON, on stderr. What was sent and answered is never in it.
+"""The access log: a line for each request, as text or JSON, on stderr. What was sent and answered is never in it.
+
+Who only asks how things are, and is told, gets no line: probes ask several times a second, day and night.
 
 A call costs its caller an append to a list; a thread of its own words the lines and writes them, many at a time.
 """

@@ -90,7 +90,10 @@ class ServerConfig:
     )
     models_root: str = _flag("", "folder that stands for /models/ in base paths, so that one config serves images too")
     bind_address: str = _flag("127.0.0.1", "address both ports listen on")
-    access_log: str = _flag("text", "a line for each request, on stderr: text, json or off")
+    access_log: str = _flag(
+        "text",
+        "a line on stderr for each request but answered ones about states, signatures and metrics: text, json or off",
+    )
     port_file: str = _flag("", 'write {"grpc": n, "rest": n} here once the ports are open')
     rest_api_max_body_bytes: int = _flag(256 * _MIB, "largest REST body, bytes; more is answered 413")
     rest_api_max_inflated_bytes: int = _flag(

@@ -421,6 +421,22 @@ def test_readyz_and_livez(backend, config):
     run(backend, config, work)
 
 
+def test_an_idle_gateway_asks_once_a_second_and_tells_of_readiness_as_it_is_now(backend, config):
+    async def work(app: App) -> int:
+        await eventually(lambda: app.core.readiness().ready)
+        await asyncio.sleep(1.2)  # nobody asks any more
+        before = len(backend.asked)
+        await asyncio.sleep(1.5)
+        asked = len(backend.asked) - before
+        backend.down = True
+        assert (await ask(app, "GET", "/readyz")).status == 503
+        backend.down = False
+        await eventually(lambda: app.core.readiness().ready, within_s=1)
+        return asked
+
+    assert 2 <= run(backend, config, work, probe_s=0.05, refresh_s=60) <= 4  # both ports once or twice
+
+
 def test_metrics_count_by_model_and_never_by_junk(backend, config):
     async def work(app: App) -> str:
         await ask(app, "POST", HALF, GOOD)

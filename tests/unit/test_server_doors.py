@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import shutil
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from headrace.wire import messages, tensors
-from tests.live import LiveServer
+from tests.live import LiveServer, until
 
 MAX_BODY = 200_000
 
@@ -304,3 +305,31 @@ def test_a_server_without_a_profiler(launch: LiveServer.Launcher, contract_model
     code, _ = refused(lambda: server.channel.unary_unary(messages.PROFILE.path)(b"", timeout=10))
 
     assert code == "UNIMPLEMENTED"
+
+
+def test_answered_questions_about_a_model_leave_no_line_in_the_log(live: LiveServer) -> None:
+    def asked(model: str, request: Any, method: messages.Method) -> None:
+        request.model_spec.name = model
+        with contextlib.suppress(grpc.RpcError):
+            live.channel.unary_unary(method.path)(request.SerializeToString(), timeout=10)
+
+    for model in ("half_plus_two", "nobody"):
+        live.get(f"/v1/models/{model}")
+        live.get(f"/v1/models/{model}/metadata")
+        asked(model, messages.GetModelStatusRequest(), messages.GET_MODEL_STATUS)
+        metadata = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+        asked(model, metadata, messages.GET_MODEL_METADATA)
+    before = len(lines(live))
+    live.predict("half_plus_two", {"instances": [11.0]})
+
+    until(lambda: len(lines(live)) > before and "half_plus_two:predict" in lines(live)[-1], 10)
+    told = lines(live)
+    assert not [line for line in told if "method=GET" in line and "status=200" in line]
+    assert not [line for line in told if "ModelMetadata" in line and "status=OK" in line]
+    assert not [line for line in told if "ModelStatus" in line and "status=OK" in line]
+    assert len([line for line in told if "/nobody" in line and "status=404" in line]) == 2
+    assert len([line for line in told if "GetModel" in line and "status=NOT_FOUND" in line]) == 2
+
+
+def lines(live: LiveServer) -> list[str]:
+    return [line for line in live.said().splitlines() if " INFO request " in line]

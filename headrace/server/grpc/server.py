@@ -30,6 +30,7 @@ _ARGUMENTS: Mapping[str, int | str] = {
     "grpc.so_reuseport": 0,  # a port that is taken must be an error, not shared
 }
 _SLOW_THREADS = 4
+_QUESTIONS = (messages.GET_MODEL_STATUS, messages.GET_MODEL_METADATA)  # about states and signatures
 _FOREVER_S = 10_000_000.0  # gRPC says "no deadline" with a very long one
 
 
@@ -113,6 +114,8 @@ class GrpcServer:
 
 
 def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadPoolExecutor | None = None) -> Any:
+    is_question = method in _QUESTIONS
+
     def handle(data: bytes, context: grpc.ServicerContext) -> Any:
         started, status = time.perf_counter(), "OK"
         caller = Caller()
@@ -129,7 +132,7 @@ def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadP
             log.exception("call failed", extra={"rpc": method.path})
             context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
         finally:
-            if access.enabled:
+            if access.enabled and not (is_question and status == "OK"):
                 access.grpc(method.path, status, started, request_id=_request_id(context))
 
     if pool is not None:

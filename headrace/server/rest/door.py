@@ -96,7 +96,7 @@ class RestDoor:
             await send({"type": "http.response.body"})
         else:
             await send({"type": "http.response.body", "body": response.body})
-        if self._access.enabled:
+        if self._access.enabled and not _is_question(scope["method"], response.status):
             request_id = _header(scope, b"x-request-id")
             self._access.rest(
                 scope["method"], target, response.status, started, bytes_out=len(response.body), request_id=request_id
@@ -210,6 +210,11 @@ class RestDoor:
             for model in self._core.models()
         ]
         return Response(200, json.dumps({"models": models}, indent=4).encode())
+
+
+def _is_question(method: str, status: int) -> bool:
+    """Answered, about states, signatures or metrics: nothing else can be had by GET."""
+    return method == "GET" and status == HTTPStatus.OK
 
 
 def _header(scope: Mapping[str, Any], name: bytes) -> bytes:
