@@ -126,7 +126,7 @@ def test_reload_takes_a_model_out_and_back(local_stack):
         local_stack.config.write_text(without)
         reload = local_stack.make("reload")
         assert reload.returncode == 0, reload.stdout + reload.stderr
-        assert "taken away: linear_model." in reload.stdout
+        assert "taken away: linear_model" in reload.stdout
         assert served(local_stack) == MODELS - {"linear_model"}
     finally:
         local_stack.config.write_text(desired)
