@@ -10,7 +10,7 @@ from pathlib import Path
 from headrace.wire import config, store
 from headrace.wire.store import RenderedLive
 from trainer.errors import Refused, Usage
-from trainer.exports import card, contract, gate, warmup
+from trainer.exports import card, contract, gate, keras_file, warmup
 from trainer.exports.card import Card
 from trainer.exports.gate import Check
 from trainer.settings import Settings, Tell
@@ -55,11 +55,20 @@ def publish(
 
 
 def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell, force: bool = False) -> Published:
-    """A SavedModel that somebody else exported."""
-    if not store.is_complete(ready):
+    """A SavedModel that somebody else exported, or a model that Keras saved."""
+    is_keras = ready.suffix in keras_file.SUFFIXES and ready.is_file()
+    if not ready.exists():
+        raise Usage(f"{ready} does not exist")
+    if ready.is_file() and not is_keras:
+        raise Usage(f"{ready} is a file, expected the folder of a SavedModel, or a Keras model (.keras, .h5)")
+    if not is_keras and not store.is_complete(ready):
         raise Usage(f"{ready} is not a SavedModel: {store.missing(ready)}")
 
     def fill(folder: Path) -> Card:
+        if is_keras:
+            made = keras_file.export(ready, folder, tell=tell)
+            tell(f"  {warmup.give(name, folder)}")
+            return {"model": name, **made}
         _copy(ready, folder)
         brought = card.read(ready)
         if wrong := card.changed(brought, folder):

@@ -20,9 +20,11 @@ from trainer.store import keeping, live, reload, shelf, versions
 
 def add(verbs: Any) -> None:
     """Put these verbs beside train and ensure."""
-    verb = verbs.add_parser("publish", help="publish a SavedModel that is ready; needs no TensorFlow import")
+    verb = verbs.add_parser("publish", help="publish a SavedModel, or a model that Keras saved")
     verb.add_argument("name", metavar="NAME", help="the model it is a version of")
-    verb.add_argument("folder", metavar="FOLDER", type=Path, help="the folder with saved_model.pb")
+    verb.add_argument(
+        "folder", metavar="PATH", type=Path, help="the folder with saved_model.pb, or a .keras or .h5 file"
+    )
     verb.add_argument("--force", action="store_true", help="also when the gate refuses it; its card says so")
     verb.set_defaults(run=_publish)
 

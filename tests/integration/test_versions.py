@@ -47,7 +47,7 @@ class Store:
         """A version that adds ``two``, and is what it says it is."""
         golden = [{"signature_name": "serving_default", "inputs": {"x": [1.0]}, "outputs": {"y": [0.5 + two]}}]
         ready = toy.export(self.stack.folder / "ready" / str(two), golden=golden, two=two)
-        done = self.trainer("publish", MODEL, ready, "--force", *words)  # it has fewer signatures than the zoo's
+        done = self.trainer("publish", MODEL, ready, *words)
         assert done.returncode == 0, done.stdout + done.stderr
         return int(done.stdout.partition(f"{MODEL} version ")[2].split()[0])
 
@@ -158,7 +158,7 @@ def test_a_publish_after_a_rollback_waits_for_promote(store: Store) -> None:
     store.live(store.publish(7.0))
     assert store.trainer("rollback", MODEL).returncode == 0
     ready = toy.export(store.stack.folder / "ready" / "better", golden=[], two=3.0)
-    done = store.trainer("publish", MODEL, ready, "--force")
+    done = store.trainer("publish", MODEL, ready)
     newest = good + 2
     assert (
         f"{MODEL} is not live: {store.list} pins it to {good}; `promote {MODEL}` makes version {newest} live"

@@ -168,7 +168,10 @@ def test_a_model_that_ends_its_process_is_refused(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["publish", "known", "{place}/nothing"], 2, "is not a SavedModel"),
+        (["publish", "known", "{place}/nothing"], 2, "nothing does not exist"),
+        (["publish", "known", "{place}/models.keras"], 2, "models.keras does not exist"),
+        (["publish", "known", "{place}"], 2, "is not a SavedModel: no saved_model.pb yet"),
+        (["publish", "known", "{place}/multimodel.config"], 2, "is a file, expected the folder of a SavedModel, or"),
         (["publish", "../known", "{place}/ready"], 2, "'../known' is no name for a model"),
         (["gc", "../models/known"], 2, "'../models/known' is no name for a model"),
         (["show", ".."], 2, "'..' is no name for a model"),
@@ -178,7 +181,10 @@ def test_a_model_that_ends_its_process_is_refused(tmp_path: Path, monkeypatch: p
         (["train", "linear_model"], 4, "linear_model: vega_datasets 0.9.0 could not be fetched: pip: "),
     ],
     ids=[
-        "no export",
+        "no path",
+        "no Keras file",
+        "no SavedModel",
+        "another file",
         "a path as name",
         "gc of a path",
         "show of a path",

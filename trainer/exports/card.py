@@ -167,6 +167,7 @@ def lines(card: Card) -> list[tuple[str, str]]:
             told.append((title, str(value)))
 
     say("what", card.get("summary"))
+    say("exported", ", ".join(f"{name} {str(value)[:40]}" for name, value in card.get("exported", {}).items()))
     say("written", card.get("written"))
     say("parent", card.get("parent"))
     for source in card.get("data", []):

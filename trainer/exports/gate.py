@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer import child
 from trainer.exports.card import Card
-
-TIMEOUT_S = 300.0
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +33,10 @@ class Check:
 
 def check(folder: Path) -> list[Check]:
     """The checks of verify.py. A child that dies is itself a failed check: its model would take a server along."""
-    command = [sys.executable, "-m", "trainer.exports.verify", str(folder.resolve())]
-    search = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": search}
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        return [Check("checks", False, f"not done after {TIMEOUT_S:.0f} s", forcible=False)]
-    if done.returncode:
-        return [Check("checks", False, f"{_ending(done.returncode)}: {_last_words(done.stderr)}", forcible=False)]
-    return [Check(**fields) for fields in json.loads(done.stdout)]
+    ended = child.run("trainer.exports.verify", folder.resolve())
+    if ended.trouble:
+        return [Check("checks", False, ended.trouble, forcible=False)]
+    return [Check(**fields) for fields in json.loads(ended.output)]
 
 
 def against_live(made: Card, live: Card, *, version: int) -> list[Check]:
@@ -77,14 +57,3 @@ def _judged_by(card: Card) -> tuple[object, ...]:
     """The same data, held out in the same way: a figure over five folds is not one of a single fold."""
     sums = sorted(str(source.get("sha256")) for source in card.get("data", []))
     return sums, card.get("rows", {}).get("held_out"), card.get("folds")
-
-
-def _ending(returncode: int) -> str:
-    if returncode > 0:
-        return f"the process that ran the model ended with {returncode}"
-    return f"the process that ran the model died of {signal.Signals(-returncode).name}"
-
-
-def _last_words(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
