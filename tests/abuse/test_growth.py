@@ -19,15 +19,19 @@ from tests.abuse.watch import assert_well, descriptors, settles
 DOORS = ("server", "gateway")
 _SAMPLE_CASES = ("folded header", "invalid UTF-8")
 _SAMPLE_CALLS = ("random bytes",)
-_EVERY = 8
+_EVERY = 24
 
 
 def _spread(rows: Sequence[Any]) -> list[Any]:
-    """A few for `make test-long`; 20,000 calls of each class, through each door, take an hour."""
-    marks = [pytest.mark.full if number % _EVERY else pytest.mark.long for number in range(len(rows))]
+    """A few for `make test-long`; 20,000 calls of each class through each door take an hour, so the rest is full."""
     return [
-        pytest.param(row, id=getattr(row, "id", row.what), marks=mark) for row, mark in zip(rows, marks, strict=True)
+        pytest.param(row, id=_name(row), marks=pytest.mark.full if number % _EVERY else pytest.mark.long)
+        for number, row in enumerate(rows)
     ]
+
+
+def _name(row: Any) -> str:
+    return str(row if isinstance(row, str) else getattr(row, "id", row.what))
 
 
 @pytest.fixture(scope="session")
@@ -84,9 +88,8 @@ def test_no_broken_stream_leaves_memory_or_descriptors(
     settles(doors[door], before + 2)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("name", slow.SCRIPTS)
+@pytest.mark.parametrize("name", _spread(list(slow.SCRIPTS)))
 def test_no_slow_caller_leaves_memory_or_descriptors(hasty: Doors, table: growth.Table, name: str, door: str) -> None:
     before = descriptors(hasty[door])
     script, _ = slow.SCRIPTS[name]
