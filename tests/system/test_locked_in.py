@@ -62,7 +62,7 @@ def test_a_store_the_trainer_cannot_write_is_said_in_a_sentence(stack: Compose) 
         model.chmod(0o755)
     said = done.stdout + done.stderr
     assert done.returncode == 1
-    assert "error: /models/half_plus_two" in said and "Permission denied" in said
+    assert "error: half_plus_two: /models/half_plus_two" in said and "Permission denied" in said
     assert "Traceback" not in said
     assert sorted(model.iterdir()) == before
     assert stack.predicts()
