@@ -61,6 +61,9 @@ class ServingConfig:
     def model(self, name: str) -> ModelConfig | None:
         return next((model for model in self.models if model.name == name), None)
 
+    def by_name(self) -> ServingConfig:
+        return ServingConfig(tuple(sorted(self.models, key=lambda model: model.name)))
+
 
 def load(path: str | os.PathLike[str], *, may_be_blank: bool = False) -> ServingConfig:
     """The config in a file; ConfigError also when the file cannot be read.

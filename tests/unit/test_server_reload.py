@@ -14,6 +14,7 @@ from headrace.server.lifecycle.reload import Reloader
 from headrace.server.lifecycle.repository import ModelSpec
 from headrace.wire import config, messages
 from headrace.wire.errors import (
+    Aborted,
     DeadlineExceeded,
     FailedPrecondition,
     HeadraceError,
@@ -152,6 +153,24 @@ def test_a_config_that_came_by_file_meanwhile_is_what_holds(world: World) -> Non
     under_way.join(10)
 
     assert [error.status_name for error in failures] == ["ABORTED"]
+    assert [model.name for model in world.repository.configured().models] == ["a", "broken"]
+
+
+def test_a_config_that_came_by_file_just_before_the_reload_took_effect_is_what_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = world.repository.configured
+
+    def overtaken() -> Any:
+        monkeypatch.undo()
+        seen = configured()
+        world.repository.apply(config.from_message(wanted(world, "a", "broken")))
+        return seen
+
+    monkeypatch.setattr(world.repository, "configured", overtaken)
+    with pytest.raises(Aborted):
+        reload(world, wanted(world, "b"))
+
     assert [model.name for model in world.repository.configured().models] == ["a", "broken"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from headrace.server.lifecycle.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
-from headrace.wire.errors import Aborted, ConfigError, DeadlineExceeded, HeadraceError, InvalidArgument, Unknown
+from headrace.wire.errors import ConfigError, DeadlineExceeded, HeadraceError, InvalidArgument, Unknown
 
 log = logging.getLogger(__name__)
 
@@ -47,31 +47,28 @@ class Reloader:
         repository.check(wanted)
         before = repository.configured()
         new = [model for model in wanted.models if before.model(model.name) is None]
-        if new:
-            self._load({model.name for model in new}, ServingConfig((*before.models, *new)), wanted, deadline)
-        repository.apply(wanted)
-
-    def _load(self, new: set[str], both: ServingConfig, wanted: ServingConfig, deadline: float | None) -> None:
-        """Takes old and new side by side until the new is available; where it does not become so, takes it back."""
-        repository = self._repository
-        before = repository.configured()
-        repository.apply(both)
-        taken = repository.configured()
+        if not new:
+            repository.apply(wanted, instead_of=before)
+            return
+        both = ServingConfig((*before.models, *new))
+        repository.apply(both, instead_of=before)
         try:
-            settled = repository.wait_until_settled(_left(deadline), names=new)
-            if repository.configured() != taken:
-                raise Aborted("The config file has changed meanwhile, and is what holds")
-            if not settled:
-                raise DeadlineExceeded("The new models did not load in time; the old config stays")
-            failed = repository.failures(new)
-            if failed:
-                told = "".join(f"{{{who} due to error: {why}}}, " for who, why in failed)
-                raise Unknown(f"{len(failed)} model(s) did not become available: {{{told}}}")
-            repository.check(wanted, also=new)
+            self._load({model.name for model in new}, wanted, deadline)
+            repository.apply(wanted, instead_of=both)
         except HeadraceError:
-            if repository.configured() == taken:
-                repository.apply(before)
+            repository.apply(before, instead_of=both)  # raises Aborted where neither holds any more
             raise
+
+    def _load(self, new: set[str], wanted: ServingConfig, deadline: float | None) -> None:
+        """Waits for what is new; raises where it does not become available in time, or its labels lead nowhere."""
+        repository = self._repository
+        if not repository.wait_until_settled(_left(deadline), names=new):
+            raise DeadlineExceeded("The new models did not load in time; the old config stays")
+        failed = repository.failures(new)
+        if failed:
+            told = "".join(f"{{{who} due to error: {why}}}, " for who, why in failed)
+            raise Unknown(f"{len(failed)} model(s) did not become available: {{{told}}}")
+        repository.check(wanted, also=new)
 
 
 def _read(message: Any) -> ServingConfig:

@@ -21,7 +21,7 @@ from headrace.server.lifecycle.loading import Loader
 from headrace.server.lifecycle.versions import State, Version, VersionStatus
 from headrace.server.metrics import Metrics
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound
+from headrace.wire.errors import Aborted, FailedPrecondition, HeadraceError, InvalidArgument, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +179,14 @@ class Repository:
 
     # Config and folders
 
-    def apply(self, config: ServingConfig) -> None:
-        """Takes the config, or raises and changes nothing. What it asks for is loaded in the background."""
+    def apply(self, config: ServingConfig, *, instead_of: ServingConfig | None = None) -> None:
+        """Takes the config, or raises and changes nothing. What it asks for is loaded in the background.
+
+        Given ``instead_of``, that config must be the one that holds.
+        """
         with self._changed:
+            if instead_of is not None and self.configured() != instead_of.by_name():
+                raise Aborted("Another config has come meanwhile, and is what holds")
             self._check(config, ())
             for wanted in config.models:
                 self._models.setdefault(wanted.name, _Model(wanted.name)).scanned = False
