@@ -1,1 +1,2 @@
-"""What a request costs, measured in one run against parts that do less: see README.md beside this file."""
+"""What a request costs, measured in one run against parts that do less: see README.md beside this
+file."""

@@ -1,6 +1,8 @@
-"""The floor: a bare ASGI app that reads a predict body, checks it with the shared codec, and answers fixed bytes.
+"""The floor: a bare ASGI app that reads a predict body, checks it with the shared codec, and
+answers fixed bytes.
 
-Run as `python -m benchmarks.bare PORT [unread]`, on the gateway's uvicorn settings; "unread" looks at nothing.
+Run as `python -m benchmarks.bare PORT [unread]`, on the gateway's uvicorn settings; "unread" looks
+at nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(A
 
 
 async def app(
-    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[Any], Awaitable[None]],
 ) -> None:
     if scope["type"] != "http":
         return
@@ -36,7 +40,9 @@ async def app(
     body = b"".join(chunks)
     if body and CHECKED:
         tensors = rest.parse_predict(body).tensors(MNIST)
-        shapes = {name: (MNIST.inputs[name].dtype, array.shape) for name, array in tensors.arrays.items()}
+        shapes = {
+            name: (MNIST.inputs[name].dtype, array.shape) for name, array in tensors.arrays.items()
+        }
         check(MNIST, shapes, row_format=tensors.row_format)  # type: ignore[arg-type]
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": ANSWER})

@@ -1,4 +1,5 @@
-"""Reading a batch of 32 images as JSON: the shared codec beside orjson and numpy, in this process."""
+"""Reading a batch of 32 images as JSON: the shared codec beside orjson and numpy, in this
+process."""
 
 from __future__ import annotations
 
@@ -35,15 +36,18 @@ def rows(store: Path, work: Path) -> Iterator[Row]:
         theirs_us, ours_us = _in_turns(with_orjson, ours)
         ratio = paired_ratio(theirs_us, ours_us)
         yield Row(
-            f"decoding {IMAGES} images as JSON, {form} ({len(body) // 1024} KiB), orjson + numpy : ours",
-            f"{ratio:.1f}x ({statistics.median(theirs_us):.0f} : {statistics.median(ours_us):.0f} us)",
+            f"decoding {IMAGES} images as JSON, {form} ({len(body) // 1024} KiB), orjson + numpy "
+            ": ours",
+            f"{ratio:.1f}x ({statistics.median(theirs_us):.0f} : {statistics.median(ours_us):.0f} "
+            "us)",
             ">= 6x",
             ratio >= 6,
         )
 
 
 def bodies() -> dict[str, bytes]:
-    """The same images in the forms that clients send: how long the digits are decides what reading them costs."""
+    """The same images in the forms that clients send: how long the digits are decides what reading
+    them costs."""
     rng = np.random.default_rng(0)
     full = rng.random((IMAGES, 28, 28, 1))
     sparse = np.where(rng.random(full.shape) < 0.8, 0.0, full)
@@ -52,7 +56,9 @@ def bodies() -> dict[str, bytes]:
         "6 digits": full.round(6),
         "float64 repr, 17 digits": full,
     }
-    return {form: json.dumps({"instances": images.tolist()}).encode() for form, images in forms.items()}
+    return {
+        form: json.dumps({"instances": images.tolist()}).encode() for form, images in forms.items()
+    }
 
 
 def _in_turns(*calls: Callable[[], object]) -> list[list[float]]:

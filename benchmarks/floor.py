@@ -1,7 +1,8 @@
-"""The floor of serving: a bare ASGI app on uvicorn that decodes one image, runs one session, and words the answer.
+"""The floor of serving: a bare ASGI app on uvicorn that decodes one image, runs one session, and
+words the answer.
 
-Run as `python -m benchmarks.floor PORT MODEL_FOLDER`. It checks nothing, names nothing and counts nothing: whatever
-`headrace serve` takes beyond it is the price of being a server.
+Run as `python -m benchmarks.floor PORT MODEL_FOLDER`. It checks nothing, names nothing and counts
+nothing: whatever `headrace serve` takes beyond it is the price of being a server.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ _FLOAT = 1  # TensorFlow's number of the dtype
 
 
 class Session:
-    """mnist_cnn as plain calls of TensorFlow's C API: a tensor in, one run in the caller's thread, a tensor out."""
+    """mnist_cnn as plain calls of TensorFlow's C API: a tensor in, one run in the caller's thread,
+    a tensor out."""
 
     def __init__(self, folder: Path) -> None:
         self._lib = capi.library()
-        self._model = TensorFlowEngine().load(folder)  # finds the graph's ends; runs none of what follows
+        self._model = TensorFlowEngine().load(
+            folder
+        )  # finds the graph's ends; runs none of what follows
         signature = self._model.signatures["serving_default"]
         ((self._input,), (self._output,)) = signature.inputs.values(), signature.outputs.values()
         self._options = run_options(inter_op_pool=CALLERS_THREAD)
-        self._feed, self._fetch = (self._end(spec.tensor_name) for spec in (self._input, self._output))
+        self._feed, self._fetch = (
+            self._end(spec.tensor_name) for spec in (self._input, self._output)
+        )
 
     def run(self, flat: np.ndarray) -> np.ndarray:
         lib = self._lib
@@ -62,7 +68,9 @@ def create_app(folder: Path) -> Callable[..., Awaitable[None]]:
     session, parser = Session(folder), simdjson.Parser()
 
     async def app(
-        scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
     ) -> None:
         message = await receive()
         body = message["body"]
@@ -72,10 +80,15 @@ def create_app(folder: Path) -> Callable[..., Awaitable[None]]:
         answer = b"{}"
         if body:
             root: Any = parser.parse(body)
-            flat = np.frombuffer(root["instances"].as_buffer(of_type="d"), np.float64).astype(np.float32)
+            flat = np.frombuffer(root["instances"].as_buffer(of_type="d"), np.float64).astype(
+                np.float32
+            )
             del root
             answer = json.dumps({"predictions": session.run(flat).tolist()}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(answer)).encode()),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 

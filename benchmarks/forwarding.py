@@ -1,4 +1,5 @@
-"""The gateway's rows: what it adds to a call, beside the floors below it, the bare server, and what teams write."""
+"""The gateway's rows: what it adds to a call, beside the floors below it, the bare server, and what
+teams write."""
 
 from __future__ import annotations
 
@@ -75,11 +76,19 @@ def rows(trained: Path, work: Path) -> Iterator[Row]:
     store = with_picture(trained, work)
     with stack(store, work) as real:
         for part in (
-            json_rows, latency_rows, peer_rows, picture_rows, grpc_rows, protocol_rows, inside.rows,
-        ):  # fmt: skip
+            json_rows,
+            latency_rows,
+            peer_rows,
+            picture_rows,
+            grpc_rows,
+            protocol_rows,
+            inside.rows,
+        ):
             yield from part(real, work)
         yield Row("gateway, memory after the load", f"{rss_mb(real.default.pid):.0f} MB")
-        yield Row("serving with two models, memory after the load", f"{rss_mb(real.serving_pid):.0f} MB")
+        yield Row(
+            "serving with two models, memory after the load", f"{rss_mb(real.serving_pid):.0f} MB"
+        )
 
 
 def json_rows(real: Stack, work: Path) -> Iterator[Row]:
@@ -99,17 +108,30 @@ def json_rows(real: Stack, work: Path) -> Iterator[Row]:
             }
         )
     bare_, quiet, default, direct = got["bare"], got["quiet"], got["default"], got["direct"]
-    yield Row(f"bare ASGI app that reads and checks the body, CPU a request at {BUSY} connections", bare_.cpu)
+    yield Row(
+        f"bare ASGI app that reads and checks the body, CPU a request at {BUSY} connections",
+        bare_.cpu,
+    )
     yield Row("gateway without log and metrics, CPU a request", quiet.cpu)
     more = paired_difference(quiet.us, bare_.us)
-    yield Row("gateway without log and metrics - bare app", f"{more:.0f} us", "<= 90 us", more <= 90)
+    yield Row(
+        "gateway without log and metrics - bare app", f"{more:.0f} us", "<= 90 us", more <= 90
+    )
     yield Row("gateway as it comes, CPU a request", default.cpu)
     more = paired_difference(default.us, bare_.us)
     yield Row("gateway as it comes - bare app", f"{more:.0f} us", "<= 160 us", more <= 160)
-    yield Row("serving behind the gateway, CPU a request", f"{statistics.median(default.behind_us):.0f} us")
+    yield Row(
+        "serving behind the gateway, CPU a request",
+        f"{statistics.median(default.behind_us):.0f} us",
+    )
     yield Row("serving called directly, CPU a request", direct.cpu)
     yield Row("gateway and serving together, CPU a request", f"{default.both:.0f} us")
-    yield share(f"requests a second at {BUSY} connections, gateway : serving called directly", default, direct, 0.5)
+    yield share(
+        f"requests a second at {BUSY} connections, gateway : serving called directly",
+        default,
+        direct,
+        0.5,
+    )
     failed = sum(load.failed for m in got.values() for load in m.loads)
     yield Row("answers other than 200 in all of these", str(failed), "0", failed == 0)
 
@@ -119,16 +141,20 @@ def latency_rows(real: Stack, work: Path) -> Iterator[Row]:
     got = in_turns(
         {
             "gateway": Side(
-                real.default.pid, lambda: drive(real.default.http, IMAGE_PATH, body, connections=1, seconds=SECONDS)
+                real.default.pid,
+                lambda: drive(real.default.http, IMAGE_PATH, body, connections=1, seconds=SECONDS),
             ),
             "direct": Side(
-                real.serving_pid, lambda: drive(real.rest, IMAGE_PATH, body, connections=1, seconds=SECONDS)
+                real.serving_pid,
+                lambda: drive(real.rest, IMAGE_PATH, body, connections=1, seconds=SECONDS),
             ),
         }
     )
     through, direct = got["gateway"].p50_ms, got["direct"].p50_ms
     added = statistics.median(a / b for a, b in zip(through, direct, strict=True)) - 1
-    figure = f"{added:.2f}x ({statistics.median(through):.2f} ms : {statistics.median(direct):.2f} ms)"
+    figure = (
+        f"{added:.2f}x ({statistics.median(through):.2f} ms : {statistics.median(direct):.2f} ms)"
+    )
     what = "p50 that the gateway adds at 1 connection, in p50s of serving called directly"
     yield Row(what, figure, "<= 0.8x", added <= 0.8)
 
@@ -155,7 +181,8 @@ def peer_rows(real: Stack, work: Path) -> Iterator[Row]:
 
 
 def picture_rows(real: Stack, work: Path) -> Iterator[Row]:
-    """One 224x224x3 picture of floats as npy, 602 KB: the gateway beside a relay that looks at nothing."""
+    """One 224x224x3 picture of floats as npy, 602 KB: the gateway beside a relay that looks at
+    nothing."""
     file = io.BytesIO()
     np.save(file, np.random.default_rng(0).random((1, 224, 224, 3), np.float32))
     body, port, sink, log = file.getvalue(), free_port(), free_port(), work / "relay.log"
@@ -167,7 +194,9 @@ def picture_rows(real: Stack, work: Path) -> Iterator[Row]:
         wait_http(port, "/", process=relay, log=log)
 
         def load(port: int, path: str) -> Callable[[], Load]:
-            return lambda: drive(port, path, body, connections=4, seconds=SECONDS, content_type=_NPY)
+            return lambda: drive(
+                port, path, body, connections=4, seconds=SECONDS, content_type=_NPY
+            )
 
         got = in_turns(
             {
@@ -189,7 +218,9 @@ def grpc_rows(real: Stack, work: Path) -> Iterator[Row]:
     def load(port: int) -> Callable[[], Load]:
         return lambda: drive_grpc(port, request, under_way=BUSY, seconds=SECONDS)
 
-    with child(["-m", "benchmarks.relay", "grpc", str(port), f"127.0.0.1:{real.grpc}"], log=log) as relay:
+    with child(
+        ["-m", "benchmarks.relay", "grpc", str(port), f"127.0.0.1:{real.grpc}"], log=log
+    ) as relay:
         got = in_turns(
             {
                 "quiet": Side(real.quiet.pid, load(real.quiet.grpc)),
@@ -197,7 +228,10 @@ def grpc_rows(real: Stack, work: Path) -> Iterator[Row]:
                 "relay": Side(relay.pid, load(port)),
             }
         )
-    yield Row(f"bare gRPC relay (grpc.aio server and channel), CPU a call with {BUSY} under way", got["relay"].cpu)
+    yield Row(
+        f"bare gRPC relay (grpc.aio server and channel), CPU a call with {BUSY} under way",
+        got["relay"].cpu,
+    )
     yield Row("gateway without log and metrics, CPU a gRPC call", got["quiet"].cpu)
     yield Row("gateway as it comes, CPU a gRPC call", got["default"].cpu)
     ratio = paired_ratio(got["quiet"].us, got["relay"].us)
@@ -209,9 +243,12 @@ def grpc_rows(real: Stack, work: Path) -> Iterator[Row]:
 
 
 def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
-    """REST calls sent on as they came, or as tensors over gRPC: CPU of gateway and serving together, by body size."""
+    """REST calls sent on as they came, or as tensors over gRPC: CPU of gateway and serving
+    together, by body size."""
     ports = {"rest": real.rest, "grpc": real.grpc}
-    by_rest, by_grpc = ({**QUIET, "HEADRACE_UPSTREAM_PROTOCOL": protocol} for protocol in ("rest", "grpc"))
+    by_rest, by_grpc = (
+        {**QUIET, "HEADRACE_UPSTREAM_PROTOCOL": protocol} for protocol in ("rest", "grpc")
+    )
     with (
         gateway(real.store, work, ports, env=by_rest) as over_rest,
         gateway(real.store, work, ports, env=by_grpc) as over_grpc,
@@ -219,8 +256,12 @@ def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
         for images, connections in ((1, BUSY), (8, 8), (32, 4), (256, 2)):
             body = image_body(images)
 
-            def load(port: int, body: bytes = body, connections: int = connections) -> Callable[[], Load]:
-                return lambda: drive(port, IMAGE_PATH, body, connections=connections, seconds=SECONDS)
+            def load(
+                port: int, body: bytes = body, connections: int = connections
+            ) -> Callable[[], Load]:
+                return lambda: drive(
+                    port, IMAGE_PATH, body, connections=connections, seconds=SECONDS
+                )
 
             got = in_turns(
                 {
@@ -230,11 +271,17 @@ def protocol_rows(real: Stack, work: Path) -> Iterator[Row]:
             )
             what = f"{images} image{'s' if images > 1 else ''} as JSON ({len(body) / 1e3:.0f} KB)"
             for name, side in got.items():
-                figure = f"{side.both:.0f} us ({side.cpu} + {statistics.median(side.behind_us):.0f} us)"
-                yield Row(f"{what}, passed on by {name}, CPU of gateway + serving a request", figure)
+                figure = (
+                    f"{side.both:.0f} us ({side.cpu} + {statistics.median(side.behind_us):.0f} us)"
+                )
+                yield Row(
+                    f"{what}, passed on by {name}, CPU of gateway + serving a request", figure
+                )
             ratio = paired_ratio(got["grpc"].together, got["rest"].together)
             yield Row(f"{what}, by grpc : by rest, CPU of both", f"{ratio:.2f}x")
-            yield share(f"{what}, requests a second, by grpc : by rest", got["grpc"], got["rest"], None)
+            yield share(
+                f"{what}, requests a second, by grpc : by rest", got["grpc"], got["rest"], None
+            )
             failed = sum(load.failed for side in got.values() for load in side.loads)
             yield Row(f"{what}, answers other than 200", str(failed), "0", failed == 0)
 
@@ -248,7 +295,9 @@ def in_turns(sides: Mapping[str, Side]) -> dict[str, Measured]:
             continue
         requests = max(load.requests, 1)  # a client per call may not get one through in this time
         got[name].us.append((cpu_s(side.pid) - before) * 1e6 / requests)
-        got[name].behind_us.append((cpu_s(side.behind) - behind) * 1e6 / requests if side.behind else 0.0)
+        got[name].behind_us.append(
+            (cpu_s(side.behind) - behind) * 1e6 / requests if side.behind else 0.0
+        )
         got[name].loads.append(load)
     return got
 
@@ -258,7 +307,9 @@ def share(what: str, above: Measured, below: Measured, mark: float | None) -> Ro
         a.per_second / max(b.per_second, 0.1) for a, b in zip(above.loads, below.loads, strict=True)
     )
     figure = f"{ratio:.2f}x ({above.per_second:.0f} : {below.per_second:.0f})"
-    return Row(what, figure, f">= {mark:g}x", ratio >= mark) if mark is not None else Row(what, figure)
+    return (
+        Row(what, figure, f">= {mark:g}x", ratio >= mark) if mark is not None else Row(what, figure)
+    )
 
 
 def _driver(port: int, path: str, body: bytes) -> Callable[[], Load]:

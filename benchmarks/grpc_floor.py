@@ -1,7 +1,7 @@
 """The floor of gRPC: a bare echo of Predict's kind that also runs one session.
 
-Run as `python -m benchmarks.grpc_floor PORT MODEL_FOLDER`. Bytes in, the same fixed bytes out, on the synchronous
-server with threads that `headrace serve` uses; nothing is parsed.
+Run as `python -m benchmarks.grpc_floor PORT MODEL_FOLDER`. Bytes in, the same fixed bytes out, on
+the synchronous server with threads that `headrace serve` uses; nothing is parsed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def main(port: int, folder: Path) -> None:
 
     server = grpc.server(ThreadPoolExecutor(THREADS))
     handlers = {messages.PREDICT.name: grpc.unary_unary_rpc_method_handler(predict)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(messages.PREDICT.service, handlers),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(messages.PREDICT.service, handlers),)
+    )
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     server.wait_for_termination()

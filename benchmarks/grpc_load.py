@@ -20,7 +20,9 @@ async def _drive(port: int, request: bytes, under_way: int, seconds: float) -> L
     done = failed = 0
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(messages.PREDICT.path)
-        await call(request, timeout=30, wait_for_ready=True)  # the connection is there before the clock runs
+        await call(
+            request, timeout=30, wait_for_ready=True
+        )  # the connection is there before the clock runs
         started = time.perf_counter()
 
         async def caller() -> None:

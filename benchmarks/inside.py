@@ -1,4 +1,5 @@
-"""Where a call's microseconds go inside the gateway: its parts run alone in one process, with no network below them.
+"""Where a call's microseconds go inside the gateway: its parts run alone in one process, with no
+network below them.
 
 `python -m benchmarks.inside` prints them; docs/concepts/gateway-cost.md explains them.
 """
@@ -33,18 +34,25 @@ from headrace.wire.errors import Unavailable
 from headrace.wire.signatures import check
 
 CALLS, ROUNDS = 1000, 7
-_LIST = 'model_config_list { config { name: "mnist_cnn" base_path: "/models/mnist_cnn" model_platform: "tensorflow" } }'
+_LIST = (
+    'model_config_list { config { name: "mnist_cnn" base_path: "/models/mnist_cnn" '
+    'model_platform: "tensorflow" } }'
+)
 
 
 def rows(*_: object) -> Iterator[Row]:
     body = image_body()
     codec = uvloop.run(_us(lambda: _read(body)))
     quiet, metrics, log = (
-        uvloop.run(_door_us(body, metrics=m, access_log=a)) for m, a in ((False, False), (True, False), (False, True))
+        uvloop.run(_door_us(body, metrics=m, access_log=a))
+        for m, a in ((False, False), (True, False), (False, True))
     )
     pool = uvloop.run(_pool_us(body))
     yield Row("inside a REST call: reading and checking one image", f"{codec:.0f} us")
-    yield Row("inside a REST call: finding, pinning, answering, all else of the door", f"{quiet - codec:.0f} us")
+    yield Row(
+        "inside a REST call: finding, pinning, answering, all else of the door",
+        f"{quiet - codec:.0f} us",
+    )
     yield Row("inside a REST call: the pool's request and its answer read", f"{pool:.0f} us")
     yield Row("inside a REST call: metrics", f"{metrics - quiet:.0f} us")
     yield Row("inside a REST call: its line in the log", f"{log - quiet:.0f} us")
@@ -86,19 +94,32 @@ async def _door_us(body: bytes, *, metrics: bool, access_log: bool) -> float:
         config = Path(folder, "multimodel.config")
         config.write_text(_LIST)
         s = Settings(
-            model_config_file=str(config), metrics=metrics, access_log=access_log, probe_s=3600, refresh_s=3600
+            model_config_file=str(config),
+            metrics=metrics,
+            access_log=access_log,
+            probe_s=3600,
+            refresh_s=3600,
         )
         async with Core(s, rest=_Instant(), grpc=_Instant()) as core:
-            contract = Contract("mnist_cnn", 1, {"serving_default": MNIST}, False, "/v1/versions/1:predict", b"")
-            model = Model("mnist_cnn", {}, (VersionState(1, "AVAILABLE"),), {1: contract}, asked=True)
+            contract = Contract(
+                "mnist_cnn", 1, {"serving_default": MNIST}, False, "/v1/versions/1:predict", b""
+            )
+            model = Model(
+                "mnist_cnn", {}, (VersionState(1, "AVAILABLE"),), {1: contract}, asked=True
+            )
             core.registry.catalog = Catalog({"mnist_cnn": model})
             core.health.pulses[0].answered()
             door = RestDoor(core)
             headers = [(b"host", b"localhost"), (b"content-length", b"%d" % len(body))]
             scope = {
-                "type": "http", "method": "POST", "path": IMAGE_PATH, "raw_path": IMAGE_PATH.encode(),
-                "query_string": b"", "headers": headers, "extensions": {EXTENSION: set()},
-            }  # fmt: skip
+                "type": "http",
+                "method": "POST",
+                "path": IMAGE_PATH,
+                "raw_path": IMAGE_PATH.encode(),
+                "query_string": b"",
+                "headers": headers,
+                "extensions": {EXTENSION: set()},
+            }
 
             async def receive() -> dict[str, Any]:
                 return {"type": "http.request", "body": body, "more_body": False}
@@ -112,7 +133,9 @@ async def _door_us(body: bytes, *, metrics: bool, access_log: bool) -> float:
 async def _pool_us(body: bytes) -> float:
     """The pool over a transport that answers at once."""
     loop = asyncio.get_running_loop()
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(
+        ANSWER
+    )
 
     class Transport(asyncio.Transport):
         protocol: Any

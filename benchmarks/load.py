@@ -1,7 +1,8 @@
-"""The load: one prepared request over N keep-alive connections, sent by wrk where it is installed, else by ourselves.
+"""The load: one prepared request over N keep-alive connections, sent by wrk where it is installed,
+else by ourselves.
 
-What is measured is the CPU time of the server's process, so the driver's own cost falls outside; requests a second
-do depend on the driver, which is why each table names it.
+What is measured is the CPU time of the server's process, so the driver's own cost falls outside;
+requests a second do depend on the driver, which is why each table names it.
 """
 
 from __future__ import annotations
@@ -51,32 +52,68 @@ def drive(
     return _sockets(host, port, path, body, content_type, connections=connections, seconds=seconds)
 
 
-def _wrk(host: str, port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float) -> Load:
+def _wrk(
+    host: str,
+    port: int,
+    path: str,
+    body: bytes,
+    content_type: str,
+    *,
+    connections: int,
+    seconds: float,
+) -> Load:
     with tempfile.TemporaryDirectory() as folder:
         payload = Path(folder, "body")
         payload.write_bytes(body)
         script = Path(folder, "post.lua")
         script.write_text(
             f'local f = io.open("{payload}", "rb")\n'
-            'wrk.method = "POST"\nwrk.body = f:read("*a")\nwrk.headers["Content-Type"] = "' + content_type + '"\n'
+            'wrk.method = "POST"\nwrk.body = f:read("*a")\nwrk.headers["Content-Type"] = "'
+            + content_type
+            + '"\n'
             "done = function(s, l, r)\n"
-            '  io.write(string.format("RESULT %d %d %d %d\\n", s.requests, s.duration, l:percentile(50),\n'
-            "    s.errors.status + s.errors.read + s.errors.write + s.errors.timeout + s.errors.connect))\nend\n"
+            '  io.write(string.format("RESULT %d %d %d %d\\n", s.requests, s.duration, '
+            "l:percentile(50),\n"
+            "    s.errors.status + s.errors.read + s.errors.write + s.errors.timeout + "
+            "s.errors.connect))\nend\n"
         )
         output = subprocess.run(
-            ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script),
-             f"http://{host}:{port}{path}"],
-            check=True, capture_output=True, text=True, timeout=seconds * 3 + 30,
-        ).stdout  # fmt: skip
+            [
+                "wrk",
+                "-t1",
+                f"-c{connections}",
+                f"-d{max(1, round(seconds))}s",
+                "-s",
+                str(script),
+                f"http://{host}:{port}{path}",
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds * 3 + 30,
+        ).stdout
     requests, micros, p50, failed = (int(v) for v in output.split("RESULT ")[1].split()[:4])
     return Load(requests, micros / 1e6, failed, "wrk", p50 / 1e6)
 
 
 def _sockets(
-    host: str, port: int, path: str, body: bytes, content_type: str, *, connections: int, seconds: float
+    host: str,
+    port: int,
+    path: str,
+    body: bytes,
+    content_type: str,
+    *,
+    connections: int,
+    seconds: float,
 ) -> Load:
-    """Closed loop: every connection has one request under way; an answer is counted once its body is whole."""
-    head = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
+    """Closed loop: every connection has one request under way; an answer is counted once its body
+    is whole."""
+    head = (
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {len(body)}",
+    )
     request = "\r\n".join((*head, "", "")).encode() + body
     failed = 0
     took: list[float] = []

@@ -1,7 +1,9 @@
-"""Where the CPU microseconds of one REST call go, piece by piece: `python -m benchmarks.microseconds MODEL_FOLDER`.
+"""Where the CPU microseconds of one REST call go, piece by piece: `python -m
+benchmarks.microseconds MODEL_FOLDER`.
 
-Each piece is measured twice: on its own, repeated in a row, and as what it adds right after a run of the model. The
-second is what a server pays: a run leaves little of anybody else's code and data in the processor's caches.
+Each piece is measured twice: on its own, repeated in a row, and as what it adds right after a run
+of the model. The second is what a server pays: a run leaves little of anybody else's code and data
+in the processor's caches.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ def main(folder: Path) -> None:
     model = TensorFlowEngine().load(folder)
     signature = model.signatures["serving_default"]
     ((alias, image),) = rest.parse_predict(body).tensors(signature).arrays.items()
-    flat, outputs, metrics = np.ascontiguousarray(image.reshape(-1)), tuple(signature.outputs), Metrics()
+    flat, outputs, metrics = (
+        np.ascontiguousarray(image.reshape(-1)),
+        tuple(signature.outputs),
+        Metrics(),
+    )
     answer = model.run(signature, {alias: image}, outputs, timeout_s=30)
 
     def count() -> None:

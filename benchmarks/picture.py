@@ -1,4 +1,5 @@
-"""A model that does next to nothing to a 224x224x3 picture; its bytes are the work. Run with the folder to write."""
+"""A model that does next to nothing to a 224x224x3 picture; its bytes are the work. Run with the
+folder to write."""
 
 from __future__ import annotations
 

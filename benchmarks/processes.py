@@ -1,4 +1,5 @@
-"""Child processes under measurement: started, waited for, their CPU time and memory read, ended by their id."""
+"""Child processes under measurement: started, waited for, their CPU time and memory read, ended by
+their id."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def free_port() -> int:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system CPU seconds of a whole process so far, to the nanosecond (Linux's per-process CPU clock)."""
+    """User and system CPU seconds of a whole process so far, to the nanosecond (Linux's per-process
+    CPU clock)."""
     return time.clock_gettime((~pid << 3) | 2)
 
 
@@ -37,7 +39,8 @@ def rss_mb(pid: int) -> float:
 def child(
     arguments: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this interpreter (`python ARGUMENTS`) whose output goes to ``log``; ended when the block is left."""
+    """A process of this interpreter (`python ARGUMENTS`) whose output goes to ``log``; ended when
+    the block is left."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -60,14 +63,21 @@ def child(
 
 
 def wait_http(
-    url_port: int, path: str, *, process: subprocess.Popen[bytes], log: Path, timeout_s: float = 60.0
+    url_port: int,
+    path: str,
+    *,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    timeout_s: float = 60.0,
 ) -> float:
     """Waits until GET ``path`` answers 200; the seconds it took."""
     started = time.perf_counter()
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     while time.perf_counter() - started < timeout_s:
         if process.poll() is not None:
-            raise RuntimeError(f"the process ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+            raise RuntimeError(
+                f"the process ended with {process.returncode}:\n{log.read_text()[-2000:]}"
+            )
         try:
             with socket.create_connection(("127.0.0.1", url_port), timeout=2) as s:
                 s.sendall(request)
@@ -76,4 +86,6 @@ def wait_http(
         except OSError:
             pass
         time.sleep(0.01)
-    raise RuntimeError(f"no 200 from {path} on port {url_port} in {timeout_s} s:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(
+        f"no 200 from {path} on port {url_port} in {timeout_s} s:\n{log.read_text()[-2000:]}"
+    )

@@ -1,7 +1,8 @@
 """The floors of forwarding: relays that look at nothing.
 
-`python -m benchmarks.relay grpc PORT TARGET` passes gRPC calls on as bytes, with the gateway's own kind of server and
-channel. `python -m benchmarks.relay http PORT HOST:PORT` passes HTTP bodies on over the gateway's own pool.
+`python -m benchmarks.relay grpc PORT TARGET` passes gRPC calls on as bytes, with the gateway's own
+kind of server and channel. `python -m benchmarks.relay http PORT HOST:PORT` passes HTTP bodies on
+over the gateway's own pool.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ async def grpc_relay(port: int, target: str) -> None:
 
         handler = grpc.unary_unary_rpc_method_handler(handle)
         table = {messages.PREDICT.name: handler}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(messages.PREDICT.service, table),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(messages.PREDICT.service, table),)
+        )
         server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
         await server.wait_for_termination()
@@ -45,7 +48,10 @@ class HttpRelay:
         self._pool = Pool(Address.parse(f"http://{backend}"), connections=128, connect_timeout_s=1)
 
     async def __call__(
-        self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
     ) -> None:
         parts = []
         while True:
@@ -54,7 +60,10 @@ class HttpRelay:
             if not message["more_body"]:
                 break
         reply = await self._pool.send(scope["method"], scope["path"], b"".join(parts), timeout_s=30)
-        headers = [(b"content-type", reply.content_type.encode()), (b"content-length", b"%d" % len(reply.body))]
+        headers = [
+            (b"content-type", reply.content_type.encode()),
+            (b"content-length", b"%d" % len(reply.body)),
+        ]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -65,6 +74,12 @@ if __name__ == "__main__":
         uvloop.run(grpc_relay(int(port), backend))
     else:
         uvicorn.run(
-            HttpRelay(backend), port=int(port), loop="uvloop", http=LeanConnection, ws="none", lifespan="off",
-            access_log=False, log_level="warning",
-        )  # fmt: skip
+            HttpRelay(backend),
+            port=int(port),
+            loop="uvloop",
+            http=LeanConnection,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+        )

@@ -1,4 +1,5 @@
-"""The server's rows: what `headrace serve` takes for a call, beside a bare app that does the same and no more."""
+"""The server's rows: what `headrace serve` takes for a call, beside a bare app that does the same
+and no more."""
 
 from __future__ import annotations
 
@@ -45,7 +46,11 @@ def rows(store: Path, work: Path) -> Iterator[Row]:
 
 
 def json_rows(store: Path, work: Path) -> Iterator[Row]:
-    with serve(store, work, "on") as on, serve(store, work, "off", OFF) as off, floor(store, work) as (bare, port):
+    with (
+        serve(store, work, "on") as on,
+        serve(store, work, "off", OFF) as off,
+        floor(store, work) as (bare, port),
+    ):
         for connections in CONNECTIONS:
             got = in_turns(
                 {
@@ -61,22 +66,33 @@ def json_rows(store: Path, work: Path) -> Iterator[Row]:
 def _json_rows(got: dict[str, Measured], connections: int) -> Iterator[Row]:
     at, on, off = f"at {connections} connection{'s' * (connections > 1)}", got["on"], got["off"]
     if connections == 1:
-        yield Row(f"bare ASGI app on uvicorn + one session run, CPU a request {at}", got["floor"].cpu)
+        yield Row(
+            f"bare ASGI app on uvicorn + one session run, CPU a request {at}", got["floor"].cpu
+        )
         yield Row(f"serving, batching off, CPU a request {at}", off.cpu)
         ratio = paired_ratio(off.us, got["floor"].us)
-        yield Row(f"serving, batching off : bare app, CPU a request {at}", f"{ratio:.2f}x", "<= 1.1x", ratio <= 1.1)
+        yield Row(
+            f"serving, batching off : bare app, CPU a request {at}",
+            f"{ratio:.2f}x",
+            "<= 1.1x",
+            ratio <= 1.1,
+        )
     mark = 350 if connections == 64 else None
     figure = statistics.median(on.us)
     yield Row(
-        f"serving as it comes, CPU a request {at}", on.cpu, f"<= {mark} us" if mark else "",
+        f"serving as it comes, CPU a request {at}",
+        on.cpu,
+        f"<= {mark} us" if mark else "",
         figure <= mark if mark else None,
-    )  # fmt: skip
+    )
     ratio = paired_ratio(on.us, off.us)
     most = 0.7 if connections >= 64 else None
     yield Row(
-        f"batching on : off, CPU a request {at}", f"{ratio:.2f}x ({on.cpu} : {off.cpu})",
-        f"<= {most}x" if most else "", ratio <= most if most else None,
-    )  # fmt: skip
+        f"batching on : off, CPU a request {at}",
+        f"{ratio:.2f}x ({on.cpu} : {off.cpu})",
+        f"<= {most}x" if most else "",
+        ratio <= most if most else None,
+    )
     least = 1.3 if connections >= 64 else 0.95 if connections == 1 else None
     yield share(f"batching on : off, requests a second {at}", on, off, least)
     failed = sum(load.failed for measured in got.values() for load in measured.loads)
@@ -108,25 +124,33 @@ def grpc_rows(store: Path, work: Path) -> Iterator[Row]:
     ratio = paired_ratio(got["off"].us, got["floor"].us)
     yield Row("serving, batching off : bare echo + run, gRPC", f"{ratio:.2f}x")
     ratio = paired_ratio(got["on"].us, got["floor"].us)
-    yield Row("serving as it comes : bare echo + run, gRPC", f"{ratio:.2f}x", "<= 1.5x", ratio <= 1.5)
+    yield Row(
+        "serving as it comes : bare echo + run, gRPC", f"{ratio:.2f}x", "<= 1.5x", ratio <= 1.5
+    )
     failed = sum(load.failed for measured in got.values() for load in measured.loads)
     yield Row("failed gRPC calls", str(failed), "0", failed == 0)
 
 
 def start_rows(store: Path, work: Path) -> Iterator[Row]:
-    """From the start of the process until all three models are AVAILABLE, nothing asked of it meanwhile but that."""
+    """From the start of the process until all three models are AVAILABLE, nothing asked of it
+    meanwhile but that."""
     times, idle = [], []
     for i in range(STARTS):
         with serve(store, work, f"start{i}") as served:
             times.append(served.ready_s)
             idle.append(rss_mb(served.pid))
     took, held = statistics.median(times), statistics.median(idle)
-    yield Row("headrace serve, start to three models AVAILABLE", f"{took:.2f} s", "<= 1.5 s", took <= 1.5)
-    yield Row("headrace serve, idle memory with three models", f"{held:.0f} MB", "<= 420 MB", held <= 420)
+    yield Row(
+        "headrace serve, start to three models AVAILABLE", f"{took:.2f} s", "<= 1.5 s", took <= 1.5
+    )
+    yield Row(
+        "headrace serve, idle memory with three models", f"{held:.0f} MB", "<= 420 MB", held <= 420
+    )
 
 
 def peer_url_rows(store: Path, work: Path) -> Iterator[Row]:
-    """Any server of TensorFlow Serving's REST that runs already, with a model mnist_cnn, beside ours."""
+    """Any server of TensorFlow Serving's REST that runs already, with a model mnist_cnn, beside
+    ours."""
     url = os.environ.get("PEER_URL", "")
     if not url:
         yield Row("a running server beside ours (PEER_URL=http://host:port)", "none was given")
@@ -167,7 +191,9 @@ def serve(store: Path, work: Path, name: str, *flags: str) -> Iterator[Served]:
 def floor(store: Path, work: Path) -> Iterator[tuple[int, int]]:
     port, log = free_port(), work / "floor.log"
     with ExitStack() as exits:
-        process = exits.enter_context(child(["-m", "benchmarks.floor", str(port), str(mnist(store))], log=log))
+        process = exits.enter_context(
+            child(["-m", "benchmarks.floor", str(port), str(mnist(store))], log=log)
+        )
         wait_http(port, "/", process=process, log=log)
         yield process.pid, port
 
@@ -177,12 +203,16 @@ def mnist(store: Path) -> Path:
 
 
 def with_three(store: Path, work: Path) -> Path:
-    """A store of the three models alone, whatever else is trained: its figures are told of three."""
+    """A store of the three models alone, whatever else is trained: its figures are told of
+    three."""
     own = work / "three"
     own.mkdir()
     for name in THREE:
         (own / name).symlink_to(store / name)
-    entries = [f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}' for n in THREE]
+    entries = [
+        f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}'
+        for n in THREE
+    ]
     (own / "multimodel.config").write_text("model_config_list {\n" + "\n".join(entries) + "\n}\n")
     return own
 
@@ -191,7 +221,9 @@ def _wait_available(port: int, model: str, *, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/{model}", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/v1/models/{model}", timeout=5
+            ) as answer:
                 if json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE":
                     return
         except OSError:
@@ -200,6 +232,8 @@ def _wait_available(port: int, model: str, *, timeout_s: float = 60.0) -> None:
     raise RuntimeError(f"{model} did not become AVAILABLE")
 
 
-def _driver(port: int, path: str, connections: int, *, host: str = "127.0.0.1") -> Callable[[], Load]:
+def _driver(
+    port: int, path: str, connections: int, *, host: str = "127.0.0.1"
+) -> Callable[[], Load]:
     body = image_body()
     return lambda: drive(port, path, body, connections=connections, seconds=SECONDS, host=host)

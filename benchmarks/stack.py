@@ -45,8 +45,10 @@ def ensure_store(work: Path) -> Path:
     store = Path(os.environ.get("HEADRACE_STORE", ROOT / "models")).resolve()
     subprocess.run(
         [sys.executable, "-m", "trainer", "ensure"],
-        cwd=ROOT, check=True, env={**os.environ, "HEADRACE_STORE": str(store)},
-    )  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, "HEADRACE_STORE": str(store)},
+    )
     return store
 
 
@@ -56,8 +58,11 @@ def with_picture(store: Path, work: Path) -> Path:
     (own / "picture").mkdir(parents=True)
     subprocess.run(
         [sys.executable, "-m", "benchmarks.picture", str(own / "picture" / "1")],
-        cwd=ROOT, check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     (own / "mnist_cnn").symlink_to(store / "mnist_cnn")
     rows = [
         f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}'
@@ -68,7 +73,8 @@ def with_picture(store: Path, work: Path) -> Path:
 
 
 def image_body(images: int = 1) -> bytes:
-    """28x28 images as clients send them: six digits a pixel, four fifths of them zero, as MNIST's are."""
+    """28x28 images as clients send them: six digits a pixel, four fifths of them zero, as MNIST's
+    are."""
     return json.dumps({"instances": _image().tolist() * images}).encode()
 
 
@@ -84,9 +90,15 @@ def image_request() -> bytes:
 
 def serve_arguments(store: Path, port_file: Path) -> list[str]:
     return [
-        "-m", "headrace", "serve", "--port=auto", "--rest_api_port=auto", f"--port_file={port_file}",
-        f"--models_root={store}", f"--model_config_file={store / 'multimodel.config'}",
-    ]  # fmt: skip
+        "-m",
+        "headrace",
+        "serve",
+        "--port=auto",
+        "--rest_api_port=auto",
+        f"--port_file={port_file}",
+        f"--models_root={store}",
+        f"--model_config_file={store / 'multimodel.config'}",
+    ]
 
 
 @contextmanager

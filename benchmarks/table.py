@@ -21,7 +21,8 @@ BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``mark`` is the figure this row is held to ("" for a row that only informs); ``met`` says whether it held."""
+    """``mark`` is the figure this row is held to ("" for a row that only informs); ``met`` says
+    whether it held."""
 
     what: str
     figure: str
@@ -30,8 +31,8 @@ class Row:
 
 
 def turns(sides: Iterable[Side], rounds: int) -> Iterator[tuple[Side, bool]]:
-    """Every side once, which does not count, then all of them ``rounds`` times, there and back: none is always the one
-    after another. The second of each pair says whether it counts."""
+    """Every side once, which does not count, then all of them ``rounds`` times, there and back:
+    none is always the one after another. The second of each pair says whether it counts."""
     order = list(sides)
     for turn in range(rounds + 1):
         for side in order[:: -1 if turn % 2 else 1]:
@@ -39,7 +40,8 @@ def turns(sides: Iterable[Side], rounds: int) -> Iterator[tuple[Side, bool]]:
 
 
 def paired_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median of the ratios pair by pair, so that a machine whose speed drifts does not decide."""
+    """The median of the ratios pair by pair, so that a machine whose speed drifts does not
+    decide."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
@@ -49,7 +51,10 @@ def paired_difference(above: Sequence[float], below: Sequence[float]) -> float:
 
 def keep(part: str, rows: Sequence[Row], *, driver: str) -> None:
     """The part's figures, as the last ones measured."""
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load by {driver}"
+    machine = (
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"load by {driver}"
+    )
     day = datetime.date.today().isoformat()
     RESULTS.mkdir(exist_ok=True)
     kept = {"day": day, "machine": machine, "rows": [asdict(row) for row in rows]}

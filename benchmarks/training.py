@@ -1,6 +1,7 @@
 """Training: what the pipelines cost beside the step, and a loop of one's own beside fit.
 
-Runs in a process of its own (`python -m benchmarks.training`), for TensorFlow's sake, and prints its rows as JSON.
+Runs in a process of its own (`python -m benchmarks.training`), for TensorFlow's sake, and prints
+its rows as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def rows(store: Path, work: Path) -> Iterator[Row]:
     """For `python -m benchmarks`."""
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-m", "benchmarks.training"]
-    out = subprocess.run(command, cwd=ROOT, env=environ, check=True, stdout=subprocess.PIPE, text=True).stdout
+    out = subprocess.run(
+        command, cwd=ROOT, env=environ, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     for line in out.splitlines():
         yield Row(**json.loads(line))
 
@@ -57,13 +60,18 @@ def _print(row: Row) -> None:
 
 
 def _pipeline(name: str, files: str, data: Any, hyper: Any) -> Iterator[Row]:
-    """Steps fed by the real pipeline and by tensors in memory, in turns; then the pipeline with nobody to feed."""
-    stream, step = {"mnist_cnn": _digits, "imdb_cnn": _reviews}[name](data, replace(hyper, epochs=1000))
+    """Steps fed by the real pipeline and by tensors in memory, in turns; then the pipeline with
+    nobody to feed."""
+    stream, step = {"mnist_cnn": _digits, "imdb_cnn": _reviews}[name](
+        data, replace(hyper, epochs=1000)
+    )
     real = iter(stream)
     kept = [next(real) for _ in range(STEPS)]
     size = len(kept[0][1])
     in_memory, from_files = _in_turns(
-        lambda: [step(*batch) for batch in kept], lambda: [step(*next(real)) for _ in range(STEPS)], per=STEPS
+        lambda: [step(*batch) for batch in kept],
+        lambda: [step(*next(real)) for _ in range(STEPS)],
+        per=STEPS,
     )
     cpu = []
     for _ in range(ROUNDS):
@@ -89,7 +97,9 @@ def _digits(data: Any, hyper: Any) -> tuple[Any, Callable[..., Any]]:
 
     model, optimizer = mnist_cnn.build(), tf.keras.optimizers.Adam(hyper.learning_rate)
     optimizer.build(model.trainable_variables)
-    batches = pipeline.batches(data.train, _run(hyper), first=0, each=mnist_cnn.read, together=mnist_cnn.scaled)
+    batches = pipeline.batches(
+        data.train, _run(hyper), first=0, each=mnist_cnn.read, together=mnist_cnn.scaled
+    )
     return batches, mnist_cnn.stepper(model, optimizer)
 
 
@@ -100,13 +110,16 @@ def _reviews(data: Any, hyper: Any) -> tuple[Any, Callable[..., Any]]:
 
     hyper = replace(hyper, epochs=4)  # its pipeline is put together epoch by epoch
     model = imdb_cnn.build()
-    model.compile(optimizer=tf.keras.optimizers.Adam(hyper.learning_rate), loss="binary_crossentropy")
+    model.compile(
+        optimizer=tf.keras.optimizers.Adam(hyper.learning_rate), loss="binary_crossentropy"
+    )
     batches = imdb_cnn.batches(data, imdb_cnn.vectorizer(data.train["text"]), _run(hyper), first=0)
     return batches, model.train_on_batch
 
 
 def _loop(data: Any) -> Row:
-    """The same epochs of mnist_cnn, from tensors in memory; the first ones, which trace, are not counted."""
+    """The same epochs of mnist_cnn, from tensors in memory; the first ones, which trace, are not
+    counted."""
     import tensorflow as tf
 
     from trainer.data import pipeline
@@ -114,7 +127,10 @@ def _loop(data: Any) -> Row:
     from trainer.zoo import mnist_cnn
 
     hyper = Hyper(epochs=1000, batch_size=32, learning_rate=1e-3)
-    decoded = [mnist_cnn.read(path, digit)[0].numpy() for path, digit in zip(*data.train.values(), strict=True)]
+    decoded = [
+        mnist_cnn.read(path, digit)[0].numpy()
+        for path, digit in zip(*data.train.values(), strict=True)
+    ]
     rows = {"image": np.stack(decoded).astype(np.float32) / 255, "digit": data.train["digit"]}
     steps = pipeline.steps(rows, _run(hyper))
     own, fitted = mnist_cnn.build(), mnist_cnn.build()

@@ -19,7 +19,9 @@ _OF_VERSIONS = ("promote", "rollback", "gc")
 
 def main(verb: str, *arguments: str) -> int:
     """0 done, 1 not: the last line says what to do."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped again
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # so that what was started is stopped again
     try:
         return _run(verb, arguments, os.environ)
     except Stop as stop:
@@ -44,7 +46,17 @@ def _run(verb: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> i
     if verb == "restart":
         _restart(environ)
         return 0
-    if verb not in ("up", "down", "status", "logs", "reload", "smoke", "train", "tensorboard", *_OF_VERSIONS):
+    if verb not in (
+        "up",
+        "down",
+        "status",
+        "logs",
+        "reload",
+        "smoke",
+        "train",
+        "tensorboard",
+        *_OF_VERSIONS,
+    ):
         raise Stop(f"{verb} is not a verb; `make help` lists them.")
     store = settings.from_environment(environ).store
     stack = stack_for(verb, environ)
@@ -76,7 +88,8 @@ def _up(stack: AnyStack, store: Path) -> None:
 
 
 def _restart(environ: Mapping[str, str]) -> None:
-    """Down and up, in the runtime that runs; not down where the settings would keep it from coming up again."""
+    """Down and up, in the runtime that runs; not down where the settings would keep it from coming
+    up again."""
     running = stack_for("down", environ)
     if running.is_up:
         environ = {"RUNTIME": "local" if isinstance(running, LocalStack) else "compose", **environ}
@@ -98,7 +111,10 @@ def _words(verb: str, model: str = "", number: str = "") -> list[str]:
 def _introduce(stack: AnyStack, store: Path) -> None:
     call = f"{stack.gateway}/v1/models"
     if '"half_plus_two"' in (store / "multimodel.config").read_text():
-        call = f"-d '{{\"instances\": [1.0, 2.0, 5.0]}}' {stack.gateway}/v1/models/half_plus_two:predict"
+        call = (
+            f"-d '{{\"instances\": [1.0, 2.0, 5.0]}}' "
+            f"{stack.gateway}/v1/models/half_plus_two:predict"
+        )
     say(f"""
   REST      {stack.gateway}     (/docs, /readyz, /metrics, /v1/models)
   gRPC      {stack.grpc}

@@ -12,12 +12,15 @@ from deploy.terminal import Stop
 
 @contextmanager
 def alone(lock: Path, *, otherwise: str = "") -> Iterator[None]:
-    """Holds the lock file; a second make waits for the first. ``otherwise`` is what one can do whose file it is not."""
+    """Holds the lock file; a second make waits for the first. ``otherwise`` is what one can do
+    whose file it is not."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("w")
     except PermissionError as error:
-        raise Stop(f"{lock} cannot be written: {_owner(lock)}.{otherwise and f' {otherwise}'}") from error
+        raise Stop(
+            f"{lock} cannot be written: {_owner(lock)}.{otherwise and f' {otherwise}'}"
+        ) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -29,7 +32,10 @@ def _owner(path: Path) -> str:
         try:
             return f"{'it' if place == path else place} belongs to {place.owner()}"
         except KeyError:
-            return f"{'it' if place == path else place} belongs to the user of id {place.stat().st_uid}"
+            return (
+                f"{'it' if place == path else place} belongs to the user of id "
+                f"{place.stat().st_uid}"
+            )
         except OSError:
             continue
     return "its folder cannot be seen"

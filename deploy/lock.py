@@ -1,6 +1,8 @@
-"""Writes requirements/*.txt from pyproject.toml: every version and hash pinned, for all supported machines at once.
+"""Writes requirements/*.txt from pyproject.toml: every version and hash pinned, for all supported
+machines at once.
 
-Versions that are pinned already stay, unless --upgrade asks for the newest that fit. No index address is written.
+Versions that are pinned already stay, unless --upgrade asks for the newest that fit. No index
+address is written.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "local": (("server",), ("local",)),  # `make up`
     "gateway": ((), ("gateway",)),  # the images
     "server": (("server",), ()),
-    "trainer": (("server",), ("train",)),  # a version is checked in the server's engine before it is published
+    "trainer": (
+        ("server",),
+        ("train",),
+    ),  # a version is checked in the server's engine before it is published
 }
 
 
@@ -28,15 +33,36 @@ def main(options: list[str]) -> int:
         widest = _file(WIDEST)
         held = [] if name == WIDEST else ["--constraint", str(widest.relative_to(ROOT))]
         command = [
-            sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *(f"--extra={extra}" for extra in extras),
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            "pyproject.toml",
+            *(f"--extra={extra}" for extra in extras),
             *(f"--group={group}" for group in groups),
-            "--universal", "--python-version", "3.11", "--fork-strategy", "fewest", "--generate-hashes",
-            "--no-annotate", "--no-emit-index-url", "--custom-compile-command", "make lock", "--quiet", *held, *options,
-            "--output-file", str(_file(name).relative_to(ROOT)),
-        ]  # fmt: skip
+            "--universal",
+            "--python-version",
+            "3.11",
+            "--fork-strategy",
+            "fewest",
+            "--generate-hashes",
+            "--no-annotate",
+            "--no-emit-index-url",
+            "--custom-compile-command",
+            "make lock",
+            "--quiet",
+            *held,
+            *options,
+            "--output-file",
+            str(_file(name).relative_to(ROOT)),
+        ]
         if code := subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode:
             return code
-        print(f"requirements/{name}.txt: {sum('==' in line for line in _file(name).read_text().splitlines())} packages")
+        print(
+            f"requirements/{name}.txt: "
+            f"{sum('==' in line for line in _file(name).read_text().splitlines())} packages"
+        )
     return 0
 
 

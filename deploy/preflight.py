@@ -1,4 +1,5 @@
-"""What `make up` looks at before it touches anything: the settings of every part, and whether the ports can be had.
+"""What `make up` looks at before it touches anything: the settings of every part, and whether the
+ports can be had.
 
 A stack that runs goes on untouched when something here is wrong.
 """
@@ -31,7 +32,8 @@ class Door:
 
 
 def check_settings(environ: Mapping[str, str], gateway: Mapping[str, str]) -> None:
-    """Stop over what a program would end over; ``gateway`` is the environment that the gateway will have."""
+    """Stop over what a program would end over; ``gateway`` is the environment that the gateway will
+    have."""
     if wrong := variables.unknown(environ):
         raise Stop(f"{wrong}\n{UNTOUCHED}")
     try:
@@ -41,8 +43,11 @@ def check_settings(environ: Mapping[str, str], gateway: Mapping[str, str]) -> No
         raise Stop(f"{error.message}\n{UNTOUCHED}") from error
 
 
-def check_ports(doors: Iterable[Door], *, own: Collection[Endpoint], low_ports: bool = False) -> None:
-    """Stop at the first that cannot be listened on; what ``own`` programs hold now is free for them.
+def check_ports(
+    doors: Iterable[Door], *, own: Collection[Endpoint], low_ports: bool = False
+) -> None:
+    """Stop at the first that cannot be listened on; what ``own`` programs hold now is free for
+    them.
 
     With ``low_ports`` somebody else opens them, who may open those below 1024.
     """
@@ -52,7 +57,10 @@ def check_ports(doors: Iterable[Door], *, own: Collection[Endpoint], low_ports: 
         if reason := _why_not(door.host, door.port, own=own, low_ports=low_ports):
             free = _free_port_after(door.host, door.port, taken=taken)
             if not free:
-                raise Stop(f"HEADRACE_BIND_ADDRESS={door.host} cannot be listened on: {reason}.\n{UNTOUCHED}")
+                raise Stop(
+                    f"HEADRACE_BIND_ADDRESS={door.host} cannot be listened on: "
+                    f"{reason}.\n{UNTOUCHED}"
+                )
             end = "End what uses it, or choose another" if reason == _TAKEN else "Choose another"
             raise Stop(
                 f"Port {door.port} on {door.host} cannot be had: {reason}. "
@@ -60,13 +68,17 @@ def check_ports(doors: Iterable[Door], *, own: Collection[Endpoint], low_ports: 
             )
 
 
-def _why_not(host: str, port: int, *, own: Collection[Endpoint] = (), low_ports: bool = False) -> str:
+def _why_not(
+    host: str, port: int, *, own: Collection[Endpoint] = (), low_ports: bool = False
+) -> str:
     """Why the port cannot be listened on; empty when it can."""
     if (host, port) in own:
         return ""
     held = [address for address, number in own if number == port]
     if any(address in _WILDCARDS for address in (*held, host)) and held:
-        port = 0  # it is ours, on an address that overlaps: whether this machine has the new one remains to be seen
+        # It is ours, on an address that overlaps: whether this machine has the new one remains to
+        # be seen.
+        port = 0
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             # As servers do: a port whose last connections are only lingering is free.

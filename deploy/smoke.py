@@ -1,4 +1,5 @@
-"""One real predict a model through the gateway, with the model's own recorded example where its version brought one."""
+"""One real predict a model through the gateway, with the model's own recorded example where its
+version brought one."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from typing import Any
 from deploy.terminal import Stop, say
 
 _GOLDEN = Path("assets.extra") / "golden.json"
-# Recorded in the process that trained, answered by a graph that may fuse differently: digits differ, not answers.
+# Recorded in the process that trained, answered by a graph that may fuse differently: digits
+# differ, not answers.
 _TOLERANCE = 1e-3
 _SHOWN = 100  # characters of an answer
 
@@ -24,7 +26,9 @@ def smoke(gateway: str, store: Path) -> None:
     try:
         models = _call(f"{gateway}/v1/models")["models"]
     except OSError as error:
-        raise Stop(f"The gateway at {gateway} does not answer ({error}); `make up` starts it.") from error
+        raise Stop(
+            f"The gateway at {gateway} does not answer ({error}); `make up` starts it."
+        ) from error
     if not models:
         raise Stop("No model is served.")
     failed = []
@@ -33,7 +37,9 @@ def smoke(gateway: str, store: Path) -> None:
         name, version = model["name"], model["default_version"]
         try:
             if version is None:
-                raise ValueError(f"{model['state']}: {model['reason'] or 'no version is AVAILABLE'}")
+                raise ValueError(
+                    f"{model['state']}: {model['reason'] or 'no version is AVAILABLE'}"
+                )
             body, wanted = _request(store / name / str(version) / _GOLDEN, model["signatures"])
             answer = _call(f"{gateway}/v1/models/{name}:predict", body)["outputs"]
             if wanted is not None and not close(_unnamed(wanted), answer):
@@ -43,7 +49,10 @@ def smoke(gateway: str, store: Path) -> None:
             say(f" FAIL {name}: {error}")
         else:
             took = (time.monotonic() - began) * 1000
-            say(f"   ok {name} version {version}: {_short(body['inputs'])} -> {_short(answer)} ({took:.0f} ms)")
+            say(
+                f"   ok {name} version {version}: {_short(body['inputs'])} -> {_short(answer)} "
+                f"({took:.0f} ms)"
+            )
     if failed:
         raise Stop(f"{', '.join(failed)} did not answer as wanted; `make logs` may say why.")
 
@@ -63,13 +72,19 @@ def _request(golden: Path, signatures: Mapping[str, Any]) -> tuple[dict[str, Any
     """A body for :predict, and the recorded answer (None without one)."""
     try:
         recorded = json.loads(golden.read_text())[0]
-        return {"signature_name": recorded["signature_name"], "inputs": recorded["inputs"]}, recorded["outputs"]
+        return {
+            "signature_name": recorded["signature_name"],
+            "inputs": recorded["inputs"],
+        }, recorded["outputs"]
     except (OSError, ValueError, LookupError):
         pass
     if not signatures:
         raise ValueError("it has no signature that can be called")
     name = "serving_default" if "serving_default" in signatures else sorted(signatures)[0]
-    inputs = {alias: _ones(spec["dtype"], spec["shape"]) for alias, spec in signatures[name]["inputs"].items()}
+    inputs = {
+        alias: _ones(spec["dtype"], spec["shape"])
+        for alias, spec in signatures[name]["inputs"].items()
+    }
     return {"signature_name": name, "inputs": inputs}, None
 
 
@@ -92,7 +107,9 @@ def _call(url: str, body: Any = None) -> Any:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise ValueError(f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}") from error
+        raise ValueError(
+            f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}"
+        ) from error
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""What the user reads: steps that say what they do and how long they took, and sentences to stop with."""
+"""What the user reads: steps that say what they do and how long they took, and sentences to stop
+with."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def say(text: str = "") -> None:
 
 
 class Step:
-    """One line: what is being done, then how long it took. It moves on a terminal; a log gets it now and then."""
+    """One line: what is being done, then how long it took. It moves on a terminal; a log gets it
+    now and then."""
 
     def __init__(self, doing: str, done: str = "") -> None:
         self._doing = doing
@@ -47,7 +49,10 @@ class Step:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._over.set()
         self._ticker.join()
@@ -56,7 +61,8 @@ class Step:
 
     @property
     def _back(self) -> str:
-        # To the margin and clear to the end of the line: a shorter text leaves nothing of a longer one.
+        # To the margin and clear to the end of the line: a shorter text leaves nothing of a longer
+        # one.
         return "\r\x1b[K" if self._live else ""
 
     @property
@@ -65,7 +71,10 @@ class Step:
 
     def _tick(self) -> None:
         while not self._over.wait(_REDRAW_EVERY_S if self._live else _LOG_EVERY_S):
-            text = f"      {self._doing} ... {self._elapsed}{'  ' + self._detail if self._detail else ''}"
+            text = (
+                f"      {self._doing} ... "
+                f"{self._elapsed}{'  ' + self._detail if self._detail else ''}"
+            )
             if self._live:
                 columns = shutil.get_terminal_size().columns
                 print(self._back + text[: columns - 1], end="", flush=True)

@@ -1,4 +1,5 @@
-"""python -m gateway: run it, --check what it would run with, or print its --settings; --help lists them."""
+"""python -m gateway: run it, --check what it would run with, or print its --settings; --help lists
+them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from headrace.wire.errors import HeadraceError
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m gateway",
-        description="Checks predict calls against the live models and forwards them to the serving backend.",
+        description=(
+            "Checks predict calls against the live models and forwards them to the serving backend."
+        ),
         epilog="Settings, all from the environment:\n\n" + settings_module.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -22,10 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument(
         "--check",
         action="store_true",
-        help="read the settings and the model list, ask the backend, say what is wrong and what to do next, and exit "
+        help="read the settings and the model list, ask the backend, say what is wrong and what "
+        "to do next, and exit "
         "(0 = all good, 1 = the backend does not answer, 2 = settings or model list are wrong)",
     )
-    what.add_argument("--settings", action="store_true", help="print docs/reference/settings.md and exit")
+    what.add_argument(
+        "--settings", action="store_true", help="print docs/reference/settings.md and exit"
+    )
     arguments = parser.parse_args(argv)
     if arguments.settings:
         print(settings_module.reference(), end="")

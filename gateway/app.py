@@ -1,6 +1,7 @@
 """The gateway as one ASGI app: /v1/models/... goes straight to the REST door, the rest to FastAPI.
 
-create_app() is the composition: nothing is read, opened or started before the app's lifespan begins.
+create_app() is the composition: nothing is read, opened or started before the app's lifespan
+begins.
 """
 
 from __future__ import annotations
@@ -70,19 +71,26 @@ def _frame(core: Core) -> FastAPI:
     frame.add_exception_handler(HTTPException, _refusal)
     _add_health(frame, core)
 
-    @frame.get(_LIST, tags=["models"], summary="Every configured model with its versions, labels and signatures.")
+    @frame.get(
+        _LIST,
+        tags=["models"],
+        summary="Every configured model with its versions, labels and signatures.",
+    )
     async def models() -> dict[str, Any]:
         return {"models": [_described(m) for _, m in sorted(core.catalog.models.items())]}
 
     @frame.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(core.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            core.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     return frame
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
-    """Paths that are nobody's, and methods that are not theirs, in the words and the shape of those under /v1."""
+    """Paths that are nobody's, and methods that are not theirs, in the words and the shape of those
+    under /v1."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     told = HeadraceError(f"{request.method} {request.url.path[:200]}: {error.detail}")
@@ -91,9 +99,13 @@ async def _refusal(request: Request, error: Exception) -> Response:
     elif error.status_code == 405:
         told = errors.MethodNotAllowed(request.method, headers.get("Allow", "another"))
     given = request.headers.get("x-request-id")
-    request_id = headers["x-request-id"] = logs.request_id(given.encode("latin-1") if given else None)
+    request_id = headers["x-request-id"] = logs.request_id(
+        given.encode("latin-1") if given else None
+    )
     accept = request.headers.get("accept", "").encode("latin-1", "replace")
-    content_type, body = errors.answer(told, accept=accept, request_id=request_id, status=error.status_code)
+    content_type, body = errors.answer(
+        told, accept=accept, request_id=request_id, status=error.status_code
+    )
     return Response(body, error.status_code, headers, content_type)
 
 
@@ -106,7 +118,10 @@ def _add_health(frame: FastAPI, core: Core) -> None:
         "/readyz",
         tags=["health"],
         summary="200 when the backend answers and at least one model is AVAILABLE.",
-        responses={404: {"description": "No such model."}, 503: {"description": "Not ready; the body says why."}},
+        responses={
+            404: {"description": "No such model."},
+            503: {"description": "Not ready; the body says why."},
+        },
     )
     async def readyz(model: str | None = None) -> JSONResponse:
         readiness = await core.readiness_now()
@@ -131,7 +146,9 @@ def _described(model: Model) -> Mapping[str, Any]:
         **model_state(model),
         "loading": model.loading,
         "default_version": latest.version if latest else None,
-        "versions": [{"version": v.version, "state": v.state, "reason": v.reason} for v in model.versions],
+        "versions": [
+            {"version": v.version, "state": v.state, "reason": v.reason} for v in model.versions
+        ],
         "labels": dict(model.labels),
         "signatures": signatures.described(latest.signatures) if latest else {},
     }

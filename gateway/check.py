@@ -1,7 +1,8 @@
-"""Everything that can be wrong with a call, in the order TensorFlow Serving looks at it; free of transports.
+"""Everything that can be wrong with a call, in the order TensorFlow Serving looks at it; free of
+transports.
 
-Each function takes what a door has read and the catalog, and gives the contract that the call is pinned to. What is
-learnt on the way is noted for log and metrics, also when the call is refused.
+Each function takes what a door has read and the catalog, and gives the contract that the call is
+pinned to. What is learnt on the way is noted for log and metrics, also when the call is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from headrace.wire.json.rapidjson import ANY_DEPTH
 from headrace.wire.rest import PredictBody, Tensors
 from headrace.wire.signatures import Shape, Signature
 
-VERSION_HEADER = "headrace-model-version"  # of an answer: the version that the call was checked against and sent to
+# Of an answer: the version that the call was checked against and sent to.
+VERSION_HEADER = "headrace-model-version"
 CLASSIFY, REGRESS = "classify", "regress"
 
 _SIGNATURE_NAME = "signature_name"
@@ -61,19 +63,28 @@ def predict_body(
     try:
         read = parsed.tensors(signature)
         shapes: dict[str, tuple[DType | None, Shape]] = {
-            alias: (signature.inputs[alias].dtype, array.shape) for alias, array in read.arrays.items()
+            alias: (signature.inputs[alias].dtype, array.shape)
+            for alias, array in read.arrays.items()
         }
         # A column that no input has is ignored by the backend, so it is most likely a misspelt one.
         for alias in read.unknown:
             shapes[alias] = (None, ())
-        signatures.check(contract.checked[name], shapes, row_format=read.row_format, named=read.named)
+        signatures.check(
+            contract.checked[name], shapes, row_format=read.row_format, named=read.named
+        )
     except InvalidArgument as refusal:
         raise _hinted(_first(parsed, contract.checked[name], refusal), parsed) from None
     return Admitted(contract, name, read)
 
 
 def examples_body(
-    catalog: Catalog, target: Target, method: str, body: bytes, noted: Noted, *, max_depth: int = ANY_DEPTH
+    catalog: Catalog,
+    target: Target,
+    method: str,
+    body: bytes,
+    noted: Noted,
+    *,
+    max_depth: int = ANY_DEPTH,
 ) -> Contract:
     parsed = examples.parse(body, max_depth=max_depth)
     if parsed.ambiguity is not None:
@@ -91,7 +102,9 @@ def predict_message(catalog: Catalog, target: Target, message: Any, noted: Noted
         contract, name = resolved(catalog, target, message.model_spec.signature_name, noted)
     except InvalidArgument as e:
         if e.fault is not None and e.fault.kind == "unknown_signature":
-            raise FailedPrecondition(e.message, fault=e.fault) from e  # TensorFlow Serving's code for it
+            raise FailedPrecondition(
+                e.message, fault=e.fault
+            ) from e  # TensorFlow Serving's code for it
         raise
     _check_outputs(message.output_filter, contract.signatures[name])
     shapes = {}
@@ -105,7 +118,9 @@ def predict_message(catalog: Catalog, target: Target, message: Any, noted: Noted
     return contract
 
 
-def examples_message(catalog: Catalog, target: Target, method: str, message: Any, noted: Noted) -> Contract:
+def examples_message(
+    catalog: Catalog, target: Target, method: str, message: Any, noted: Noted
+) -> Contract:
     contract, name = resolved(catalog, target, message.model_spec.signature_name, noted)
     _check_examples(contract, name, method, message.input)
     return contract
@@ -118,12 +133,18 @@ def tasks_message(catalog: Catalog, target: Target, message: Any, noted: Noted) 
     for i, task in enumerate(message.tasks):
         place = ("tasks", i)
         if task.model_spec.name != target.model:
-            fault = Fault("task_model", (*place, "model_spec", "name"), f'"{target.model}" as in the first task')
+            fault = Fault(
+                "task_model",
+                (*place, "model_spec", "name"),
+                f'"{target.model}" as in the first task',
+            )
             raise InvalidArgument(our_text(fault), fault=fault)
         method = task.method_name.rpartition("/")[2]
         if task.method_name not in ("tensorflow/serving/classify", "tensorflow/serving/regress"):
             expected = "tensorflow/serving/classify or tensorflow/serving/regress"
-            fault = Fault("task_method", (*place, "method_name"), expected, f'"{task.method_name[:80]}"')
+            fault = Fault(
+                "task_method", (*place, "method_name"), expected, f'"{task.method_name[:80]}"'
+            )
             raise Unimplemented(our_text(fault), fault=fault)
         name = contract.signature(task.model_spec.signature_name)
         noted.signature = name
@@ -131,7 +152,9 @@ def tasks_message(catalog: Catalog, target: Target, message: Any, noted: Noted) 
     return contract
 
 
-def resolved(catalog: Catalog, target: Target, signature_name: str, noted: Noted) -> tuple[Contract, str]:
+def resolved(
+    catalog: Catalog, target: Target, signature_name: str, noted: Noted
+) -> tuple[Contract, str]:
     contract = catalog.resolve(target)
     noted.model, noted.version = contract.model, str(contract.version)
     name = noted.signature = contract.signature(signature_name)
@@ -139,7 +162,8 @@ def resolved(catalog: Catalog, target: Target, signature_name: str, noted: Noted
 
 
 def _first(parsed: PredictBody, signature: Signature, refusal: InvalidArgument) -> InvalidArgument:
-    """The fault that stands before the one found, now that the shapes are known; else the one found."""
+    """The fault that stands before the one found, now that the shapes are known; else the one
+    found."""
     try:
         parsed.explain(signature)
     except InvalidArgument as first:
@@ -150,8 +174,12 @@ def _first(parsed: PredictBody, signature: Signature, refusal: InvalidArgument) 
 
 
 def _hinted(refusal: InvalidArgument, parsed: PredictBody | ExamplesBody) -> InvalidArgument:
-    """With the name of the key, where a body that does not fit chose its signature by another: it is not read."""
-    wrong = next((n for n in parsed.names() if n != _SIGNATURE_NAME and n.lower().startswith("signature")), None)
+    """With the name of the key, where a body that does not fit chose its signature by another: it
+    is not read."""
+    wrong = next(
+        (n for n in parsed.names() if n != _SIGNATURE_NAME and n.lower().startswith("signature")),
+        None,
+    )
     if wrong is None or parsed.signature_name or refusal.fault is None:
         return refusal
     hint = f" (the key {wrong[:40]} is not read; did you mean {_SIGNATURE_NAME}?)"
@@ -163,17 +191,28 @@ def _check_outputs(wanted: Any, signature: Signature) -> None:
     for i, alias in enumerate(wanted):
         if alias not in signature.outputs:
             facts = {"name": alias[:200], "hint": signatures.near_name(alias, signature.outputs)}
-            fault = Fault("unknown_output", ("output_filter", i), ", ".join(sorted(signature.outputs)), facts=facts)
+            fault = Fault(
+                "unknown_output",
+                ("output_filter", i),
+                ", ".join(sorted(signature.outputs)),
+                facts=facts,
+            )
             raise InvalidArgument(our_text(fault), fault=fault)
 
 
 def _check_examples(contract: Contract, name: str, method: str, given: Any) -> None:
-    """Whether the signature takes examples and gives what the method reads, and whether there is one."""
+    """Whether the signature takes examples and gives what the method reads, and whether there is
+    one."""
     signature = contract.signatures[name]
     if not takes_examples(signature, method):
         known = sorted(n for n, s in contract.signatures.items() if takes_examples(s, method))
         facts = {"signature": name, "method": method}
-        fault = Fault("not_for_examples", (_SIGNATURE_NAME,), ", ".join(known) or "none of this model", facts=facts)
+        fault = Fault(
+            "not_for_examples",
+            (_SIGNATURE_NAME,),
+            ", ".join(known) or "none of this model",
+            facts=facts,
+        )
         raise InvalidArgument(our_text(fault), fault=fault)
     count = len(examples.serialized(given))
     if not count:

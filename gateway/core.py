@@ -1,4 +1,5 @@
-"""What both doors do, free of their protocols: find the contract, check, forward pinned, and keep the picture fresh."""
+"""What both doors do, free of their protocols: find the contract, check, forward pinned, and keep
+the picture fresh."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ T = TypeVar("T")
 
 
 class Core:
-    """Holds what lives as long as the gateway; an async context manager, opened by the app's lifespan."""
+    """Holds what lives as long as the gateway; an async context manager, opened by the app's
+    lifespan."""
 
     def __init__(
         self,
@@ -77,9 +79,12 @@ class Core:
         self.registry = Registry(self.grpc, Path(s.model_config_file), lenient=s.lenient_models)
         self.registry.read_config()
         self.metrics.failures.read = lambda: self.catalog.failed
-        self._tasks = [asyncio.create_task(self._probe_forever(replica)) for replica in self.rest.all]
+        self._tasks = [
+            asyncio.create_task(self._probe_forever(replica)) for replica in self.rest.all
+        ]
         self._tasks.append(asyncio.create_task(self._refresh_forever()))
-        # Who is let in before the first look is told to wait; a backend that is away must not keep the doors shut.
+        # Who is let in before the first look is told to wait; a backend that is away must not keep
+        # the doors shut.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(s.probe_timeout_s):
                 await self._looked.wait()
@@ -95,16 +100,27 @@ class Core:
         self.access_log.flush()
 
     async def predict(
-        self, target: Target, *, check: Callable[[Catalog], A], send: Callable[[A], Awaitable[T]], threaded: bool
+        self,
+        target: Target,
+        *,
+        check: Callable[[Catalog], A],
+        send: Callable[[A], Awaitable[T]],
+        threaded: bool,
     ) -> T:
-        """Check a call against the catalog, if need be in a thread, and send it to the version it was checked for.
+        """Check a call against the catalog, if need be in a thread, and send it to the version it
+        was checked for.
 
-        A name the catalog lacks is looked up once more before the caller is told. A pinned version that the backend no
-        longer has (it says so, and nothing ran): look again, at labels too, check again, send once more.
+        A name the catalog lacks is looked up once more before the caller is told. A pinned version
+        that the backend no longer has (it says so, and nothing ran): look again, at labels too,
+        check again, send once more.
         """
         self._use()
         try:
-            admitted = check(self.catalog) if not threaded else await asyncio.to_thread(check, self.catalog)
+            admitted = (
+                check(self.catalog)
+                if not threaded
+                else await asyncio.to_thread(check, self.catalog)
+            )
         except (NotFound, Unavailable):
             await self.registry.missed(target.model)
             admitted = await self._checked_again(check)
@@ -113,7 +129,8 @@ class Core:
         except NotFound as e:
             if NOT_SERVED not in e.message:
                 raise
-            self.registry.read_config()  # where labels stand: one may have moved on with the version
+            # Where labels stand: one may have moved on with the version.
+            self.registry.read_config()
             await self.registry.refresh_model(target.model)
             return await send(await asyncio.to_thread(check, self.catalog))
 
@@ -126,7 +143,8 @@ class Core:
             raise Unavailable(f"the serving backend does not answer: {self.health.reason}") from e
 
     async def told(self, model: str, version: int) -> None:
-        """A caller is about to be told of this version: what it sends next is checked against it, so know it first."""
+        """A caller is about to be told of this version: what it sends next is checked against it,
+        so know it first."""
         known = self.catalog.models.get(model)
         if known is not None and version not in known.contracts:
             await self.registry.refresh_model(model)
@@ -153,20 +171,34 @@ class Core:
             return [Replica(rest, grpc, rest, self.health.pulses[0])]
         return [
             Replica(
-                Pool(Address.parse(r), connections=s.upstream_connections, connect_timeout_s=s.connect_timeout_s),
+                Pool(
+                    Address.parse(r),
+                    connections=s.upstream_connections,
+                    connect_timeout_s=s.connect_timeout_s,
+                ),
                 GrpcChannel(g),
-                Pool(Address.parse(r), connections=1, connect_timeout_s=min(s.connect_timeout_s, s.probe_timeout_s)),
+                Pool(
+                    Address.parse(r),
+                    connections=1,
+                    connect_timeout_s=min(s.connect_timeout_s, s.probe_timeout_s),
+                ),
                 pulse,
             )
-            for r, g, pulse in zip(s.upstream_rest, s.upstream_grpc, self.health.pulses, strict=True)
+            for r, g, pulse in zip(
+                s.upstream_rest, s.upstream_grpc, self.health.pulses, strict=True
+            )
         ]
 
     async def _probe_forever(self, replica: Replica) -> None:
         probed_at, pause_s = float("-inf"), self.settings.probe_s
         while True:
             now = time.monotonic()
-            # Answered calls are signs of life too; asking all the same, five times a second, cost 10 us a call.
-            if not replica.pulse.answered_since(now - pause_s / 2) or now - probed_at > _PROBE_ANYWAY * pause_s:
+            # Answered calls are signs of life too; asking all the same, five times a second, cost
+            # 10 us a call.
+            if (
+                not replica.pulse.answered_since(now - pause_s / 2)
+                or now - probed_at > _PROBE_ANYWAY * pause_s
+            ):
                 probed_at = now
                 await self._probe(replica)
             self.metrics.backend(up=self.health.up)
@@ -183,13 +215,14 @@ class Core:
         self._used.set()
 
     def _is_idle(self, replica: Replica) -> bool:
-        """Whether nobody waits for news of it. Of several replicas each is asked often: the next call must go to one
-        that answers."""
+        """Whether nobody waits for news of it. Of several replicas each is asked often: the next
+        call must go to one that answers."""
         is_unused = time.monotonic() - self._used_at > _IDLE_AFTER_S
         return is_unused and replica.pulse.up and len(self.rest.all) == 1
 
     async def _probe(self, replica: Replica) -> None:
-        """Ask both of its ports for a status: any answer, even "unknown model", is a sign of life."""
+        """Ask both of its ports for a status: any answer, even "unknown model", is a sign of
+        life."""
         # Best of a model that is there: a server logs the questions that it cannot answer.
         models = self.catalog.models.values()
         name = next((m.name for m in models if m.contracts), next(iter(self.catalog.models), "-"))
@@ -198,8 +231,12 @@ class Core:
         timeout_s = self.settings.probe_timeout_s
         asked_at = time.monotonic()
         grpc, rest = await asyncio.gather(
-            replica.grpc.call(messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s),
-            replica.pulse_rest.send("GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s),
+            replica.grpc.call(
+                messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s
+            ),
+            replica.pulse_rest.send(
+                "GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s
+            ),
             return_exceptions=True,
         )
         fault = trouble(grpc) or trouble(rest)
@@ -222,18 +259,28 @@ class Core:
                 self.health.doubtful = False
             self._looked.set()
             models = self.catalog.models.values()
-            # Something will soon be there. What failed to load may never be, and is not asked after more often.
+            # Something will soon be there. What failed to load may never be, and is not asked after
+            # more often.
             is_soon = any(m.loading for m in models) or not any(m.contracts for m in models)
-            pause = min(self.settings.refresh_s, self.settings.probe_s) if is_soon else self.settings.refresh_s
+            pause = (
+                min(self.settings.refresh_s, self.settings.probe_s)
+                if is_soon
+                else self.settings.refresh_s
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._refresh_now.wait()
 
 
 def trouble(answer: object) -> BaseException | None:
-    """What keeps an answer from being a sign of life; an error that the backend itself worded is one."""
+    """What keeps an answer from being a sign of life; an error that the backend itself worded is
+    one."""
     if not isinstance(answer, BaseException):
         return None
-    if isinstance(answer, HeadraceError) and not isinstance(answer, Unavailable) and answer.grpc_code != 4:
+    if (
+        isinstance(answer, HeadraceError)
+        and not isinstance(answer, Unavailable)
+        and answer.grpc_code != 4
+    ):
         return None
     return answer

@@ -1,4 +1,5 @@
-"""How an error looks on /v1: TensorFlow Serving's {"error": ...} plus "details", and nothing of the graph's insides."""
+"""How an error looks on /v1: TensorFlow Serving's {"error": ...} plus "details", and nothing of the
+graph's insides."""
 
 from __future__ import annotations
 
@@ -18,17 +19,24 @@ _GRAPH_NOISE = re.compile(
     r"|\s*\[Op:[^\]]*\](?: name:\s*\S*)?",
     re.DOTALL,
 )
-# What tf.debugging's assertions print of a tensor: its name, and in parentheses its name in the graph.
+# What tf.debugging's assertions print of a tensor: its name, and in parentheses its name in the
+# graph.
 _ASSERTED = re.compile(r"\[(\w+) \(\S+:\d+\) = \]")
 # Where a model was exported with debug information, the stack of the program that built it follows.
 _STACK = re.compile(
-    r"\s*(?:Stack trace for op definition|Detected at node|\S* ?defined at \(most recent call last\)).*", re.DOTALL
+    r"\s*(?:Stack trace for op definition|Detected at node|\S* ?defined at \(most recent call "
+    r"last\)).*",
+    re.DOTALL,
 )
 # Several operations failed at once: the first says enough.
 _ROOT_ERRORS = re.compile(
-    r"\d+ root error\(s\) found\.\s*\(0\) (?:[A-Z_]+|[A-Z][a-z]+(?: [a-z]+)*): (.*?)(?:\s*\(1\) .*)?$", re.DOTALL
+    r"\d+ root error\(s\) found\.\s*\(0\) (?:[A-Z_]+|[A-Z][a-z]+(?: [a-z]+)*): (.*?)(?:\s*\(1\) "
+    r".*)?$",
+    re.DOTALL,
 )
-_LEFTOVERS = re.compile(r"\s*\d+ successful operations\.\s*\d+ derived errors ignored\.\s*", re.DOTALL)
+_LEFTOVERS = re.compile(
+    r"\s*\d+ successful operations\.\s*\d+ derived errors ignored\.\s*", re.DOTALL
+)
 
 _NOT_IN_THE_BODY = ("unknown_model", "unknown_label")
 # With every 503: what is in the way is looked at again within a second.
@@ -64,8 +72,11 @@ class NotAcceptable(InvalidArgument):
     http_status = 406
 
 
-def answer(error: HeadraceError, *, accept: bytes = b"", request_id: str = "", status: int = 0) -> tuple[str, bytes]:
-    """Content type and body of an error answer: RFC 9457's for those who ask for it, else TensorFlow Serving's."""
+def answer(
+    error: HeadraceError, *, accept: bytes = b"", request_id: str = "", status: int = 0
+) -> tuple[str, bytes]:
+    """Content type and body of an error answer: RFC 9457's for those who ask for it, else
+    TensorFlow Serving's."""
     if _PROBLEM in accept.lower():
         return _PROBLEM.decode(), _problem(error, request_id, status or error.http_status)
     return "application/json", body(error, request_id)
@@ -74,7 +85,11 @@ def answer(error: HeadraceError, *, accept: bytes = b"", request_id: str = "", s
 def body(error: HeadraceError, request_id: str = "") -> bytes:
     """The JSON body of an error answer."""
     return _json(
-        {"error": error.message, "details": details(error), **({"request_id": request_id} if request_id else {})}
+        {
+            "error": error.message,
+            "details": details(error),
+            **({"request_id": request_id} if request_id else {}),
+        }
     )
 
 
@@ -116,7 +131,8 @@ def backend_text(reply: bytes) -> str:
 
 
 def without_graph(text: str) -> str:
-    """A TensorFlow error text without the names of nodes and functions in the graph, and without stacks."""
+    """A TensorFlow error text without the names of nodes and functions in the graph, and without
+    stacks."""
     if several := _ROOT_ERRORS.match(_LEFTOVERS.sub("", text)):
         text = several[1]
     cleaned = _ASSERTED.sub(r"[\1 =]", _GRAPH_NOISE.sub("", _STACK.sub("", text))).strip()

@@ -1,4 +1,5 @@
-"""The gRPC door: raw bytes in, checked against the live signature, the same bytes and a version pin out.
+"""The gRPC door: raw bytes in, checked against the live signature, the same bytes and a version pin
+out.
 
 Requests are parsed once to be checked and never encoded again; answers are not looked into at all.
 """
@@ -55,7 +56,9 @@ class Call(check.Noted):
     def left_s(self) -> float:
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise DeadlineExceeded("the deadline passed before the call was sent to the serving backend")
+            raise DeadlineExceeded(
+                "the deadline passed before the call was sent to the serving backend"
+            )
         return left
 
 
@@ -77,7 +80,10 @@ class GrpcDoor:
             options=[
                 ("grpc.max_receive_message_length", s.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", int(self._shared)),  # a second gateway must fail here, not share the port
+                (
+                    "grpc.so_reuseport",
+                    int(self._shared),
+                ),  # a second gateway must fail here, not share the port
                 ("grpc.max_concurrent_streams", s.max_grpc_streams),
                 ("grpc.server_handshake_timeout_ms", round(s.head_s * 1000)),
             ]
@@ -109,17 +115,21 @@ class GrpcDoor:
             messages.HANDLE_RELOAD_CONFIG_REQUEST.name: _refuse_reload,
         }
         for method in messages.METHODS:
-            handler = grpc.unary_unary_rpc_method_handler(self._handler(method.name, answers[method.name]))
+            handler = grpc.unary_unary_rpc_method_handler(
+                self._handler(method.name, answers[method.name])
+            )
             services.setdefault(method.service, {})[method.name] = handler
-        return tuple(grpc.method_handlers_generic_handler(name, table) for name, table in services.items())
+        return tuple(
+            grpc.method_handlers_generic_handler(name, table) for name, table in services.items()
+        )
 
     def _handler(self, method: str, answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(request: bytes, context: Any) -> bytes:
             call = self._call(method, context)
             self._core.metrics.began()
-            status = (
-                "CANCELLED"  # stays when the caller goes away: gRPC then cancels this task, and with it what it awaits
-            )
+            # Stays when the caller goes away: gRPC then cancels this task, and with it what it
+            # awaits.
+            status = "CANCELLED"
             try:
                 reply = await answer(request, call)
                 status = "OK"
@@ -138,13 +148,19 @@ class GrpcDoor:
 
     def _call(self, method: str, context: Any) -> Call:
         now, remaining = time.monotonic(), context.time_remaining()
-        given = next((value for key, value in context.invocation_metadata() or () if key == _REQUEST_ID), None)
+        given = next(
+            (value for key, value in context.invocation_metadata() or () if key == _REQUEST_ID),
+            None,
+        )
         timeout_s = self._settings.timeout_s
-        request_id = logs.request_id(given.encode("utf-8", "replace") if isinstance(given, str) else None)
+        request_id = logs.request_id(
+            given.encode("utf-8", "replace") if isinstance(given, str) else None
+        )
         return Call(
             method=method,
             request_id=request_id,
-            # An id of our own is for our log and the caller; metadata that nobody asked for costs 20 us on its way.
+            # An id of our own is for our log and the caller; metadata that nobody asked for costs
+            # 20 us on its way.
             passed_id=request_id if request_id == given else "",
             started=now,
             deadline=now + (timeout_s if remaining is None else min(remaining, timeout_s)),
@@ -171,13 +187,16 @@ class GrpcDoor:
             raise InvalidArgument("tasks: none, expected at least one")
 
         def pinned(contract: Contract) -> bytes:
-            # The backend goes by the first task's choice; repeated fields do not merge, so it is written anew.
+            # The backend goes by the first task's choice; repeated fields do not merge, so it is
+            # written anew.
             message.tasks[0].model_spec.version.value = contract.version
             return bytes(message.SerializeToString())
 
         target = _target(message.tasks[0], "tasks[0].model_spec")
         work = partial(check.tasks_message, target=target, message=message, noted=call)
-        return await self._sent(messages.MULTI_INFERENCE, target, call, work, size=len(request), pinned=pinned)
+        return await self._sent(
+            messages.MULTI_INFERENCE, target, call, work, size=len(request), pinned=pinned
+        )
 
     def _sent(
         self,
@@ -204,8 +223,14 @@ class GrpcDoor:
     def _about(self, method: Any) -> Answer:
         async def answer(request: bytes, call: Call) -> bytes:
             message = messages.parse(method.request, request)
-            if method is messages.GET_MODEL_STATUS and message.HasField("model_spec") and not message.model_spec.name:
-                raise NotFound("model_spec.name: empty")  # TensorFlow Serving's code for it, here alone
+            if (
+                method is messages.GET_MODEL_STATUS
+                and message.HasField("model_spec")
+                and not message.model_spec.name
+            ):
+                raise NotFound(
+                    "model_spec.name: empty"
+                )  # TensorFlow Serving's code for it, here alone
             target = _target(message)
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)
@@ -226,7 +251,9 @@ class GrpcDoor:
 
     def _record(self, call: Call, code: str) -> None:
         seconds = time.monotonic() - call.started
-        self._core.metrics.answered("grpc", call.model, call.version, call.signature, code, seconds=seconds)
+        self._core.metrics.answered(
+            "grpc", call.model, call.version, call.signature, code, seconds=seconds
+        )
         self._core.access_log.write(
             id=call.request_id,
             door="grpc",

@@ -10,17 +10,23 @@ from gateway.bodies.body import Disconnected, Message, Receive
 
 T = TypeVar("T")
 
-EXTENSION = "headrace.hang_up"  # of the ASGI scope: a set of what to call when the connection is lost
+EXTENSION = (
+    "headrace.hang_up"  # of the ASGI scope: a set of what to call when the connection is lost
+)
 HangUps = set[Callable[[], None]]
 
-# Above this the server has stopped reading and would not see the caller go; receive() makes it read on.
+# Above this the server has stopped reading and would not see the caller go; receive() makes it read
+# on.
 _READ_AT_ONCE_BYTES = 32 * 1024
 
 
-async def unless_gone(work: Awaitable[T], scope: Mapping[str, Any], receive: Receive, *, body_bytes: int) -> T:
+async def unless_gone(
+    work: Awaitable[T], scope: Mapping[str, Any], receive: Receive, *, body_bytes: int
+) -> T:
     """Await the answer; Disconnected when the caller hangs up before it is there.
 
-    Our own server tells of a lost connection by a plain call. Elsewhere a task has to wait for it, which costs 25 us.
+    Our own server tells of a lost connection by a plain call. Elsewhere a task has to wait for it,
+    which costs 25 us.
     """
     hang_ups: HangUps | None = (scope.get("extensions") or {}).get(EXTENSION)
     me = asyncio.current_task()

@@ -10,7 +10,8 @@ from gateway.upstream.pulse import Pulse
 
 
 class Health:
-    """The pulses of all replicas together: up when one is; and what was seen of readiness so far."""
+    """The pulses of all replicas together: up when one is; and what was seen of readiness so
+    far."""
 
     def __init__(self, *pulses: Pulse, was_ready: bool = False) -> None:
         self.pulses = pulses
@@ -27,7 +28,8 @@ class Health:
         return "; ".join(dict.fromkeys(pulse.reason for pulse in self.pulses if not pulse.up))
 
     def returned(self) -> None:
-        """One that was down answers. Where no other did meanwhile, its models have to be looked at first."""
+        """One that was down answers. Where no other did meanwhile, its models have to be looked at
+        first."""
         self.doubtful = self.doubtful or sum(pulse.up for pulse in self.pulses) == 1
 
     @property
@@ -35,10 +37,15 @@ class Health:
         """Why no model is ready, whatever is known of it."""
         if not self.up:
             return f"the serving backend does not answer: {self.reason}"
-        return "the serving backend has come back, its models are being looked at" if self.doubtful else ""
+        return (
+            "the serving backend has come back, its models are being looked at"
+            if self.doubtful
+            else ""
+        )
 
     def readiness(self, catalog: Catalog) -> Readiness:
-        """Until it was ready once, nothing may still be loading; after that one AVAILABLE model is enough."""
+        """Until it was ready once, nothing may still be loading; after that one AVAILABLE model is
+        enough."""
         models = tuple(sorted(catalog.models.values(), key=lambda m: m.name))
         reason = self._why_not(models)
         if not reason:
@@ -73,7 +80,10 @@ class Readiness:
             "backend": {
                 "answers": self.health.up,
                 "reason": self.health.reason,
-                "replicas": {"up": sum(p.up for p in self.health.pulses), "of": len(self.health.pulses)},
+                "replicas": {
+                    "up": sum(p.up for p in self.health.pulses),
+                    "of": len(self.health.pulses),
+                },
             },
             "config_error": self.catalog.config_error,
             "models": [model_state(m) for m in self.models],
@@ -84,7 +94,11 @@ class Readiness:
         model = self.catalog.model(name)
         reason = self.health.trouble
         ready = not reason and bool(model.contracts)
-        return ready, {"ready": ready, **model_state(model), **({"reason": reason} if reason else {})}
+        return ready, {
+            "ready": ready,
+            **model_state(model),
+            **({"reason": reason} if reason else {}),
+        }
 
 
 def model_state(model: Model) -> dict[str, Any]:

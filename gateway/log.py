@@ -12,15 +12,26 @@ import time
 import traceback
 from functools import lru_cache
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",
+}
 _FLUSH_S = 0.05
-_PIPE_BUF = 4096  # as much goes into a pipe in one piece, so that the lines of several workers stay whole
+_PIPE_BUF = (
+    4096  # as much goes into a pipe in one piece, so that the lines of several workers stay whole
+)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"t": _stamp(record.created), "level": record.levelname.lower(), "event": record.getMessage()}
+        line = {
+            "t": _stamp(record.created),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
         line.update((k, v) for k, v in record.__dict__.items() if k not in _STANDARD)
         if record.exc_info:
             line["stack"] = "".join(traceback.format_exception(*record.exc_info))
@@ -28,7 +39,8 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every logger of this process to stderr; called by the process's main, never by an import."""
+    """Send every logger of this process to stderr; called by the process's main, never by an
+    import."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
@@ -38,7 +50,8 @@ def configure(level: str) -> None:
 
 
 class AccessLog:
-    """One line a request on stderr. Calls are kept for a moment and worded and written together, which is cheaper."""
+    """One line a request on stderr. Calls are kept for a moment and worded and written together,
+    which is cheaper."""
 
     def __init__(self, *, enabled: bool) -> None:
         self.enabled = enabled
@@ -53,7 +66,10 @@ class AccessLog:
 
     def flush(self) -> None:
         calls, self._calls = self._calls, []
-        lines = [json.dumps({"t": _stamp(at), "event": "request", **fields}) + "\n" for at, fields in calls]
+        lines = [
+            json.dumps({"t": _stamp(at), "event": "request", **fields}) + "\n"
+            for at, fields in calls
+        ]
         piece: list[str] = []
         size = 0
         for line in lines:

@@ -1,11 +1,19 @@
-"""What /metrics shows. Labels come from the catalog alone: a junk model name counts as "unknown"."""
+"""What /metrics shows. Labels come from the catalog alone: a junk model name counts as
+"unknown"."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,8 +24,9 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 class Metrics:
     """One registry of its own, so that several gateways can live in one process.
 
-    Workers of one gateway share a ``folder``, which must stand in PROMETHEUS_MULTIPROC_DIR from their start: each
-    counts in files of its own there, and any of them shows the sum, the dead included.
+    Workers of one gateway share a ``folder``, which must stand in PROMETHEUS_MULTIPROC_DIR from
+    their start: each counts in files of its own there, and any of them shows the sum, the dead
+    included.
     """
 
     def __init__(self, *, enabled: bool, folder: str = "") -> None:
@@ -26,7 +35,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "headrace_gateway_requests",
-            "Calls answered, by door, model, version, signature and code (HTTP status or gRPC code name).",
+            "Calls answered, by door, model, version, signature and code (HTTP status or gRPC "
+            "code name).",
             ("door", "model", "version", "signature", "code"),
             registry=self.registry,
         )
@@ -40,8 +50,9 @@ class Metrics:
         self._backend_up = Gauge(
             "headrace_gateway_backend_up",
             "1 when the serving backend answers, else 0.",
-            multiprocess_mode="livemin", registry=self.registry,
-        )  # fmt: skip
+            multiprocess_mode="livemin",
+            registry=self.registry,
+        )
         self.in_flight = 0  # a plain number: it changes in one thread only
         self._flying = Gauge(
             "headrace_gateway_in_flight",
@@ -54,7 +65,8 @@ class Metrics:
         if not folder:
             self.registry.register(self.failures)
             self._flying.set_function(lambda: self.in_flight)
-        # labels() takes a lock and builds a key on every call; the children are few and never change.
+        # labels() takes a lock and builds a key on every call; the children are few and never
+        # change.
         self._children: dict[tuple[str, ...], tuple[Any, Any]] = {}
 
     def began(self) -> None:
@@ -67,13 +79,18 @@ class Metrics:
         if self._folder:
             self._flying.set(self.in_flight)
 
-    def answered(self, door: str, model: str, version: str, signature: str, code: str, *, seconds: float) -> None:
+    def answered(
+        self, door: str, model: str, version: str, signature: str, code: str, *, seconds: float
+    ) -> None:
         if not self.enabled:
             return
         key = (door, model, version, signature, code)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = (self._requests.labels(*key), self._seconds.labels(door, model))
+            child = self._children[key] = (
+                self._requests.labels(*key),
+                self._seconds.labels(door, model),
+            )
         child[0].inc()
         child[1].observe(seconds)
 

@@ -1,7 +1,8 @@
-"""The REST door: /v1/models/... as a bare ASGI callable, because a web framework's path costs more than the check.
+"""The REST door: /v1/models/... as a bare ASGI callable, because a web framework's path costs more
+than the check.
 
-A JSON call is checked with the shared codec and its body forwarded as it came, under a request head of our own; one
-that brings or wants tensors as bytes goes over gRPC, and so does a big one.
+A JSON call is checked with the shared codec and its body forwarded as it came, under a request head
+of our own; one that brings or wants tensors as bytes goes over gRPC, and so does a big one.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class RestDoor:
         except HeadraceError as e:
             if isinstance(e, errors.MethodNotAllowed):
                 extra.append((b"allow", e.allowed.encode()))
-            if e.http_status in (405, 408, 413) or (e.http_status == 415 and not call.receive.ended):
+            if e.http_status in (405, 408, 413) or (
+                e.http_status == 415 and not call.receive.ended
+            ):
                 extra.append(_CLOSE)
             reply = _refusal(call, e)
         except Exception:
@@ -94,9 +97,15 @@ class RestDoor:
             self._core.metrics.ended()
         if reply is not None:
             await self._send(call, reply, send, extra=extra)
-        self._record(call, 499 if reply is None else reply.status, 0 if reply is None else len(reply.body), started)
+        self._record(
+            call,
+            499 if reply is None else reply.status,
+            0 if reply is None else len(reply.body),
+            started,
+        )
 
-    # What only chooses who answers returns the awaitable: each coroutine in between costs a microsecond.
+    # What only chooses who answers returns the awaitable: each coroutine in between costs a
+    # microsecond.
 
     def _answer(self, call: Call, query: bytes) -> Awaitable[Reply]:
         if query:
@@ -113,7 +122,9 @@ class RestDoor:
     async def _infer(self, call: Call, route: Route) -> Reply:
         s = self._settings
         sent, wanted = media.of_request(call.headers), media.of_answer(call.headers)
-        body = await bodies.read(call.headers, call.receive, limit=s.max_body_bytes, timeout_s=s.body_s)
+        body = await bodies.read(
+            call.headers, call.receive, limit=s.max_body_bytes, timeout_s=s.body_s
+        )
         call.body_bytes = len(body)
         deadline = time.monotonic() + s.timeout_s
         work: Awaitable[Reply]
@@ -126,10 +137,14 @@ class RestDoor:
         reply = await unless_gone(work, call.scope, call.receive, body_bytes=len(body))
         return reply if reply.status < 400 else _explained(call, reply)
 
-    def _predict(self, call: Call, target: Target, body: bytes, deadline: float) -> Awaitable[Reply]:
+    def _predict(
+        self, call: Call, target: Target, body: bytes, deadline: float
+    ) -> Awaitable[Reply]:
         def admit(catalog: Catalog) -> Contract:
             try:
-                return check.predict_body(catalog, target, body, call, max_depth=self._max_depth).contract
+                return check.predict_body(
+                    catalog, target, body, call, max_depth=self._max_depth
+                ).contract
             except InvalidArgument as refusal:
                 media.explain(body, Media.JSON, refusal)
                 raise
@@ -144,7 +159,9 @@ class RestDoor:
         verb = route.kind.value
 
         def admit(catalog: Catalog) -> Contract:
-            return check.examples_body(catalog, route.target, verb, body, call, max_depth=self._max_depth)
+            return check.examples_body(
+                catalog, route.target, verb, body, call, max_depth=self._max_depth
+            )
 
         def send(contract: Contract) -> Awaitable[Reply]:
             return self._forward(call, contract.path(verb), body, deadline)
@@ -152,7 +169,14 @@ class RestDoor:
         return self._core.predict(route.target, check=admit, send=send, threaded=self._is_big(body))
 
     async def _tensors(
-        self, call: Call, target: Target, body: bytes, deadline: float, *, sent: Media, wanted: Media
+        self,
+        call: Call,
+        target: Target,
+        body: bytes,
+        deadline: float,
+        *,
+        sent: Media,
+        wanted: Media,
     ) -> Reply:
         limit = self._settings.max_body_bytes
         name = call.headers.get(_SIGNATURE, b"").decode("utf-8", "replace")
@@ -176,19 +200,26 @@ class RestDoor:
             left = max(deadline - time.monotonic(), 0.001)
             try:
                 reply = await self._core.grpc.call(
-                    messages.PREDICT.path, admitted.request, timeout_s=left, request_id=call.request_id
+                    messages.PREDICT.path,
+                    admitted.request,
+                    timeout_s=left,
+                    request_id=call.request_id,
                 )
             except HeadraceError as e:
                 e.message = errors.without_graph(e.message)
                 raise
             work = partial(binary.answer, admitted, reply, wanted)
-            return Reply(200, wanted.value, await asyncio.to_thread(work) if self._is_big(reply) else work())
+            return Reply(
+                200, wanted.value, await asyncio.to_thread(work) if self._is_big(reply) else work()
+            )
 
         return await self._core.predict(target, check=admit, send=send, threaded=threaded)
 
     async def _forward(self, call: Call, path: str, body: bytes, deadline: float) -> Reply:
         left = max(deadline - time.monotonic(), 0.001)
-        reply = await self._core.rest.send("POST", path, body, timeout_s=left, request_id=call.request_id)
+        reply = await self._core.rest.send(
+            "POST", path, body, timeout_s=left, request_id=call.request_id
+        )
         if reply.status == 404 and NOT_SERVED.encode() in reply.body:
             raise NotFound(errors.backend_text(reply.body))
         if reply.status == 200 and not (reply.body[:1] == b"{" and reply.body[-1:] == b"}"):
@@ -202,7 +233,9 @@ class RestDoor:
         """Status and metadata: the backend's answer as it is, for models that are configured."""
         name = call.model = await self._known(route.target.model)
         timeout_s = self._settings.timeout_s
-        reply = await self._core.rest.send("GET", route.path, None, timeout_s=timeout_s, request_id=call.request_id)
+        reply = await self._core.rest.send(
+            "GET", route.path, None, timeout_s=timeout_s, request_id=call.request_id
+        )
         if route.kind is Kind.METADATA and (told := _TOLD_VERSION.search(reply.body)):
             call.version = told[1].decode()
             await self._core.told(name, int(told[1]))
@@ -223,7 +256,9 @@ class RestDoor:
             await self._core.registry.missed(name)
         return self._core.catalog.model(name).name
 
-    async def _send(self, call: Call, reply: Reply, send: Send, *, extra: list[tuple[bytes, bytes]]) -> None:
+    async def _send(
+        self, call: Call, reply: Reply, send: Send, *, extra: list[tuple[bytes, bytes]]
+    ) -> None:
         headers = [
             (b"content-type", reply.content_type.encode("latin-1")),
             (b"content-length", b"%d" % len(reply.body)),
@@ -246,7 +281,9 @@ class RestDoor:
         seconds = time.perf_counter() - started
         metrics, access_log = self._core.metrics, self._core.access_log
         if metrics.enabled:
-            metrics.answered("rest", call.model, call.version, call.signature, str(status), seconds=seconds)
+            metrics.answered(
+                "rest", call.model, call.version, call.signature, str(status), seconds=seconds
+            )
         if not access_log.enabled:
             return
         access_log.write(
@@ -274,5 +311,7 @@ def _explained(call: Call, reply: Reply) -> Reply:
     """A backend's error in our clothes: its status, its sentence, no names of graph nodes."""
     told = HeadraceError(errors.backend_text(reply.body))
     accept = call.headers.get(b"accept", b"")
-    content_type, body = errors.answer(told, accept=accept, request_id=call.request_id, status=reply.status)
+    content_type, body = errors.answer(
+        told, accept=accept, request_id=call.request_id, status=reply.status
+    )
     return Reply(reply.status, content_type, body)

@@ -1,4 +1,5 @@
-"""Which call a REST path is: TensorFlow Serving's own patterns over the path as it was sent, and /schema beside."""
+"""Which call a REST path is: TensorFlow Serving's own patterns over the path as it was sent, and
+/schema beside."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from gateway.contracts.catalog import Target
 from headrace.wire.errors import InvalidArgument, NotFound
 
 NO_SUCH_PATH = (
-    "no such path; here are POST /v1/models/NAME[/versions/N|/labels/L]:predict, :classify and :regress, "
+    "no such path; here are POST /v1/models/NAME[/versions/N|/labels/L]:predict, :classify and "
+    ":regress, "
     "GET /v1/models/NAME[/versions/N|/labels/L][/metadata|/schema], "
     "and GET /v1/models, /docs, /openapi.json, /readyz, /livez and /metrics"
 )

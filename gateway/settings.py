@@ -16,7 +16,13 @@ from headrace import variables
 from headrace.wire.errors import InvalidArgument
 
 _MOST_WORKERS = 256
-_UNITS = {"_s": "seconds", "_bytes": "bytes", "_port": "port", "_connections": "connections", "workers": "processes"}
+_UNITS = {
+    "_s": "seconds",
+    "_bytes": "bytes",
+    "_port": "port",
+    "_connections": "connections",
+    "workers": "processes",
+}
 _PATIENCE = ("first_byte_s", "head_s", "body_s", "send_s", "idle_s")
 _LIMITS = (
     "max_body_bytes",
@@ -38,66 +44,110 @@ class Settings:
 
     http_port: int = _knob(8000, "TCP port of the REST door; 0 = any free one.")
     grpc_port: int = _knob(8001, "TCP port of the gRPC door; 0 = any free one.")
-    bind_address: str = _knob("127.0.0.1", "Address both doors listen on; 0.0.0.0 = every interface.")
-    port_file: str = _knob("", 'File that gets {"http": n, "grpc": n} once both doors are open; empty = none.')
+    bind_address: str = _knob(
+        "127.0.0.1", "Address both doors listen on; 0.0.0.0 = every interface."
+    )
+    port_file: str = _knob(
+        "", 'File that gets {"http": n, "grpc": n} once both doors are open; empty = none.'
+    )
     upstream_rest: tuple[str, ...] = _knob(
         ("http://127.0.0.1:8501",),
-        "The serving backend's REST port: http://HOST:PORT or unix:/PATH; comma-separated for several replicas.",
+        "The serving backend's REST port: http://HOST:PORT or unix:/PATH; comma-separated for "
+        "several replicas.",
     )
     upstream_grpc: tuple[str, ...] = _knob(
         ("127.0.0.1:8500",),
-        "The serving backend's gRPC port: HOST:PORT or unix:/PATH; as many as REST ports, in the same order.",
+        "The serving backend's gRPC port: HOST:PORT or unix:/PATH; as many as REST ports, in the "
+        "same order.",
     )
-    upstream_connections: int = _knob(128, "Most REST connections to one replica at once; further calls wait for one.")
+    upstream_connections: int = _knob(
+        128, "Most REST connections to one replica at once; further calls wait for one."
+    )
     upstream_protocol: str = _knob(
         "auto",
-        "How JSON predict calls go on: rest = as they came; grpc = as tensors; auto = big ones as tensors, which costs "
+        "How JSON predict calls go on: rest = as they came; grpc = as tensors; auto = big ones as "
+        "tensors, which costs "
         "gateway and backend together less. gRPC calls always go by gRPC.",
     )
     upstream_grpc_body_bytes: int = _knob(
-        128 * 2**10, "With upstream_protocol auto, JSON bodies larger than this, in bytes, go on as tensors over gRPC."
+        128 * 2**10,
+        "With upstream_protocol auto, JSON bodies larger than this, in bytes, go on as tensors "
+        "over gRPC.",
     )
-    connect_timeout_s: float = _knob(1.0, "Seconds to wait for a connection to the backend before answering 503.")
-    timeout_s: float = _knob(30.0, "Seconds a call to the backend may take before answering 504; caps gRPC deadlines.")
+    connect_timeout_s: float = _knob(
+        1.0, "Seconds to wait for a connection to the backend before answering 503."
+    )
+    timeout_s: float = _knob(
+        30.0, "Seconds a call to the backend may take before answering 504; caps gRPC deadlines."
+    )
     max_body_bytes: int = _knob(
         64 * 2**20, "Largest request body, in bytes after inflating; above it the answer is 413."
     )
-    max_json_depth: int = _knob(100_000, "Deepest nesting of a JSON body, in brackets; above it the answer is 400.")
+    max_json_depth: int = _knob(
+        100_000, "Deepest nesting of a JSON body, in brackets; above it the answer is 400."
+    )
     max_connections: int = _knob(
         4096, "Most connections to the REST door at once; further ones are answered 503 and closed."
     )
-    max_header_bytes: int = _knob(128 * 2**10, "Largest head of a REST request, in bytes; above it the answer is 431.")
+    max_header_bytes: int = _knob(
+        128 * 2**10, "Largest head of a REST request, in bytes; above it the answer is 431."
+    )
     max_headers: int = _knob(128, "Most headers of a REST request; above it the answer is 431.")
-    max_grpc_streams: int = _knob(65536, "Most calls at once on one gRPC connection; further ones wait at the caller.")
-    first_byte_s: float = _knob(60.0, "Seconds a new connection may send nothing before it is closed.")
-    head_s: float = _knob(10.0, "Seconds a request's head may take to arrive before the answer is 408.")
-    body_s: float = _knob(60.0, "Seconds a request's body may take to arrive before the answer is 408.")
-    send_s: float = _knob(60.0, "Seconds a caller may take nothing of its answer before the connection is closed.")
+    max_grpc_streams: int = _knob(
+        65536, "Most calls at once on one gRPC connection; further ones wait at the caller."
+    )
+    first_byte_s: float = _knob(
+        60.0, "Seconds a new connection may send nothing before it is closed."
+    )
+    head_s: float = _knob(
+        10.0, "Seconds a request's head may take to arrive before the answer is 408."
+    )
+    body_s: float = _knob(
+        60.0, "Seconds a request's body may take to arrive before the answer is 408."
+    )
+    send_s: float = _knob(
+        60.0, "Seconds a caller may take nothing of its answer before the connection is closed."
+    )
     idle_s: float = _knob(75.0, "Seconds a connection is kept between requests.")
     thread_body_bytes: int = _knob(
-        64 * 2**10, "Bodies larger than this, in bytes, are checked in a thread (+0.1 ms); -1 = never."
+        64 * 2**10,
+        "Bodies larger than this, in bytes, are checked in a thread (+0.1 ms); -1 = never.",
     )
-    model_config_file: str = _knob("models/multimodel.config", "The rendered model list that the backend polls too.")
+    model_config_file: str = _knob(
+        "models/multimodel.config", "The rendered model list that the backend polls too."
+    )
     lenient_models: tuple[str, ...] = _knob(
         (), "Comma-separated models whose shapes are not checked; names and dtypes are."
     )
-    refresh_s: float = _knob(1.0, "Seconds between looks at the model list and at the versions the backend serves.")
-    probe_s: float = _knob(
-        0.2, "Seconds between questions whether the backend answers; a second where one backend is idle."
+    refresh_s: float = _knob(
+        1.0, "Seconds between looks at the model list and at the versions the backend serves."
     )
-    probe_timeout_s: float = _knob(0.5, "Seconds without an answer after which the backend counts as down.")
+    probe_s: float = _knob(
+        0.2,
+        "Seconds between questions whether the backend answers; a second where one backend is "
+        "idle.",
+    )
+    probe_timeout_s: float = _knob(
+        0.5, "Seconds without an answer after which the backend counts as down."
+    )
     workers: int = _knob(
-        1, "Processes that share the two ports; 0 or auto = one a core. Each has its own upstream_connections."
+        1,
+        "Processes that share the two ports; 0 or auto = one a core. Each has its own "
+        "upstream_connections.",
     )
     drain_s: float = _knob(30.0, "Seconds that running calls get to finish after SIGTERM.")
     access_log: bool = _knob(True, "One line a request on stderr.")
     metrics: bool = _knob(True, "Count and time requests for /metrics.")
-    log_level: str = _knob("info", "Lowest level of what else is logged: debug, info, warning or error.")
+    log_level: str = _knob(
+        "info", "Lowest level of what else is logged: debug, info, warning or error."
+    )
 
     @property
     def rest_body_bytes(self) -> float:
         """The largest JSON body that goes on as it came."""
-        return {"rest": math.inf, "grpc": -1}.get(self.upstream_protocol, self.upstream_grpc_body_bytes)
+        return {"rest": math.inf, "grpc": -1}.get(
+            self.upstream_protocol, self.upstream_grpc_body_bytes
+        )
 
     @property
     def processes(self) -> int:
@@ -106,35 +156,78 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port"):
-            _require(0 <= getattr(self, name) <= 65535, name, getattr(self, name), "a port from 0 to 65535")
-        for name in ("connect_timeout_s", "timeout_s", "refresh_s", "probe_s", "probe_timeout_s", *_PATIENCE):
+            _require(
+                0 <= getattr(self, name) <= 65535,
+                name,
+                getattr(self, name),
+                "a port from 0 to 65535",
+            )
+        for name in (
+            "connect_timeout_s",
+            "timeout_s",
+            "refresh_s",
+            "probe_s",
+            "probe_timeout_s",
+            *_PATIENCE,
+        ):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for name in ("upstream_connections", *_LIMITS):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(0 <= self.workers <= _MOST_WORKERS, "workers", self.workers, f"0 to {_MOST_WORKERS}, or auto")
-        _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")
-        _require(self.thread_body_bytes >= -1, "thread_body_bytes", self.thread_body_bytes, "-1 or more")
-        protocols = ("auto", "rest", "grpc")
-        _require(self.upstream_protocol in protocols, "upstream_protocol", self.upstream_protocol, "auto, rest or grpc")
         _require(
-            self.upstream_grpc_body_bytes >= 0, "upstream_grpc_body_bytes", self.upstream_grpc_body_bytes, "0 or more"
+            0 <= self.workers <= _MOST_WORKERS,
+            "workers",
+            self.workers,
+            f"0 to {_MOST_WORKERS}, or auto",
+        )
+        _require(self.drain_s >= 0, "drain_s", self.drain_s, "0 or more")
+        _require(
+            self.thread_body_bytes >= -1, "thread_body_bytes", self.thread_body_bytes, "-1 or more"
+        )
+        protocols = ("auto", "rest", "grpc")
+        _require(
+            self.upstream_protocol in protocols,
+            "upstream_protocol",
+            self.upstream_protocol,
+            "auto, rest or grpc",
+        )
+        _require(
+            self.upstream_grpc_body_bytes >= 0,
+            "upstream_grpc_body_bytes",
+            self.upstream_grpc_body_bytes,
+            "0 or more",
         )
         levels = ("debug", "info", "warning", "error")
-        _require(self.log_level in levels, "log_level", self.log_level, "one of " + ", ".join(levels))
+        _require(
+            self.log_level in levels, "log_level", self.log_level, "one of " + ", ".join(levels)
+        )
         for address in self.upstream_rest:
-            _require(_is_rest(address), "upstream_rest", address, "like http://127.0.0.1:8501 or unix:/run/rest.sock")
+            _require(
+                _is_rest(address),
+                "upstream_rest",
+                address,
+                "like http://127.0.0.1:8501 or unix:/run/rest.sock",
+            )
         for address in self.upstream_grpc:
-            _require(_is_target(address), "upstream_grpc", address, "like 127.0.0.1:8500 or unix:/run/grpc.sock")
+            _require(
+                _is_target(address),
+                "upstream_grpc",
+                address,
+                "like 127.0.0.1:8500 or unix:/run/grpc.sock",
+            )
         count = len(self.upstream_rest)
         _require(count > 0, "upstream_rest", "", "at least one address")
         _require(
-            len(self.upstream_grpc) == count, "upstream_grpc", ",".join(self.upstream_grpc), f"{count}, one a REST port"
+            len(self.upstream_grpc) == count,
+            "upstream_grpc",
+            ",".join(self.upstream_grpc),
+            f"{count}, one a REST port",
         )
         _require(bool(self.model_config_file), "model_config_file", "", "a path")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Settings from HEADRACE_* variables; a name that no part reads, or a value that does not fit, is an error."""
+        """Settings from HEADRACE_* variables; a name that no part reads, or a value that does not
+        fit, is an error."""
         if wrong := variables.unknown(environ):
             raise InvalidArgument(wrong)
         known = {variable(f.name): f for f in fields(cls)}
@@ -165,12 +258,17 @@ class Knob:
 
 def table() -> list[Knob]:
     """Every setting, in the class's order."""
-    return [Knob(variable(f.name), _unit(f), _shown(f.default), f.metadata["help"]) for f in fields(Settings)]
+    return [
+        Knob(variable(f.name), _unit(f), _shown(f.default), f.metadata["help"])
+        for f in fields(Settings)
+    ]
 
 
 def describe() -> str:
     """The whole table as text, for --help."""
-    return "\n".join(f"  {k.variable} ({k.unit}; default {k.default})\n      {k.help}" for k in table())
+    return "\n".join(
+        f"  {k.variable} ({k.unit}; default {k.default})\n      {k.help}" for k in table()
+    )
 
 
 def reference() -> str:
@@ -184,14 +282,16 @@ _PAGE = """\
 
 <!-- Made from gateway/settings.py: python -m gateway --settings > docs/reference/settings.md -->
 
-Each is an environment variable, read once at the start; `make up HEADRACE_TIMEOUT_S=5` sets one too. A value that does
-not fit, or a name that begins with `HEADRACE_` and that no part of Headrace reads, ends the start with exit code 2 and
-one sentence that names it; names that Kubernetes sets for a Service called `headrace-...` are ignored. `make up` checks
-all settings before it touches what runs. `python -m gateway --check` reads them as a start does, asks the serving
-backend, and says what is wrong and what to do next, without opening a port.
+Each is an environment variable, read once at the start; `make up HEADRACE_TIMEOUT_S=5` sets one
+too. A value that does not fit, or a name that begins with `HEADRACE_` and that no part of Headrace
+reads, ends the start with exit code 2 and one sentence that names it; names that Kubernetes sets
+for a Service called `headrace-...` are ignored. `make up` checks all settings before it touches
+what runs. `python -m gateway --check` reads them as a start does, asks the serving backend, and
+says what is wrong and what to do next, without opening a port.
 
-Lists are written with commas. Yes and no are `1` and `0`; `true`, `yes`, `on` and `false`, `no`, `off` are read too.
-In containers the addresses, ports and the model list are set by `docker-compose.yml`; the others are passed on.
+Lists are written with commas. Yes and no are `1` and `0`; `true`, `yes`, `on` and `false`, `no`,
+`off` are read too. In containers the addresses, ports and the model list are set by
+`docker-compose.yml`; the others are passed on.
 
 | setting | unit | default | what it does |
 |---|---|---|---|

@@ -1,4 +1,5 @@
-"""Headrace: serve TensorFlow models, and talk to those who do. Public names are resolved when first used."""
+"""Headrace: serve TensorFlow models, and talk to those who do. Public names are resolved when first
+used."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _Verb = Callable[[argparse.Namespace], int]
 
 _EXAMPLES = """examples:
   headrace serve my_model --rest_api_port=8501
-  headrace serve --model_config_file=models/multimodel.config --models_root=models --rest_api_port=8501
+  headrace serve --model_config_file=models/multimodel.config --models_root=models
   headrace predict half_plus_two --data '[1.0, 2.0, 5.0]'
   headrace models
   headrace check-config multimodel.config
@@ -31,7 +31,9 @@ _EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["serve"]:  # its flags are TensorFlow Serving's, which argparse must not touch
+    if arguments[:1] == [
+        "serve"
+    ]:  # its flags are TensorFlow Serving's, which argparse must not touch
         return _serve(arguments[1:])
     parser = _parser()
     parsed = parser.parse_args(arguments)
@@ -76,7 +78,8 @@ def _server(parsed: argparse.Namespace) -> Iterator[Client]:
 
 
 def _advice(error: HeadraceError, parsed: argparse.Namespace, url: str) -> str:
-    """What to do next, where the error itself does not say. The stack's own verbs only for the stack's own address."""
+    """What to do next, where the error itself does not say. The stack's own verbs only for the
+    stack's own address."""
     from headrace.client.errors import Unreachable, WrongProtocol
     from headrace.wire import errors
 
@@ -85,7 +88,10 @@ def _advice(error: HeadraceError, parsed: argparse.Namespace, url: str) -> str:
             return ""
         if not _is_the_stack(parsed):
             return "This address is that of HEADRACE_URL; --url names another."
-        return "Not started yet? `make up` starts the stack, `headrace serve` a server; --url names another address."
+        return (
+            "Not started yet? `make up` starts the stack, `headrace serve` a server; --url "
+            "names another address."
+        )
     if isinstance(error, errors.DeadlineExceeded):
         look = ", or look whether the server is well: `make logs`" if _is_the_stack(parsed) else ""
         return f"Give it more time with --timeout SECONDS{look}."
@@ -114,28 +120,48 @@ def _parser() -> argparse.ArgumentParser:
     _add(
         verbs,
         "serve",
-        "run a server: of the models at a path, or with TensorFlow Serving's flags (`headrace serve --help`)",
+        "run a server: of the models at a path, or with TensorFlow Serving's flags (`headrace "
+        "serve --help`)",
         None,
     )
     _add_predict(verbs)
-    status = _add(verbs, "status", "the versions of a model and their states; 1 when none is AVAILABLE", _status)
+    status = _add(
+        verbs,
+        "status",
+        "the versions of a model and their states; 1 when none is AVAILABLE",
+        _status,
+    )
     status.epilog = """examples:
   headrace status mnist_cnn
   headrace status mnist_cnn --url grpc://127.0.0.1:8500"""
     status.add_argument("model", metavar="MODEL")
     _add_address(status)
-    models = _add(verbs, "models", "the models a gateway serves, and what each takes and gives", _models)
+    models = _add(
+        verbs, "models", "the models a gateway serves, and what each takes and gives", _models
+    )
     models.epilog = "example:\n  headrace models --url http://127.0.0.1:8000"
     _add_address(models)
-    check = _add(verbs, "check-config", "check a model config; a fault is told as file:line:column", _check_config)
+    check = _add(
+        verbs,
+        "check-config",
+        "check a model config; a fault is told as file:line:column",
+        _check_config,
+    )
     check.epilog = "example:\n  headrace check-config multimodel.config && make reload"
     check.add_argument("file", metavar="FILE", type=Path)
     _add_store(check, "the folder of models, where labels are looked up")
-    render = _add(verbs, "render", "write the live config into the store from the one you edit", _render)
+    render = _add(
+        verbs, "render", "write the live config into the store from the one you edit", _render
+    )
     render.epilog = "example:\n  headrace render --config multimodel.config --store models"
     _add_config(render)
     _add_store(render)
-    doctor = _add(verbs, "doctor", "look over this machine, the store and the config; 1 when one needs you", _doctor)
+    doctor = _add(
+        verbs,
+        "doctor",
+        "look over this machine, the store and the config; 1 when one needs you",
+        _doctor,
+    )
     doctor.epilog = """example:
   HEADRACE_HTTP_PORT=9000 headrace doctor
 
@@ -157,16 +183,25 @@ def _add_predict(verbs: Any) -> None:
     parser = _add(verbs, "predict", "send one request and print the answer as JSON", _predict)
     parser.epilog = """examples:
   headrace predict half_plus_two --data '[1.0, 2.0, 5.0]'
-  headrace predict linear_model --signature columns --data '{"horsepower": [130.0], "weight": [3504.0]}'
+  headrace predict linear_model --signature columns --data '{"weight": [3504.0], ...}'
   headrace predict mnist_cnn --file images.npy --url grpc://127.0.0.1:8001
   cat rows.json | headrace predict linear_model -
 
-data: nested lists for a signature with one input, else an object by input name; {"b64": "..."} stands for bytes"""
+data: nested lists for a signature with one input, else an object by input name;
+{"b64": "..."} stands for bytes"""
     parser.add_argument("model", metavar="MODEL")
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--data", metavar="JSON", help="the inputs as JSON")
-    data.add_argument("--file", metavar="FILE", type=Path, help="the inputs from a .json, .npy or .npz file")
-    data.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="the inputs as JSON from standard input")
+    data.add_argument(
+        "--file", metavar="FILE", type=Path, help="the inputs from a .json, .npy or .npz file"
+    )
+    data.add_argument(
+        "stdin",
+        nargs="?",
+        choices=["-"],
+        metavar="-",
+        help="the inputs as JSON from standard input",
+    )
     parser.add_argument("--signature", metavar="NAME", help="default: serving_default")
     parser.add_argument("--version", metavar="N", type=int, help="default: the latest")
     parser.add_argument("--label", metavar="LABEL", help="a version by its label")
@@ -176,10 +211,13 @@ data: nested lists for a signature with one input, else an object by input name;
 def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
-        help="http://, https://, grpc:// or grpcs:// address of a server; default: HEADRACE_URL, else "
+        help="http://, https://, grpc:// or grpcs:// address of a server; default: HEADRACE_URL, "
+        "else "
         "http://127.0.0.1:HEADRACE_HTTP_PORT, else port 8000",
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default: 30")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=float, default=30.0, help="default: 30"
+    )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -226,7 +264,11 @@ def _predict(parsed: argparse.Namespace) -> int:
         inputs = plain.read_json(parsed.data, source="--data")
     with _server(parsed) as server:
         outputs = server.predict(
-            parsed.model, inputs, version=parsed.version, label=parsed.label, signature=parsed.signature
+            parsed.model,
+            inputs,
+            version=parsed.version,
+            label=parsed.label,
+            signature=parsed.signature,
         )
     print(plain.to_json(outputs))
     return 0
@@ -246,14 +288,21 @@ def _models(parsed: argparse.Namespace) -> int:
         models = server.models()
     for model in models:
         reason = f": {model['reason']}" if model.get("reason") else ""
-        versions = ", ".join(str(v["version"]) for v in model.get("versions", []) if v["state"] == "AVAILABLE")
-        print(f"{model['name']}  {model.get('state', '')}{reason}" + (f"  version {versions}" if versions else ""))
+        versions = ", ".join(
+            str(v["version"]) for v in model.get("versions", []) if v["state"] == "AVAILABLE"
+        )
+        print(
+            f"{model['name']}  {model.get('state', '')}{reason}"
+            + (f"  version {versions}" if versions else "")
+        )
         for name, signature in model.get("signatures", {}).items():
             if name.startswith("__"):  # TensorFlow's own, for the loading of a model
                 continue
             print(f"  {name}: {_tensors(signature['inputs'])} -> {_tensors(signature['outputs'])}")
     if not models:
-        how = "; add one to multimodel.config and run `make reload`" if _is_the_stack(parsed) else ""
+        how = (
+            "; add one to multimodel.config and run `make reload`" if _is_the_stack(parsed) else ""
+        )
         print(f"No model is configured{how}.")
     return 0
 
@@ -298,10 +347,14 @@ def _render(parsed: argparse.Namespace) -> int:
 
     rendered = store.render_live(parsed.config, parsed.store)
     written = "written" if rendered.changed else "unchanged"
-    print(f"{parsed.store / store.CONFIG_NAME} {written}; served: {', '.join(rendered.served) or 'no model yet'}")
+    print(
+        f"{parsed.store / store.CONFIG_NAME} {written}; served: "
+        f"{', '.join(rendered.served) or 'no model yet'}"
+    )
     if rendered.waiting:
         print(
-            f"waiting for their first version: {', '.join(rendered.waiting)}; `python -m trainer train` makes one of a "
+            f"waiting for their first version: {', '.join(rendered.waiting)}; `python -m trainer "
+            "train` makes one of a "
             "model of the zoo, `python -m trainer publish` takes a SavedModel"
         )
     if rendered.removed:
@@ -322,6 +375,8 @@ def _doctor(parsed: argparse.Namespace) -> int:
 def _tensors(specs: dict[str, Any]) -> str:
     shown = []
     for name, spec in specs.items():
-        dimensions = "any shape" if spec["shape"] is None else ["?" if d < 0 else d for d in spec["shape"]]
+        dimensions = (
+            "any shape" if spec["shape"] is None else ["?" if d < 0 else d for d in spec["shape"]]
+        )
         shown.append(f"{name} {spec['dtype']} {dimensions}".replace("'", ""))
     return ", ".join(shown) or "nothing"

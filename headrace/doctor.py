@@ -1,4 +1,5 @@
-"""headrace doctor: what this machine, the store and the config are short of, each with what to do about it."""
+"""headrace doctor: what this machine, the store and the config are short of, each with what to do
+about it."""
 
 from __future__ import annotations
 
@@ -66,7 +67,11 @@ def python(version: tuple[int, int]) -> Finding:
     oldest, newest = ("{}.{}".format(*p) for p in PYTHONS)
     if PYTHONS[0] <= version <= PYTHONS[1]:
         return Finding("python", found)
-    return Finding("python", found, f"install Python {oldest} to {newest}; TensorFlow has no wheels for this one")
+    return Finding(
+        "python",
+        found,
+        f"install Python {oldest} to {newest}; TensorFlow has no wheels for this one",
+    )
 
 
 def venv() -> Finding:
@@ -75,13 +80,19 @@ def venv() -> Finding:
         return Finding("venv", "there")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Finding(
-        "venv", f"Python has no {' and '.join(missing)}", f"apt-get install python{version}-venv, or the like"
+        "venv",
+        f"Python has no {' and '.join(missing)}",
+        f"apt-get install python{version}-venv, or the like",
     )
 
 
 def make() -> Finding:
     path = shutil.which("make")
-    return Finding("make", path) if path else Finding("make", "not found", "apt-get install make, or the like")
+    return (
+        Finding("make", path)
+        if path
+        else Finding("make", "not found", "apt-get install make, or the like")
+    )
 
 
 def engine() -> Finding:
@@ -90,12 +101,18 @@ def engine() -> Finding:
         return Finding("engine", "no docker command; the local runtime needs none")
     command = ["docker", "info", "--format", "{{.ServerVersion}}"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S, stdin=subprocess.DEVNULL)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=_ANSWER_S, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
-        return Finding("engine", f"docker gave no answer in {_ANSWER_S:g} s; the local runtime needs none")
+        return Finding(
+            "engine", f"docker gave no answer in {_ANSWER_S:g} s; the local runtime needs none"
+        )
     if answer.returncode or not answer.stdout.strip():
         return Finding("engine", "no Docker engine answers; the local runtime needs none")
-    return Finding("engine", f"Docker {answer.stdout.strip()} answers; RUNTIME=local does without it")
+    return Finding(
+        "engine", f"Docker {answer.stdout.strip()} answers; RUNTIME=local does without it"
+    )
 
 
 def ports(environ: Mapping[str, str]) -> Finding:
@@ -103,14 +120,22 @@ def ports(environ: Mapping[str, str]) -> Finding:
         wanted = {name: int(environ.get(name) or port) for name, port in PORTS.items()}
         taken = {name: port for name, port in wanted.items() if _is_taken(port)}
     except (ValueError, OverflowError):
-        return Finding("ports", "a HEADRACE_*_PORT variable is no port", "set it to a number from 1 to 65535")
+        return Finding(
+            "ports", "a HEADRACE_*_PORT variable is no port", "set it to a number from 1 to 65535"
+        )
     listed = ", ".join(map(str, wanted.values()))
     if not taken:
         return Finding("ports", f"{listed} are free")
     if _is_gateway(wanted["HEADRACE_HTTP_PORT"]):
-        return Finding("ports", f"a gateway answers on {wanted['HEADRACE_HTTP_PORT']}: the stack is up")
+        return Finding(
+            "ports", f"a gateway answers on {wanted['HEADRACE_HTTP_PORT']}: the stack is up"
+        )
     busy = ", ".join(f"{port} ({name})" for name, port in taken.items())
-    return Finding("ports", f"taken: {busy}", f"stop what listens there, or choose: make up {next(iter(taken))}=PORT")
+    return Finding(
+        "ports",
+        f"taken: {busy}",
+        f"stop what listens there, or choose: make up {next(iter(taken))}=PORT",
+    )
 
 
 def tensorflow() -> Finding:
@@ -121,7 +146,9 @@ def tensorflow() -> Finding:
         return Finding("tensorflow", str(capi.library_path()))
     except (HeadraceError, ImportError) as error:
         return Finding(
-            "tensorflow", str(error), "`make up` brings it, or pip install '.[server]' in a checkout of Headrace"
+            "tensorflow",
+            str(error),
+            "`make up` brings it, or pip install '.[server]' in a checkout of Headrace",
         )
 
 
@@ -132,23 +159,42 @@ def the_config(config: Path, store: Path) -> list[Finding]:
         # What stands before the advice is file:line:column, which editors understand.
         return [Finding("config", error.message, "mend it there, or name another with --config")]
     if not models:
-        return [Finding("config", f"{config} lists no model", "add one; the format is in the file's own first lines")]
+        return [
+            Finding(
+                "config",
+                f"{config} lists no model",
+                "add one; the format is in the file's own first lines",
+            )
+        ]
     findings = [Finding("config", f"{config} lists {', '.join(m.name for m in models)}")]
     for model in models:
         if "://" in model.base_path:
             continue
         folder = stores.local_path(model.base_path, store)
         if not stores.versions(folder):
-            advice = f"`python -m trainer train {model.name}` makes one, or put a SavedModel into {folder}/1"
+            advice = (
+                f"`python -m trainer train {model.name}` makes one, or put a SavedModel into "
+                f"{folder}/1"
+            )
             findings.append(Finding("model", f"{model.name} has no version in {folder}", advice))
     return findings
 
 
 def the_store(store: Path) -> list[Finding]:
     if not store.is_dir():
-        return [Finding("store", f"{store} is no folder", "run this where the project is, or name it with --store")]
+        return [
+            Finding(
+                "store",
+                f"{store} is no folder",
+                "run this where the project is, or name it with --store",
+            )
+        ]
     if not os.access(store, os.W_OK | os.X_OK):
-        return [Finding("store", f"{store} cannot be written", f"sudo chown -R $(id -u):$(id -g) {store}")]
+        return [
+            Finding(
+                "store", f"{store} cannot be written", f"sudo chown -R $(id -u):$(id -g) {store}"
+            )
+        ]
     findings = []
     counts = []
     for folder in sorted(p for p in store.iterdir() if p.is_dir() and not p.name.startswith(".")):
@@ -168,11 +214,21 @@ def the_gateway(environ: Mapping[str, str]) -> list[Finding]:
     port = environ.get("HEADRACE_HTTP_PORT") or PORTS["HEADRACE_HTTP_PORT"]
     body = _ask(f"http://127.0.0.1:{port}/v1/models")
     try:
-        troubled = {model["name"]: model["reason"] for model in json.loads(body)["models"] if model["reason"]}
+        troubled = {
+            model["name"]: model["reason"]
+            for model in json.loads(body)["models"]
+            if model["reason"]
+        }
     except (ValueError, LookupError, TypeError):
         return []
-    advice = "publish a version that loads, or delete the one that does not; `make rollback MODEL={}` pins an older one"
-    return [Finding("model", f"{name}: {reason}", advice.format(name)) for name, reason in troubled.items()]
+    advice = (
+        "publish a version that loads, or delete the one that does not; `make rollback "
+        "MODEL={}` pins an older one"
+    )
+    return [
+        Finding("model", f"{name}: {reason}", advice.format(name))
+        for name, reason in troubled.items()
+    ]
 
 
 def the_server(environ: Mapping[str, str]) -> list[Finding]:
@@ -188,7 +244,11 @@ def the_server(environ: Mapping[str, str]) -> list[Finding]:
     except NotFound:
         pass  # there is no model of this name, and somebody to say so
     except HeadraceError as error:
-        return [Finding("server", error.message, "start it, or set HEADRACE_URL to the server that you mean")]
+        return [
+            Finding(
+                "server", error.message, "start it, or set HEADRACE_URL to the server that you mean"
+            )
+        ]
     return [Finding("server", f"a server answers at {url}")]
 
 
@@ -208,7 +268,9 @@ def _is_gateway(port: int) -> bool:
 
 def _ask(url: str) -> bytes:
     """What is answered there; empty when nobody does."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is no matter for a proxy
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # this machine is no matter for a proxy
     try:
         with opener.open(url, timeout=_ANSWER_S) as answer:
             body: bytes = answer.read()

@@ -1,6 +1,8 @@
-"""Every environment variable that Headrace reads, by the part that reads it. Only names: values are for their readers.
+"""Every environment variable that Headrace reads, by the part that reads it. Only names: values are
+for their readers.
 
-One environment serves all parts, so each passes over the names of the others, and all refuse the same misspellings.
+One environment serves all parts, so each passes over the names of the others, and all refuse the
+same misspellings.
 """
 
 from __future__ import annotations
@@ -49,10 +51,14 @@ GATEWAY = frozenset(
         "WORKERS",
     )
 )
-TRAINER = frozenset(PREFIX + name for name in ("CACHE", "CONFIG", "GATEWAY", "LIVE_TIMEOUT_S", "STORE"))
+TRAINER = frozenset(
+    PREFIX + name for name in ("CACHE", "CONFIG", "GATEWAY", "LIVE_TIMEOUT_S", "STORE")
+)
 # The command headrace reads CONFIG, STORE and the ports too.
 CLIENT = frozenset({PREFIX + "URL"})
-LOCAL = frozenset(PREFIX + name for name in ("RUN", "SERVING_GRPC_PORT", "SERVING_REST_PORT", "START_TIMEOUT_S"))
+LOCAL = frozenset(
+    PREFIX + name for name in ("RUN", "SERVING_GRPC_PORT", "SERVING_REST_PORT", "START_TIMEOUT_S")
+)
 COMPOSE = frozenset(
     PREFIX + name
     for name in (
@@ -80,8 +86,9 @@ COMPOSE = frozenset(
 TESTS = frozenset(PREFIX + name for name in ("CONTRACT_TARGET", "ENGINE_CACHE"))
 ALL = GATEWAY | TRAINER | CLIENT | LOCAL | COMPOSE | TESTS
 
-# What Kubernetes puts into every container for a Service called headrace or headrace-...: X_SERVICE_HOST,
-# X_SERVICE_PORT[_NAME], X_PORT_8000_TCP[_PROTO|_PORT|_ADDR], and X_PORT=tcp://HOST:PORT, told by its value.
+# What Kubernetes puts into every container for a Service called headrace or headrace-...:
+# X_SERVICE_HOST, X_SERVICE_PORT[_NAME], X_PORT_8000_TCP[_PROTO|_PORT|_ADDR], and
+# X_PORT=tcp://HOST:PORT, told by its value.
 _OF_A_SERVICE = re.compile(
     r"HEADRACE(?:_\w+)?"
     r"(?:_SERVICE_HOST|_SERVICE_PORT(?:_\w+)?|_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
@@ -90,7 +97,8 @@ _SERVICE_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 def ours(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are meant for Headrace: with its prefix, and not put there by Kubernetes."""
+    """The variables that are meant for Headrace: with its prefix, and not put there by
+    Kubernetes."""
     return {
         name: value
         for name, value in sorted(environ.items())
@@ -99,7 +107,8 @@ def ours(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def unknown(environ: Mapping[str, str]) -> str:
-    """What is wrong with the first name that no part reads, as a sentence; empty when every name is known."""
+    """What is wrong with the first name that no part reads, as a sentence; empty when every name is
+    known."""
     for name in ours(environ):
         if name not in ALL:
             return f"{name} is not a setting{_hint(name)}"
@@ -115,4 +124,8 @@ def _is_of_kubernetes(name: str, value: str) -> bool:
 def _hint(name: str) -> str:
     names = {known.removeprefix(PREFIX): known for known in sorted(ALL)}
     near = difflib.get_close_matches(name.removeprefix(PREFIX), names, n=1, cutoff=0.7)
-    return f"; did you mean {names[near[0]]}?" if near else "; `python -m gateway --help` lists those of the gateway"
+    return (
+        f"; did you mean {names[near[0]]}?"
+        if near
+        else "; `python -m gateway --help` lists those of the gateway"
+    )

@@ -1,4 +1,5 @@
-"""`make test-again TIMES=20`: the quick suite again and again, in a random order and beside two busy loops.
+"""`make test-again TIMES=20`: the quick suite again and again, in a random order and beside two
+busy loops.
 
 A test that fails once is listed with what repeats its order. Exit status 0: nothing failed.
 """
@@ -40,7 +41,11 @@ def main() -> int:
                 failures.setdefault(test, []).append(seed)
             broken += code != 0
             took = time.monotonic() - began
-            print(f"{number} of {parsed.times}, --shuffle={seed}: {_outcome(code, failed)}, {took:.0f} s", flush=True)
+            print(
+                f"{number} of {parsed.times}, --shuffle={seed}: {_outcome(code, failed)}, "
+                f"{took:.0f} s",
+                flush=True,
+            )
     for test, seeds in failures.items():
         print(f"{test}: failed {len(seeds)} of {parsed.times}, with --shuffle={seeds[0]}")
     print(f"{parsed.times} runs, {broken} with failures; logs in {LOGS.relative_to(ROOT)}")
@@ -50,12 +55,17 @@ def main() -> int:
 def run(arguments: list[str], log: Path) -> int:
     command = [sys.executable, "-m", "pytest", *arguments]
     with log.open("w") as file:
-        return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file).returncode
+        return subprocess.run(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        ).returncode
 
 
 @contextmanager
 def busy_loops(count: int) -> Iterator[None]:
-    loops = [subprocess.Popen([sys.executable, "-c", _BUSY], stdin=subprocess.DEVNULL) for _ in range(count)]
+    loops = [
+        subprocess.Popen([sys.executable, "-c", _BUSY], stdin=subprocess.DEVNULL)
+        for _ in range(count)
+    ]
     try:
         yield
     finally:
@@ -67,7 +77,9 @@ def busy_loops(count: int) -> Iterator[None]:
 def _outcome(code: int, failed: list[str]) -> str:
     if code == 0:
         return "passed"
-    return f"{len(failed)} failed ({', '.join(failed[:3])})" if failed else f"pytest ended with {code}"
+    return (
+        f"{len(failed)} failed ({', '.join(failed[:3])})" if failed else f"pytest ended with {code}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What tests of every kind may ask for: the exported contract models, and the real stack brought up by `make up`."""
+"""What tests of every kind may ask for: the exported contract models, and the real stack brought up
+by `make up`."""
 
 from __future__ import annotations
 
@@ -19,11 +20,21 @@ from tests.served import contract_models, exported, kept, kinds, launch
 from trainer.exports import card
 from trainer.runs import runtime
 
-__all__ = ["contract_models", "exported", "kinds", "launch", "local_stack", "slow_models", "spare_stack"]
+__all__ = [
+    "contract_models",
+    "exported",
+    "kinds",
+    "launch",
+    "local_stack",
+    "slow_models",
+    "spare_stack",
+]
 
-# With titanic those that take most of a training of all; `make up` trains the others in the fixture below.
+# With titanic those that take most of a training of all; `make up` trains the others in the fixture
+# below.
 _SLOW = ("imdb_cnn", "mnist_cnn", "mnist_mlp")
-# Tests that ask for one of these run in one process, so that it is made once; the others go by their file.
+# Tests that ask for one of these run in one process, so that it is made once; the others go by
+# their file.
 _SHARED = {
     "local_stack": "stack",
     "doors": "abuse",
@@ -35,7 +46,12 @@ _SHARED = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--costs", action="store_true", help="show what each file of tests took")
-    parser.addoption("--shuffle", type=int, metavar="SEED", help="files, and the tests in each, in a random order")
+    parser.addoption(
+        "--shuffle",
+        type=int,
+        metavar="SEED",
+        help="files, and the tests in each, in a random order",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,11 +80,14 @@ def with_tensorflow() -> Iterator[ForkServer]:
 
 @pytest.fixture(scope="session")
 def slow_models(pytestconfig: pytest.Config, with_tensorflow: ForkServer) -> Path:
-    """A store with versions of these, one epoch trained (titanic more: docs show its answers), kept between runs while
-    trainer and TensorFlow are the same."""
+    """A store with versions of these, one epoch trained (titanic more: docs show its answers), kept
+    between runs while trainer and TensorFlow are the same."""
 
     def make(folder: Path) -> None:
-        own = {"HEADRACE_STORE": str(folder / "models"), "HEADRACE_CONFIG": str(ROOT / "multimodel.config")}
+        own = {
+            "HEADRACE_STORE": str(folder / "models"),
+            "HEADRACE_CONFIG": str(ROOT / "multimodel.config"),
+        }
         shutil.rmtree(folder / "models", ignore_errors=True)
         program = "import sys; from trainer import cli; sys.exit(cli.main(sys.argv[1:]))"
         for words in (("--epochs", "1", *_SLOW), ("titanic",)):
@@ -77,11 +96,16 @@ def slow_models(pytestconfig: pytest.Config, with_tensorflow: ForkServer) -> Pat
             assert done.returncode == 0, done.stdout + done.stderr
 
     made_by = card.trainer_sha256() + runtime.version() + sys.version + Path(__file__).read_text()
-    return kept(pytestconfig, f"zoo-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}", make) / "models"
+    return (
+        kept(pytestconfig, f"zoo-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}", make)
+        / "models"
+    )
 
 
 @pytest.fixture(scope="session")
-def local_stack(tmp_path_factory: pytest.TempPathFactory, slow_models: Path) -> Iterator[LocalStack]:
+def local_stack(
+    tmp_path_factory: pytest.TempPathFactory, slow_models: Path
+) -> Iterator[LocalStack]:
     """Up, having trained what was missing: one for all tests, who leave it as they found it."""
     stack = LocalStack.new(tmp_path_factory.mktemp("stack"))
     for model in slow_models.iterdir():

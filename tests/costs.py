@@ -1,7 +1,8 @@
 """`make test ARGS=--costs`: what each file of tests took, in seconds of wall and of CPU.
 
-CPU is that of the process that runs the tests and of all it started, but for those that left it for a parent of their
-own (a stack brought up by `make up`). The machine's own count stands below; it has whatever else ran there in it too.
+CPU is that of the process that runs the tests and of all it started, but for those that left it for
+a parent of their own (a stack brought up by `make up`). The machine's own count stands below; it
+has whatever else ran there in it too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A process that has imported what takes long, and forks itself for each program it is given.
 
-TensorFlow takes five seconds of CPU to import, a fork of a process that holds it none. What is imported must not have
-started threads of its own: TensorFlow has none before its first operation.
+TensorFlow takes five seconds of CPU to import, a fork of a process that holds it none. What is
+imported must not have started threads of its own: TensorFlow has none before its first operation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def become(job):
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["environ"])
-    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", WRITE), (2, "stderr", WRITE)):
+    streams = ((0, "stdin", os.O_RDONLY), (1, "stdout", WRITE), (2, "stderr", WRITE))
+    for number, name, flags in streams:
         file = os.open(job[name], flags)
         os.dup2(file, number)
         os.close(file)
@@ -67,8 +68,8 @@ exec(program, {"__name__": "__main__"})
 
 
 class ForkServer:
-    """``modules`` are imported, and functions named "module:function" called, when the first program is started.
-    It ends with the block, and so do those that still run."""
+    """``modules`` are imported, and functions named "module:function" called, when the first
+    program is started. It ends with the block, and so do those that still run."""
 
     def __init__(self, *modules: str) -> None:
         self._modules = modules
@@ -80,7 +81,10 @@ class ForkServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for forked in self._running:
             forked.kill()
@@ -103,7 +107,13 @@ class ForkServer:
         """Python text, as with `python -c`."""
         files = {"stdin": str(stdin), "stdout": str(stdout), "stderr": str(stderr)}
         given = dict(os.environ if environ is None else environ)
-        job = {"program": program, "arguments": arguments, "environ": given, "cwd": str(cwd), **files}
+        job = {
+            "program": program,
+            "arguments": arguments,
+            "environ": given,
+            "cwd": str(cwd),
+            **files,
+        }
         forked = Forked(self, int(self.ask(job)))
         self._running.append(forked)
         return forked
@@ -121,7 +131,11 @@ class ForkServer:
             forked.wait(30)
 
     def run(
-        self, program: str, *arguments: str, environ: Mapping[str, str] | None = None, timeout_s: float = 300
+        self,
+        program: str,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        timeout_s: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
@@ -130,7 +144,9 @@ class ForkServer:
                 code = forked.wait(timeout_s)
             finally:
                 forked.kill()
-            return subprocess.CompletedProcess([program, *arguments], code, out.read_text(), err.read_text())
+            return subprocess.CompletedProcess(
+                [program, *arguments], code, out.read_text(), err.read_text()
+            )
 
     def ask(self, job: Mapping[str, Any]) -> str:
         with self._turn:
@@ -187,9 +203,13 @@ class Forked:
 
 @cache
 def programs() -> ForkServer:
-    """For `headrace serve` and the gateway, which take half a second of CPU to import and are started often."""
+    """For `headrace serve` and the gateway, which take half a second of CPU to import and are
+    started often."""
     server = ForkServer(
-        "headrace.cli", "headrace.server.server", "headrace.server.engines.capi:library", "gateway.process.server"
+        "headrace.cli",
+        "headrace.server.server",
+        "headrace.server.engines.capi:library",
+        "gateway.process.server",
     )
     atexit.register(server.__exit__, None, None, None)
     return server

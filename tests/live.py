@@ -1,4 +1,5 @@
-"""The few ways tests speak to a server, and a ``headrace serve`` in a process of its own, on free ports."""
+"""The few ways tests speak to a server, and a ``headrace serve`` in a process of its own, on free
+ports."""
 
 from __future__ import annotations
 
@@ -56,8 +57,14 @@ class Caller:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", f"/v1/models/{model}:predict", body=data)
 
-    def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+    def request(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            "Host: localhost",
+            *(f"{k}: {v}" for k, v in (headers or {}).items()),
+        ]
         if body:
             lines.append(f"Content-Length: {len(body)}")
         return self.send("\r\n".join([*lines, "", ""]).encode() + body, method=method)
@@ -90,18 +97,35 @@ class LiveServer(Caller):
     Launcher = Callable[..., "LiveServer"]
 
     def __init__(self, folder: Path, flags: Mapping[str, object], *, forked: bool = True) -> None:
-        """``forked``: from a process that has imported it. Where the start itself is looked at, it is not."""
+        """``forked``: from a process that has imported it. Where the start itself is looked at, it
+        is not."""
         super().__init__()
         self.log = folder / "serve.log"
         self.port_file = folder / "ports.json"
-        given = {"port": "auto", "rest_api_port": "auto", "port_file": self.port_file, "drain_seconds": 2, **flags}
-        command = [sys.executable, "-m", "headrace", "serve", *(f"--{k}={_text(v)}" for k, v in given.items())]
+        given = {
+            "port": "auto",
+            "rest_api_port": "auto",
+            "port_file": self.port_file,
+            "drain_seconds": 2,
+            **flags,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "headrace",
+            "serve",
+            *(f"--{k}={_text(v)}" for k, v in given.items()),
+        ]
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         if forked:
-            self.process: subprocess.Popen[bytes] | Forked = start_module(*command[2:], log=self.log, environ=environ)
+            self.process: subprocess.Popen[bytes] | Forked = start_module(
+                *command[2:], log=self.log, environ=environ
+            )
         else:
             with self.log.open("wb") as log:
-                self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environ)
+                self.process = subprocess.Popen(
+                    command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environ
+                )
 
     @classmethod
     @contextmanager
@@ -124,7 +148,11 @@ class LiveServer(Caller):
         self.rest_port, self.grpc_port = ports["rest"], ports["grpc"]
 
     def wait_until_available(self, *models: str, timeout_s: float = START_S) -> None:
-        until(lambda: all(set(self.states(m).values()) == {"AVAILABLE"} for m in models), timeout_s, self.said)
+        until(
+            lambda: all(set(self.states(m).values()) == {"AVAILABLE"} for m in models),
+            timeout_s,
+            self.said,
+        )
 
     def rss_kib(self) -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
@@ -153,8 +181,11 @@ class LiveServer(Caller):
         return self.port_file.exists()
 
 
-def until(condition: Callable[[], bool], timeout_s: float, describe: Callable[[], str] = str) -> None:
-    """Waits for a condition; fails, with what ``describe`` says, when it does not come true in time."""
+def until(
+    condition: Callable[[], bool], timeout_s: float, describe: Callable[[], str] = str
+) -> None:
+    """Waits for a condition; fails, with what ``describe`` says, when it does not come true in
+    time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s\n{describe()[-8000:]}"
@@ -166,9 +197,12 @@ def _text(value: object) -> str:
 
 
 class LiveGateway(Caller):
-    """A gateway in front of a server; ``settings`` are those of the environment, without their prefix."""
+    """A gateway in front of a server; ``settings`` are those of the environment, without their
+    prefix."""
 
-    def __init__(self, folder: Path, behind: LiveServer, config: Path, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self, folder: Path, behind: LiveServer, config: Path, settings: Mapping[str, object]
+    ) -> None:
         super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "gateway.log"
@@ -184,8 +218,14 @@ class LiveGateway(Caller):
             "DRAIN_S": 1,
             **settings,
         }
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        environ = {**plain, "PYTHONPATH": str(ROOT), **{f"HEADRACE_{name}": str(v) for name, v in given.items()}}
+        plain = {
+            name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")
+        }
+        environ = {
+            **plain,
+            "PYTHONPATH": str(ROOT),
+            **{f"HEADRACE_{name}": str(v) for name, v in given.items()},
+        }
         self.process = start_module("gateway", log=self.log, environ=environ)
         until(lambda: self._is_open(port_file), START_S, self.said)
         ports = json.loads(port_file.read_text())

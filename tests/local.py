@@ -1,4 +1,5 @@
-"""The real stack as users bring it up: the verbs of make, on free ports, over a store and a run folder of its own."""
+"""The real stack as users bring it up: the verbs of make, on free ports, over a store and a run
+folder of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +15,12 @@ from pathlib import Path
 from tests.ports import hold_ports
 
 ROOT = Path(__file__).resolve().parents[1]
-_PORTS = ("HEADRACE_HTTP_PORT", "HEADRACE_GRPC_PORT", "HEADRACE_SERVING_GRPC_PORT", "HEADRACE_SERVING_REST_PORT")
+_PORTS = (
+    "HEADRACE_HTTP_PORT",
+    "HEADRACE_GRPC_PORT",
+    "HEADRACE_SERVING_GRPC_PORT",
+    "HEADRACE_SERVING_REST_PORT",
+)
 # Of the make that runs the tests, and of the user's own stack: neither is for the stack under test.
 _FOREIGN = ("HEADRACE_", "MAKE", "MFLAGS", "RUNTIME", "SERVING", "FOLLOW", "ARGS")
 
@@ -40,7 +46,8 @@ class LocalStack:
 
     @contextmanager
     def spare(self, folder: Path) -> Iterator[LocalStack]:
-        """Another one beside it, not up yet, of one model and that already trained: quick to come and go."""
+        """Another one beside it, not up yet, of one model and that already trained: quick to come
+        and go."""
         spare = LocalStack.new(folder, "half_plus_two")
         shutil.copytree(self.store / "half_plus_two" / "1", spare.store / "half_plus_two" / "1")
         yield spare
@@ -78,8 +85,15 @@ class LocalStack:
             "RUNTIME": "local",
         }
 
-    def make(self, *verbs: str, timeout_s: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
+    def make(
+        self, *verbs: str, timeout_s: float = 300, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["make", "--no-print-directory", *verbs], cwd=ROOT, env=self.environment | variables,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
-        )  # fmt: skip
+            ["make", "--no-print-directory", *verbs],
+            cwd=ROOT,
+            env=self.environment | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )

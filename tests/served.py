@@ -20,8 +20,8 @@ _RUN = "import runpy, sys; sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_na
 
 @pytest.fixture(scope="session")
 def exported(pytestconfig: pytest.Config, with_tensorflow: ForkServer) -> Callable[..., Path]:
-    """``exported("export.py")``: a folder with what that exporter of tests/models/ writes, kept between runs while the
-    exporter is the same."""
+    """``exported("export.py")``: a folder with what that exporter of tests/models/ writes, kept
+    between runs while the exporter is the same."""
 
     def folder_of(exporter: str, *names: str) -> Path:
         script = EXPORTERS / exporter

@@ -1,4 +1,5 @@
-"""README and docs tell the truth: their calls are made on the real stack, their verbs, links and settings exist."""
+"""README and docs tell the truth: their calls are made on the real stack, their verbs, links and
+settings exist."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e-?\d+)?")
 _REQUEST_ID = re.compile(r'(?<="request_id": ")[0-9a-f]{16}(?=")')
-# Training gives other digits on another kind of processor; the answers of half_plus_two are exact all the same.
+# Training gives other digits on another kind of processor; the answers of half_plus_two are exact
+# all the same.
 _TOLERANCE = 0.05
 
 
@@ -53,21 +55,36 @@ def _blocks(page: Path) -> list[Block]:
     blocks = []
     for i, fence in enumerate(found):
         after = found[i + 1] if i + 1 < len(found) else None
-        at_once = after is not None and not text[fence.end() : after.start()].strip() and after[1] in ("json", "text")
+        at_once = (
+            after is not None
+            and not text[fence.end() : after.start()].strip()
+            and after[1] in ("json", "text")
+        )
         line = text.count("\n", 0, fence.start()) + 1
-        blocks.append(Block(page, line, fence[1], fence[2], after[2] if after and at_once else None))
+        blocks.append(
+            Block(page, line, fence[1], fence[2], after[2] if after and at_once else None)
+        )
     return blocks
 
 
 BLOCKS = [block for page in PAGES for block in _blocks(page)]
-COMMANDS = [(b, line.split(" #")[0].strip()) for b in BLOCKS if b.language == "sh" for line in b.text.splitlines()]
+COMMANDS = [
+    (b, line.split(" #")[0].strip())
+    for b in BLOCKS
+    if b.language == "sh"
+    for line in b.text.splitlines()
+]
 RUN = [
-    b for b in BLOCKS if b.language == "python" or (b.language == "sh" and b.text.startswith(("curl ", "headrace ")))
+    b
+    for b in BLOCKS
+    if b.language == "python" or (b.language == "sh" and b.text.startswith(("curl ", "headrace ")))
 ]
 
 
 def _verbs() -> dict[str, str]:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     return dict(re.findall(r"^ +make ([a-z-]+) +(\S.*)$", told, re.MULTILINE))
 
 
@@ -89,16 +106,22 @@ def test_readme_has_a_curl_call_and_a_python_call():
     assert {b.language for b in mine} == {"sh", "python"}
 
 
-@pytest.mark.parametrize(("block", "command"), COMMANDS, ids=[f"{b.place} {c[:30]}" for b, c in COMMANDS])
+@pytest.mark.parametrize(
+    ("block", "command"), COMMANDS, ids=[f"{b.place} {c[:30]}" for b, c in COMMANDS]
+)
 def test_a_command_exists(block: Block, command: str) -> None:
     words = shlex.split(command)
     match words:
         case ["make", verb, *_]:
             assert verb in _verbs()
         case ["headrace", verb, *_]:
-            assert re.search(rf"^ +{verb} ", _output([sys.executable, "-m", "headrace", "--help"]), re.MULTILINE)
+            assert re.search(
+                rf"^ +{verb} ", _output([sys.executable, "-m", "headrace", "--help"]), re.MULTILINE
+            )
         case [".venv/bin/python", "-m", module, verb, *_]:
-            assert re.search(rf"^ +{verb} ", _output([sys.executable, "-m", module, "--help"]), re.MULTILINE)
+            assert re.search(
+                rf"^ +{verb} ", _output([sys.executable, "-m", module, "--help"]), re.MULTILINE
+            )
         case ["curl", *_]:
             assert block in RUN
         case ["docker", "compose", *rest]:
@@ -151,7 +174,10 @@ def test_every_setting_is_documented_with_its_default():
 def test_limits_that_differ_from_tensorflow_servings_are_those_of_the_code():
     page = (ROOT / "docs" / "compatibility.md").read_text()
     told = re.search(r"the same up to 2\^(\d+) elements, 2\^(\d+) of text, then refused", page)
-    assert told and (2 ** int(told[1]), 2 ** int(told[2])) == (tensors.MAX_ELEMENTS, tensors.MAX_STRINGS)
+    assert told and (2 ** int(told[1]), 2 ** int(told[2])) == (
+        tensors.MAX_ELEMENTS,
+        tensors.MAX_STRINGS,
+    )
     told = re.search(r"JSON of more than 2\^(\d+) lists and objects", page)
     assert told and 2 ** int(told[1]) == rapidjson.MOST_HOLDERS
 
@@ -162,22 +188,31 @@ def test_golden_requests_look_as_the_trainer_writes_and_reads_them(tmp_path: Pat
     path.parent.mkdir()
     path.write_text(block.text)
     (request,) = golden.read(tmp_path)
-    x, y = (golden.to_array(request[part][name], dtypes.FLOAT) for part, name in (("inputs", "x"), ("outputs", "y")))
+    x, y = (
+        golden.to_array(request[part][name], dtypes.FLOAT)
+        for part, name in (("inputs", "x"), ("outputs", "y"))
+    )
     assert (x / 2 + 2 == y).all()
 
-    served = SimpleNamespace(serving_default=lambda x: {"y": SimpleNamespace(numpy=lambda: x / 2 + 2)})
+    served = SimpleNamespace(
+        serving_default=lambda x: {"y": SimpleNamespace(numpy=lambda: x / 2 + 2)}
+    )
     assert golden.record(served, {request["signature_name"]: {"x": x}}) == [request]
 
 
 def _moved(text: str, stack: LocalStack) -> str:
     """To the ports of the stack under test."""
     http, grpc = (stack.ports[f"HEADRACE_{name}_PORT"] for name in ("HTTP", "GRPC"))
-    return text.replace("127.0.0.1:8000", f"127.0.0.1:{http}").replace("127.0.0.1:8001", f"127.0.0.1:{grpc}")
+    return text.replace("127.0.0.1:8000", f"127.0.0.1:{http}").replace(
+        "127.0.0.1:8001", f"127.0.0.1:{grpc}"
+    )
 
 
 def _output(command: list[str]) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -195,8 +230,14 @@ def _curl(words: list[str]) -> str:
 
 
 def _assert_alike(got: str, wanted: str) -> None:
-    """The same text but for the digits of numbers and a call's id; JSON is laid out as TensorFlow Serving does it."""
-    plain = [" ".join(_REQUEST_ID.sub("#", _NUMBER.sub("#", text)).split()) for text in (got, wanted)]
+    """The same text but for the digits of numbers and a call's id; JSON is laid out as TensorFlow
+    Serving does it."""
+    plain = [
+        " ".join(_REQUEST_ID.sub("#", _NUMBER.sub("#", text)).split()) for text in (got, wanted)
+    ]
     assert plain[0] == plain[1]
     for mine, theirs in zip(_NUMBER.findall(got), _NUMBER.findall(wanted), strict=True):
-        assert math.isclose(float(mine), float(theirs), rel_tol=_TOLERANCE), (json.dumps(got), json.dumps(wanted))
+        assert math.isclose(float(mine), float(theirs), rel_tol=_TOLERANCE), (
+            json.dumps(got),
+            json.dumps(wanted),
+        )

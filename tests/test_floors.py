@@ -42,14 +42,23 @@ def imports(path: Path, module: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = [*package[: len(package) - node.level + 1]] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:  # `from headrace import X`: a part, or a lazy name that lives in one
+            for (
+                alias
+            ) in node.names:  # `from headrace import X`: a part, or a lazy name that lives in one
                 lazy = headrace._HOMES.get(alias.name) if source == "headrace" else None
-                yield node.lineno, lazy or (f"headrace.{alias.name}" if source == "headrace" else source)
+                yield (
+                    node.lineno,
+                    lazy or (f"headrace.{alias.name}" if source == "headrace" else source),
+                )
 
 
 def violations(root: Path) -> list[str]:
     found = []
-    for path in sorted(p for top in ("headrace", "gateway", "trainer", "deploy") for p in (root / top).rglob("*.py")):
+    for path in sorted(
+        p
+        for top in ("headrace", "gateway", "trainer", "deploy")
+        for p in (root / top).rglob("*.py")
+    ):
         module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         mine = part(module)
         for line, name in imports(path, module):
@@ -67,7 +76,8 @@ def test_imports_go_down_only() -> None:
 
 
 def circle(root: Path, folder: str) -> list[str]:
-    """Files and folders beside each other that import one another round and round; empty where none do."""
+    """Files and folders beside each other that import one another round and round; empty where none
+    do."""
     inside = folder.replace("/", ".") + "."
     below: dict[str, set[str]] = {}
     for path in sorted((root / folder).rglob("*.py")):
@@ -77,7 +87,9 @@ def circle(root: Path, folder: str) -> list[str]:
             if isinstance(node, ast.ImportFrom) and node.module:
                 for name in (f"{node.module}.{alias.name}." for alias in node.names):
                     if name.startswith(inside):
-                        below.setdefault(room, set()).add(name.removeprefix(inside).partition(".")[0])
+                        below.setdefault(room, set()).add(
+                            name.removeprefix(inside).partition(".")[0]
+                        )
     try:
         TopologicalSorter({room: others - {room} for room, others in below.items()}).prepare()
     except CycleError as error:
@@ -85,7 +97,15 @@ def circle(root: Path, folder: str) -> list[str]:
     return []
 
 
-FOLDERS = ("headrace", "headrace/client", "headrace/server", "headrace/wire", "gateway", "trainer", "deploy")
+FOLDERS = (
+    "headrace",
+    "headrace/client",
+    "headrace/server",
+    "headrace/wire",
+    "gateway",
+    "trainer",
+    "deploy",
+)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -101,7 +121,9 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
 
 
 def test_every_part_is_policed() -> None:
-    parts = {part(f"headrace.{p.stem}") for p in (ROOT / "headrace").iterdir() if p.name[0] not in "._"}
+    parts = {
+        part(f"headrace.{p.stem}") for p in (ROOT / "headrace").iterdir() if p.name[0] not in "._"
+    }
     assert parts <= BELOW.keys()
 
 
@@ -138,7 +160,10 @@ def test_a_planted_import_is_found(tmp_path: Path, file: str, code: str) -> None
     [
         ("headrace/client/core.py", "from headrace.wire import rest\nimport requests"),
         ("gateway/app.py", "from headrace import Client, __version__"),
-        ("trainer/exports/savedmodel.py", "import tensorflow as tf\nfrom headrace.server import Server"),
+        (
+            "trainer/exports/savedmodel.py",
+            "import tensorflow as tf\nfrom headrace.server import Server",
+        ),
         ("headrace/cli.py", "from headrace import client, doctor, server"),
         ("headrace/__init__.py", "from headrace.client import Client"),
     ],
@@ -155,5 +180,7 @@ def test_gateway_and_server_run_without_importing_tensorflow() -> None:
         "import sys, gateway.app, headrace.server\n"
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'keras')))"
     )
-    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    child = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert (child.stdout.strip(), child.returncode) == ("[]", 0), child.stderr

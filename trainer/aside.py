@@ -1,4 +1,5 @@
-"""A folder aside, to be filled out of sight and renamed into place; gone afterwards, also when its owner was killed.
+"""A folder aside, to be filled out of sight and renamed into place; gone afterwards, also when its
+owner was killed.
 
 The living are told from the dead by a lock that the kernel holds for them.
 """
@@ -18,12 +19,14 @@ LOCK = ".lock"
 
 @contextmanager
 def folder(parent: Path, *, prefix: str) -> Iterator[Path]:
-    """A fresh folder inside ``parent``. What is still there under its name at the end is removed."""
+    """A fresh folder inside ``parent``. What is still there under its name at the end is
+    removed."""
     parent.mkdir(parents=True, exist_ok=True)
     path = parent / f"{prefix}{secrets.token_hex(4)}"
     with locked(parent):
         _sweep(parent, prefix)
-        path.mkdir()  # not tempfile's: that would be readable to nobody else, and so would the version
+        # Not tempfile's: that would be readable to nobody else, and so would the version.
+        path.mkdir()
         mark = _hold(path)
     try:
         yield path
@@ -54,9 +57,12 @@ def _hold(path: Path) -> int:
 
 
 def _sweep(parent: Path, prefix: str) -> None:
-    """Remove what the dead left. Called under the lock, so that no folder is between being made and being held."""
+    """Remove what the dead left. Called under the lock, so that no folder is between being made and
+    being held."""
     for path in parent.glob(f"{prefix}*"):
-        with suppress(BlockingIOError, FileNotFoundError):  # its owner is at work, or has just finished
+        with suppress(
+            BlockingIOError, FileNotFoundError
+        ):  # its owner is at work, or has just finished
             descriptor = _hold(path)
             shutil.rmtree(path, ignore_errors=True)
             os.close(descriptor)

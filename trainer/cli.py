@@ -1,6 +1,8 @@
-"""`python -m trainer`: train and ensure, and the verbs of verbs.py. TensorFlow is imported to train, not before.
+"""`python -m trainer`: train and ensure, and the verbs of verbs.py. TensorFlow is imported to
+train, not before.
 
-Exit codes: 0 done, 1 failed, 2 a name or setting that cannot be meant, 3 refused by the gate, 4 data or tool not there.
+Exit codes: 0 done, 1 failed, 2 a name or setting that cannot be meant, 3 refused by the gate, 4
+data or tool not there.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ def _train(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _train_one(name: str, settings: Settings, wish: Wish) -> int:
-    """Whatever goes wrong with one model is told, and the others go on; a fault of the zoo file's with its stack."""
+    """Whatever goes wrong with one model is told, and the others go on; a fault of the zoo file's
+    with its stack."""
     try:
         entry = zoo.find(name)
         data = ", ".join(archive.title for archive in entry.data) or "no data needed"
@@ -81,7 +84,8 @@ def _train_one(name: str, settings: Settings, wish: Wish) -> int:
 
 
 def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
-    """0 as soon as one configured model has a version: the others are named, and the stack stands without them."""
+    """0 as soon as one configured model has a version: the others are named, and the stack stands
+    without them."""
     names = [model.name for model in config.load(settings.config).models]
     if not names:
         raise Usage(f"{settings.config} names no model")
@@ -92,7 +96,10 @@ def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
         elif name in zoo.names():
             codes.append(_train_one(name, settings, Wish(quick=True, seed=arguments.seed)))
         else:
-            _tell(f"{name}: no version, and not in the zoo; export it, then: python -m trainer publish {name} FOLDER")
+            _tell(
+                f"{name}: no version, and not in the zoo; export it, then: python -m trainer "
+                f"publish {name} FOLDER"
+            )
             codes.append(NotAvailable.exit_code)
     live = store.render_live(settings.config, settings.store)
     if live.removed:
@@ -134,25 +141,47 @@ def _exit_code(error: Exception) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
-        description="Train models of the zoo, publish them into the store, and say which version is live.",
-        epilog="HEADRACE_STORE (models), HEADRACE_CONFIG (multimodel.config) and HEADRACE_CACHE (.cache) say where.",
+        description=(
+            "Train models of the zoo, publish them into the store, and say which version is live."
+        ),
+        epilog=(
+            "HEADRACE_STORE (models), HEADRACE_CONFIG (multimodel.config) and HEADRACE_CACHE "
+            "(.cache) say where."
+        ),
     )
     parsers = parser.add_subparsers(required=True, metavar="VERB")
 
     verb = parsers.add_parser("train", help="train models and publish a new version of each")
     verb.add_argument("names", nargs="*", metavar="NAME", help="a model of the zoo; see list")
     verb.add_argument("--all", action="store_true", help="every model of the zoo")
-    verb.add_argument("--quick", action="store_true", help="the zoo file's short settings; the card says so")
-    verb.add_argument("--seed", type=_at_least_0, default=0, help="the same seed gives the same model (default 0)")
-    verb.add_argument("--seeds", type=_at_least_1, default=1, help="so many from --seed on; the median is published")
-    verb.add_argument("--fresh", action="store_true", help="from the first epoch, also where a killed one left off")
-    verb.add_argument("--force", action="store_true", help="publish what the gate refuses; the card says so")
+    verb.add_argument(
+        "--quick", action="store_true", help="the zoo file's short settings; the card says so"
+    )
+    verb.add_argument(
+        "--seed", type=_at_least_0, default=0, help="the same seed gives the same model (default 0)"
+    )
+    verb.add_argument(
+        "--seeds",
+        type=_at_least_1,
+        default=1,
+        help="so many from --seed on; the median is published",
+    )
+    verb.add_argument(
+        "--fresh",
+        action="store_true",
+        help="from the first epoch, also where a killed one left off",
+    )
+    verb.add_argument(
+        "--force", action="store_true", help="publish what the gate refuses; the card says so"
+    )
     verb.add_argument("--epochs", type=_at_least_1, help="passes over the data")
     verb.add_argument("--batch-size", type=_at_least_1, help="rows a step")
     verb.add_argument("--learning-rate", type=_above_0, help="of the optimizer, at its highest")
     verb.set_defaults(run=_train)
 
-    verb = parsers.add_parser("ensure", help="train what the config names and has no version yet, with quick settings")
+    verb = parsers.add_parser(
+        "ensure", help="train what the config names and has no version yet, with quick settings"
+    )
     verb.add_argument("--seed", type=_at_least_0, default=0, help="see train")
     verb.set_defaults(run=_ensure)
 

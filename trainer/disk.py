@@ -31,7 +31,8 @@ def full(error: BaseException, *places: Path) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """What an error came of, too: a file that is closed over a failed write may fail in other words."""
+    """What an error came of, too: a file that is closed over a failed write may fail in other
+    words."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,4 +1,5 @@
-"""What a file in the zoo fills in: its data, how it is trained and judged, and the signatures it promises.
+"""What a file in the zoo fills in: its data, how it is trained and judged, and the signatures it
+promises.
 
 Nothing here knows TensorFlow: what a model is stays with its zoo file, and is Any to everyone else.
 """
@@ -14,15 +15,28 @@ from trainer.data.rows import Arrays, Split, Want
 from trainer.runs.run import Hyper, Run
 from trainer.runs.score import Confusion, Score
 
-__all__ = ["Arrays", "Budget", "Confusion", "Entry", "Hyper", "Metric", "Promise", "Run", "Score", "Split", "Want"]
+__all__ = [
+    "Arrays",
+    "Budget",
+    "Confusion",
+    "Entry",
+    "Hyper",
+    "Metric",
+    "Promise",
+    "Run",
+    "Score",
+    "Split",
+    "Want",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One signature as callers see it: alias -> "float [-1,2]", in TensorFlow Serving's dtype words.
+    """One signature as callers see it: alias -> "float [-1,2]", in TensorFlow Serving's dtype
+    words.
 
-    ``method`` is what it may be asked for beside Predict; classify and regress take serialized tf.Examples as
-    ``inputs`` and give ``classes`` and ``scores``, or ``outputs``.
+    ``method`` is what it may be asked for beside Predict; classify and regress take serialized
+    tf.Examples as ``inputs`` and give ``classes`` and ``scores``, or ``outputs``.
     """
 
     inputs: Mapping[str, str]
@@ -32,10 +46,12 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a full training is held to: ``bar`` at least, and ``margin`` (a share of the baseline) better than it.
+    """What a full training is held to: ``bar`` at least, and ``margin`` (a share of the baseline)
+    better than it.
 
-    ``guess`` is what the baseline scores where ``judge`` does not measure that, as for ``Entry.also``. ``may_lose``
-    is how much worse than the live version's figure a new version may be and still enter the store.
+    ``guess`` is what the baseline scores where ``judge`` does not measure that, as for
+    ``Entry.also``. ``may_lose`` is how much worse than the live version's figure a new version may
+    be and still enter the store.
     """
 
     name: str
@@ -60,7 +76,8 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a version may cost: its files together; of its slowest signature's example the quickest of a few calls."""
+    """What a version may cost: its files together; of its slowest signature's example the quickest
+    of a few calls."""
 
     max_bytes: int = 100_000_000
     latency_ms: float = 250.0
@@ -70,13 +87,14 @@ class Budget:
 class Entry:
     """One model of the zoo.
 
-    ``data`` is needed; ``better`` is taken instead by a full training wherever it is to be had. ``serve`` wraps
-    what ``train`` returned in a tf.Module with one tf.function for each promised signature, of that name; that
-    module is what is judged and exported. ``examples`` gives each signature inputs to be called with, recorded as
-    golden requests. ``typical`` is what a full training was seen to reach (median of three seeds). ``tolerance`` is
-    that of the golden answers, absolute and relative: the engine that serves may fuse operations that the one that
-    trains does not. With ``folds`` a full training is repeated with another part held out, its score is the mean,
-    and the first of these models is the one that is served. ``also`` are further bars.
+    ``data`` is needed; ``better`` is taken instead by a full training wherever it is to be had.
+    ``serve`` wraps what ``train`` returned in a tf.Module with one tf.function for each promised
+    signature, of that name; that module is what is judged and exported. ``examples`` gives each
+    signature inputs to be called with, recorded as golden requests. ``typical`` is what a full
+    training was seen to reach (median of three seeds). ``tolerance`` is that of the golden answers,
+    absolute and relative: the engine that serves may fuse operations that the one that trains does
+    not. With ``folds`` a full training is repeated with another part held out, its score is the
+    mean, and the first of these models is the one that is served. ``also`` are further bars.
     """
 
     name: str

@@ -36,4 +36,5 @@ class NotAvailable(TrainerError):
 
 
 class NotLive(TrainerError):
-    """The running servers did not come to serve what was asked for; the list of models is as it was."""
+    """The running servers did not come to serve what was asked for; the list of models is as it
+    was."""

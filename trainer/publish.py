@@ -1,4 +1,5 @@
-"""Publishing: stage -> card -> gate -> the next version -> the live config. Imports no TensorFlow."""
+"""Publishing: stage -> card -> gate -> the next version -> the live config. Imports no
+TensorFlow."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Published:
 def publish(
     name: str, settings: Settings, fill: Callable[[Path], Card], *, tell: Tell, force: bool = False
 ) -> Published:
-    """``fill`` writes the export into the folder it is given and returns what its card knows. Raises Refused."""
+    """``fill`` writes the export into the folder it is given and returns what its card knows.
+    Raises Refused."""
     model = shelf.folder(name, settings)
     parent = shelf.live_version(name, settings)
     with staging.staged(model) as staged:
@@ -54,13 +56,18 @@ def publish(
     return Published(name, version, model / str(version), made, live, serves)
 
 
-def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell, force: bool = False) -> Published:
+def publish_ready(
+    name: str, ready: Path, settings: Settings, *, tell: Tell, force: bool = False
+) -> Published:
     """A SavedModel that somebody else exported, or a model that Keras saved."""
     is_keras = ready.suffix in keras_file.SUFFIXES and ready.is_file()
     if not ready.exists():
         raise Usage(f"{ready} does not exist")
     if ready.is_file() and not is_keras:
-        raise Usage(f"{ready} is a file, expected the folder of a SavedModel, or a Keras model (.keras, .h5)")
+        raise Usage(
+            f"{ready} is a file, expected the folder of a SavedModel, or a Keras model (.keras, "
+            ".h5)"
+        )
     if not is_keras and not store.is_complete(ready):
         raise Usage(f"{ready} is not a SavedModel: {store.missing(ready)}")
 
@@ -72,7 +79,9 @@ def publish_ready(name: str, ready: Path, settings: Settings, *, tell: Tell, for
         _copy(ready, folder)
         brought = card.read(ready)
         if wrong := card.changed(brought, folder):
-            raise Refused(f"{name} was not published: not as on the card it brought: {', '.join(wrong)}")
+            raise Refused(
+                f"{name} was not published: not as on the card it brought: {', '.join(wrong)}"
+            )
         tell(f"  {warmup.give(name, folder)}")
         return card.of_export(name, brought)
 
@@ -86,7 +95,13 @@ def _passed(name: str, checks: list[Check], *, force: bool) -> list[str]:
     if not refusing or (force and not final):
         return [f"{check.name}: {check.told}" for check in refusing]
     told = "; ".join(f"{check.name}: {check.told}" for check in refusing)
-    way = " (and this cannot be forced)" if force else "" if final else " (--force publishes it, and its card says so)"
+    way = (
+        " (and this cannot be forced)"
+        if force
+        else ""
+        if final
+        else " (--force publishes it, and its card says so)"
+    )
     raise Refused(f"{name} was not published: {told}{way}")
 
 

@@ -1,4 +1,5 @@
-"""Where the trainer reads and writes. Values only; the environment is read when from_environment() is called."""
+"""Where the trainer reads and writes. Values only; the environment is read when from_environment()
+is called."""
 
 from __future__ import annotations
 
@@ -13,11 +14,17 @@ Tell = Callable[[str], None]  # a line for who waits
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    store: Path = Path("models")  # HEADRACE_STORE: <store>/<name>/<version>/ and the rendered multimodel.config
+    store: Path = Path(
+        "models"
+    )  # HEADRACE_STORE: <store>/<name>/<version>/ and the rendered multimodel.config
     config: Path = Path("multimodel.config")  # HEADRACE_CONFIG: the user's list of models
     cache: Path = Path(".cache")  # HEADRACE_CACHE: fetched archives, kept in its folder data/
-    gateway: str = "http://127.0.0.1:8000"  # HEADRACE_GATEWAY: asked what is live by promote, rollback and gc
-    live_timeout_s: float = 120.0  # HEADRACE_LIVE_TIMEOUT_S: how long promote and rollback wait for it
+    gateway: str = (
+        "http://127.0.0.1:8000"  # HEADRACE_GATEWAY: asked what is live by promote, rollback and gc
+    )
+    live_timeout_s: float = (
+        120.0  # HEADRACE_LIVE_TIMEOUT_S: how long promote and rollback wait for it
+    )
 
     @property
     def archives(self) -> Path:

@@ -30,8 +30,8 @@ from trainer.settings import Settings, Tell
 class Wish:
     """What was asked for at the prompt; None leaves it to the zoo file.
 
-    ``seeds``: how many, from ``seed`` on; the model of the median one is published. ``fresh``: take up nothing that an
-    earlier, killed training left. ``force``: publish what the gate refuses.
+    ``seeds``: how many, from ``seed`` on; the model of the median one is published. ``fresh``: take
+    up nothing that an earlier, killed training left. ``force``: publish what the gate refuses.
     """
 
     quick: bool = False
@@ -63,7 +63,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A training of one seed: the model that would be served, its data, and the score, over all folds if there are."""
+    """A training of one seed: the model that would be served, its data, and the score, over all
+    folds if there are."""
 
     seed: int
     served: Any
@@ -108,7 +109,8 @@ def train(entry: Entry, settings: Settings, wish: Wish, *, tell: Tell) -> Publis
 
 @contextmanager
 def _trial(entry: Entry, settings: Settings, wish: Wish, seed: int) -> Iterator[Trial]:
-    """What was trained is kept until the version is published: killed on the way there, nothing is trained twice."""
+    """What was trained is kept until the version is published: killed on the way there, nothing is
+    trained twice."""
     folds = wish.folds(entry)
     with ExitStack() as stack:
         made = []
@@ -116,7 +118,11 @@ def _trial(entry: Entry, settings: Settings, wish: Wish, seed: int) -> Iterator[
             # The data first: where it is not to be had, nobody should have waited for TensorFlow.
             data = entry.load(Want(settings.archives, quick=wish.quick, fold=fold))
             kept = stack.enter_context(
-                folders.taken_up(settings.runs / entry.name, _key(entry, wish, data, seed, fold), fresh=wish.fresh)
+                folders.taken_up(
+                    settings.runs / entry.name,
+                    _key(entry, wish, data, seed, fold),
+                    fresh=wish.fresh,
+                )
             )
             name = entry.name if folds == 1 else f"{entry.name}, fold {fold + 1} of {folds}"
             made.append((kept, _one(entry, wish, data, seed, kept.folder, name=name)))
@@ -135,7 +141,8 @@ def _one(entry: Entry, wish: Wish, data: Split, seed: int, folder: Path, *, name
     score = entry.judge(served, data)
     if not math.isfinite(score.value):
         raise Refused(
-            f"{entry.name} was not published: its {entry.metric.name} is {score.value}; the training diverged"
+            f"{entry.name} was not published: its {entry.metric.name} is {score.value}; the "
+            "training diverged"
         )
     trial = Trial(seed, served, data, score, folder, run)
     _picture(trial, folder)
@@ -154,21 +161,30 @@ def _picture(trial: Trial, folder: Path) -> None:
 
 def _median(entry: Entry, trials: list[Trial]) -> Trial:
     """Of an even number the worse of the two in the middle."""
-    ordered = sorted(trials, key=lambda trial: trial.score.value, reverse=entry.metric.better == "lower")
+    ordered = sorted(
+        trials, key=lambda trial: trial.score.value, reverse=entry.metric.better == "lower"
+    )
     return ordered[(len(ordered) - 1) // 2]
 
 
 def _mean(scores: list[Score]) -> Score:
     if len(scores) == 1:
         return scores[0]
-    also: Mapping[str, float] = {name: float(np.mean([s.also[name] for s in scores])) for name in scores[0].also}
-    value, baseline = (float(np.mean([getattr(s, side) for s in scores])) for side in ("value", "baseline"))
+    also: Mapping[str, float] = {
+        name: float(np.mean([s.also[name] for s in scores])) for name in scores[0].also
+    }
+    value, baseline = (
+        float(np.mean([getattr(s, side) for s in scores])) for side in ("value", "baseline")
+    )
     return Score(value, baseline, also, scores[0].confusion)
 
 
 def _key(entry: Entry, wish: Wish, data: Split, seed: int, fold: int) -> str:
     """All that a training depends on: only one that was asked for the same may be taken up."""
-    rows = {side: len(next(iter(getattr(data, side).values()), ())) for side in ("train", "validation", "held_out")}
+    rows = {
+        side: len(next(iter(getattr(data, side).values()), ()))
+        for side in ("train", "validation", "held_out")
+    }
     about = [entry.name, asdict(wish.hyper(entry)), seed, fold, card.trainer_sha256(), rows]
     about += [[archive.sha256 for archive in data.data], runtime.version()]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()

@@ -1,4 +1,5 @@
-"""The verbs that train nothing: publish, list, show, verify, reload, promote, rollback, gc, data."""
+"""The verbs that train nothing: publish, list, show, verify, reload, promote, rollback, gc,
+data."""
 
 from __future__ import annotations
 
@@ -23,12 +24,19 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("publish", help="publish a SavedModel, or a model that Keras saved")
     verb.add_argument("name", metavar="NAME", help="the model it is a version of")
     verb.add_argument(
-        "folder", metavar="PATH", type=Path, help="the folder with saved_model.pb, or a .keras or .h5 file"
+        "folder",
+        metavar="PATH",
+        type=Path,
+        help="the folder with saved_model.pb, or a .keras or .h5 file",
     )
-    verb.add_argument("--force", action="store_true", help="also when the gate refuses it; its card says so")
+    verb.add_argument(
+        "--force", action="store_true", help="also when the gate refuses it; its card says so"
+    )
     verb.set_defaults(run=_publish)
 
-    verb = verbs.add_parser("list", help="models: versions in the store, what is served, what each needs, its figure")
+    verb = verbs.add_parser(
+        "list", help="models: versions in the store, what is served, what each needs, its figure"
+    )
     verb.set_defaults(run=_list)
 
     for name, run, told in (
@@ -37,31 +45,56 @@ def add(verbs: Any) -> None:
     ):
         verb = verbs.add_parser(name, help=told)
         verb.add_argument("name", metavar="NAME", help="the model")
-        verb.add_argument("version", metavar="VERSION", type=int, nargs="?", help="default: the live one")
+        verb.add_argument(
+            "version", metavar="VERSION", type=int, nargs="?", help="default: the live one"
+        )
         verb.set_defaults(run=run)
 
-    verb = verbs.add_parser("reload", help="make a change of the list of models live, and wait until it is")
-    verb.add_argument("--all-folders", action="store_true", help="the servers run here: see base paths as they do")
+    verb = verbs.add_parser(
+        "reload", help="make a change of the list of models live, and wait until it is"
+    )
+    verb.add_argument(
+        "--all-folders", action="store_true", help="the servers run here: see base paths as they do"
+    )
     verb.set_defaults(run=_reload)
 
-    verb = verbs.add_parser("promote", help="make the newest version live and follow new ones, or pin VERSION")
+    verb = verbs.add_parser(
+        "promote", help="make the newest version live and follow new ones, or pin VERSION"
+    )
     verb.add_argument("name", metavar="NAME", help="the model")
     verb.add_argument("version", metavar="VERSION", type=int, nargs="?", help="pin this one")
     verb.set_defaults(run=_promote)
 
-    verb = verbs.add_parser("rollback", help="pin the version that was live before; publishes then wait for promote")
+    verb = verbs.add_parser(
+        "rollback", help="pin the version that was live before; publishes then wait for promote"
+    )
     verb.add_argument("name", metavar="NAME", help="the model")
-    verb.add_argument("version", metavar="VERSION", type=int, nargs="?", help="pin this one instead")
+    verb.add_argument(
+        "version", metavar="VERSION", type=int, nargs="?", help="pin this one instead"
+    )
     verb.set_defaults(run=_rollback)
 
     verb = verbs.add_parser("gc", help="remove old versions, never one that is live or has a label")
-    verb.add_argument("names", metavar="NAME", nargs="*", help="models (default: all in the list of models)")
-    verb.add_argument("--keep", type=_at_least_1, default=3, help="versions to keep of each, newest first (default 3)")
-    verb.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    verb.add_argument(
+        "names", metavar="NAME", nargs="*", help="models (default: all in the list of models)"
+    )
+    verb.add_argument(
+        "--keep",
+        type=_at_least_1,
+        default=3,
+        help="versions to keep of each, newest first (default 3)",
+    )
+    verb.add_argument(
+        "--dry-run", action="store_true", help="say what would be removed, and remove nothing"
+    )
     verb.set_defaults(run=_gc)
 
     verb = verbs.add_parser("data", help="the archives the models learn from: list, fetch, verify")
-    verb.add_argument("what", choices=("list", "fetch", "verify"), help="say, fetch into the cache, check the cache")
+    verb.add_argument(
+        "what",
+        choices=("list", "fetch", "verify"),
+        help="say, fetch into the cache, check the cache",
+    )
     verb.add_argument("names", metavar="NAME", nargs="*", help="models (default: the whole zoo)")
     verb.set_defaults(run=_data)
 
@@ -83,25 +116,34 @@ def tell_published(done: Published, settings: Settings) -> None:
 
 
 def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
-    done = publish.publish_ready(arguments.name, arguments.folder, settings, tell=_tell, force=arguments.force)
+    done = publish.publish_ready(
+        arguments.name, arguments.folder, settings, tell=_tell, force=arguments.force
+    )
     tell_published(done, settings)
     return 0
 
 
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
-    """What is served is what the gateway says, where it answers; else what the list of models asks for."""
+    """What is served is what the gateway says, where it answers; else what the list of models asks
+    for."""
     models = {model.name: model for model in config.load(settings.config).models}
     running = live.ask_all(settings.gateway)
     rows = [("MODEL", "VERSIONS", "SERVES", "NEEDS", "LATEST")]
     for name in sorted({*zoo.names(), *models}):
         present = shelf.versions(name, settings)
         needs, amiss = _needs(name)
-        latest = amiss or (card.line(shelf.card_of(name, present[-1], settings)) if present else "-")
+        latest = amiss or (
+            card.line(shelf.card_of(name, present[-1], settings)) if present else "-"
+        )
         serves = _serves(models.get(name), present, running.get(name))
         rows.append((name, " ".join(map(str, present)) or "none", serves, needs, latest))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
-        _tell("  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]))
+        _tell(
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]
+            )
+        )
     for name in sorted(models):
         if name in running and running[name].trouble:
             _tell(f"{name}: {running[name].trouble}")
@@ -118,7 +160,9 @@ def _needs(name: str) -> tuple[str, str]:
         return "?", error.message
 
 
-def _serves(model: config.ModelConfig | None, present: tuple[int, ...], running: live.Served | None) -> str:
+def _serves(
+    model: config.ModelConfig | None, present: tuple[int, ...], running: live.Served | None
+) -> str:
     """2(pinned,stable), -: the versions that answer, with their labels."""
     if model is None:
         return "-"
@@ -134,8 +178,13 @@ def _serves(model: config.ModelConfig | None, present: tuple[int, ...], running:
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     version, place = _version(arguments, settings)
     made = card.read(place)
-    serves = shelf.served(config.load(settings.config).model(arguments.name), shelf.versions(arguments.name, settings))
-    _tell(f"{arguments.name} version {version}{', live' if version in serves else ''}: {card.line(made)}")
+    serves = shelf.served(
+        config.load(settings.config).model(arguments.name), shelf.versions(arguments.name, settings)
+    )
+    _tell(
+        f"{arguments.name} version {version}{', live' if version in serves else ''}: "
+        f"{card.line(made)}"
+    )
     for title, told in card.lines(made):
         _tell(f"  {title:<10} {told}")
     _tell(f"  {'files':<10} {len(card.checksums(place))} in {place}")
@@ -157,11 +206,15 @@ def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
 def _version(arguments: argparse.Namespace, settings: Settings) -> tuple[int, Path]:
     name, place = arguments.name, shelf.folder(arguments.name, settings)
     there = store.versions(place)
-    version = arguments.version if arguments.version is not None else shelf.live_version(name, settings)
+    version = (
+        arguments.version if arguments.version is not None else shelf.live_version(name, settings)
+    )
     if version is None:
         raise Usage(f"{name} has no version that is served")
     if version not in there:
-        raise Usage(f"{name} has no version {version}; there are {', '.join(map(str, there)) or 'none'}")
+        raise Usage(
+            f"{name} has no version {version}; there are {', '.join(map(str, there)) or 'none'}"
+        )
     return version, store.version_path(place, version)
 
 
@@ -190,7 +243,8 @@ def _gc(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _data(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Every archive is looked at, also after one that is not to be had; then exit code 4 says that there was one."""
+    """Every archive is looked at, also after one that is not to be had; then exit code 4 says that
+    there was one."""
     cache, codes = settings.archives, []
     entries = []
     names = arguments.names or zoo.names()
@@ -211,7 +265,11 @@ def _data(arguments: argparse.Namespace, settings: Settings) -> int:
             if arguments.what == "fetch":
                 archive.fetch(each, cache)
             elif not archive.is_kept(each, cache):
-                damaged = "its sha256 is not the pinned one" if (cache / each.file).is_file() else "it is not here"
+                damaged = (
+                    "its sha256 is not the pinned one"
+                    if (cache / each.file).is_file()
+                    else "it is not here"
+                )
                 raise NotAvailable(f"{damaged}; `data fetch` brings it")
             _tell(f"{'ok':<9} {told}")
         except NotAvailable as error:

@@ -1,1 +1,2 @@
-"""What teams write themselves, as the libraries' own pages recommend it, to be measured beside ours."""
+"""What teams write themselves, as the libraries' own pages recommend it, to be measured beside
+ours."""

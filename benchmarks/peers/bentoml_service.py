@@ -1,4 +1,5 @@
-"""BentoML around a SavedModel's signature, which MODEL_FOLDER names: `bentoml serve bentoml_service:Digits`"""
+"""BentoML around a SavedModel's signature, which MODEL_FOLDER names: `bentoml serve
+bentoml_service:Digits`"""
 
 import os
 

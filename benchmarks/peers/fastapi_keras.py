@@ -1,4 +1,5 @@
-"""FastAPI around a SavedModel's signature, as its tutorials have it. `python fastapi_keras.py PORT MODEL_FOLDER`"""
+"""FastAPI around a SavedModel's signature, as its tutorials have it. `python fastapi_keras.py PORT
+MODEL_FOLDER`"""
 
 import sys
 

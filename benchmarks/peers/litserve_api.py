@@ -1,4 +1,5 @@
-"""LitServe around a SavedModel's signature, as its README has it. `python litserve_api.py PORT MODEL_FOLDER`"""
+"""LitServe around a SavedModel's signature, as its README has it. `python litserve_api.py PORT
+MODEL_FOLDER`"""
 
 import sys
 from typing import Any
@@ -26,4 +27,6 @@ class Digits(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(Digits(), accelerator="cpu")
-    server.run(port=int(sys.argv[1]), host="127.0.0.1", generate_client_file=False, log_level="warning")
+    server.run(
+        port=int(sys.argv[1]), host="127.0.0.1", generate_client_file=False, log_level="warning"
+    )

@@ -1,7 +1,9 @@
-"""headrace serve beside what else serves a Keras model from Python, each peer in an environment of its own.
+"""headrace serve beside what else serves a Keras model from Python, each peer in an environment of
+its own.
 
-An environment is made in the project's cache when it is first needed, from the peer's pinned requirements; TensorFlow
-comes into it from the project's own. A peer that cannot be installed or started here is a row that says so.
+An environment is made in the project's cache when it is first needed, from the peer's pinned
+requirements; TensorFlow comes into it from the project's own. A peer that cannot be installed or
+started here is a row that says so.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ _LATE = 0.02  # wrk counts what takes two seconds as failed; a slow peer may hav
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """``command`` is given port, model folder and a folder to work in, and names a program of the environment."""
+    """``command`` is given port, model folder and a folder to work in, and names a program of the
+    environment."""
 
     name: str
     path: str
@@ -82,7 +85,10 @@ def rows(store: Path, work: Path) -> Iterator[Row]:
                 yield Row(f"ours beside {_title(peer)}", f"could not be measured here: {error}")
     for connections, us in best.items():
         ratio = statistics.median(mine[connections]) / us
-        what = f"CPU a request at {connections} connection{'s' * (connections > 1)}, ours : the best of them"
+        what = (
+            f"CPU a request at {connections} connection{'s' * (connections > 1)}, ours : the "
+            "best of them"
+        )
         yield Row(what, f"{ratio:.2f}x", "<= 0.25x", ratio <= 0.25)
 
 
@@ -92,17 +98,39 @@ def peers() -> tuple[Peer, ...]:
     flat = [value for row in image[0] for cell in row for value in cell]
     tensor = {"name": "image", "shape": [1, 28, 28, 1], "datatype": "FP32", "data": flat}
     return (
-        Peer("fastapi", "/predict", body, lambda port, model, _: ["python", "fastapi_keras.py", str(port), str(model)]),
-        Peer("litserve", "/predict", body, lambda port, model, _: ["python", "litserve_api.py", str(port), str(model)]),
         Peer(
-            "bentoml", "/predict", body,
-            lambda port, *_: ["bentoml", "serve", "bentoml_service:Digits", "--host", "127.0.0.1", "--port", str(port)],
+            "fastapi",
+            "/predict",
+            body,
+            lambda port, model, _: ["python", "fastapi_keras.py", str(port), str(model)],
         ),
         Peer(
-            "mlserver", "/v2/models/mnist_cnn/infer", json.dumps({"inputs": [tensor]}).encode(),
+            "litserve",
+            "/predict",
+            body,
+            lambda port, model, _: ["python", "litserve_api.py", str(port), str(model)],
+        ),
+        Peer(
+            "bentoml",
+            "/predict",
+            body,
+            lambda port, *_: [
+                "bentoml",
+                "serve",
+                "bentoml_service:Digits",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+            ],
+        ),
+        Peer(
+            "mlserver",
+            "/v2/models/mnist_cnn/infer",
+            json.dumps({"inputs": [tensor]}).encode(),
             lambda port, _, folder: ["mlserver", "start", str(_mlserver_folder(folder, port))],
         ),
-    )  # fmt: skip
+    )
 
 
 @contextmanager
@@ -113,15 +141,24 @@ def started(peer: Peer, model: Path, work: Path) -> Iterator[tuple[int, int]]:
     folder.mkdir()
     program, *rest = peer.command(port, model, folder)
     variables = {
-        **os.environ, "MODEL_FOLDER": str(model), "PYTHONPATH": str(HERE), "TF_CPP_MIN_LOG_LEVEL": "2",
-        "BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(folder),
+        **os.environ,
+        "MODEL_FOLDER": str(model),
+        "PYTHONPATH": str(HERE),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "BENTOML_DO_NOT_TRACK": "true",
+        "BENTOML_HOME": str(folder),
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
-    }  # fmt: skip
+    }
     with log.open("wb") as out:
         process = subprocess.Popen(
             [str(environment / "bin" / program), *rest],
-            cwd=HERE, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
+            cwd=HERE,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
     try:
         _wait_for_an_answer(peer, port, process, log)
         yield process.pid, port
@@ -144,7 +181,9 @@ def _wait_for_an_answer(peer: Peer, port: int, process: subprocess.Popen[bytes],
     raise Unable(f"it did not answer: {' '.join(last)[:200]}")
 
 
-def _in_turns(sides: Mapping[str, tuple[int, int, str, bytes]], connections: int) -> dict[str, list[float]]:
+def _in_turns(
+    sides: Mapping[str, tuple[int, int, str, bytes]], connections: int
+) -> dict[str, list[float]]:
     got: dict[str, list[float]] = {name: [] for name in sides}
     for (name, (pid, port, path, body)), counts in table.turns(sides.items(), ROUNDS):
         before = _tree_cpu_s(pid)
@@ -202,23 +241,40 @@ def _environment(peer: Peer) -> Path:
     try:
         for command in (
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", str(peer.requirements)],
+            [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                str(folder / "bin" / "python"),
+                "-r",
+                str(peer.requirements),
+            ],
         ):
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise Unable(f"not installed: {said[-1][:200] if said else type(error).__name__}") from error
+        raise Unable(
+            f"not installed: {said[-1][:200] if said else type(error).__name__}"
+        ) from error
     (packages,) = folder.glob("lib/python*/site-packages")
-    (packages / "tensorflow-of-the-project.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    (packages / "tensorflow-of-the-project.pth").write_text(
+        "\n".join(site.getsitepackages()) + "\n"
+    )
     done.write_text(wanted)
     return folder
 
 
 def _mlserver_folder(folder: Path, port: int) -> Path:
     settings = {
-        "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "debug": False,
+        "host": "127.0.0.1",
+        "http_port": port,
+        "grpc_port": free_port(),
+        "metrics_port": free_port(),
+        "debug": False,
         "parallel_workers": 0,
-    }  # fmt: skip
+    }
     (folder / "settings.json").write_text(json.dumps(settings))
     runtime = {"name": "mnist_cnn", "implementation": "mlserver_runtime.Digits"}
     (folder / "model-settings.json").write_text(json.dumps(runtime))

@@ -1,4 +1,5 @@
-"""MLServer around a SavedModel's signature: `mlserver start FOLDER` finds it by the model-settings.json there."""
+"""MLServer around a SavedModel's signature: `mlserver start FOLDER` finds it by the
+model-settings.json there."""
 
 import os
 
@@ -20,4 +21,6 @@ class Digits(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         image = NumpyCodec.decode_input(payload.inputs[0]).astype(np.float32)
         answer = next(iter(self.signature(image=self.tf.constant(image)).values())).numpy()
-        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("predictions", answer)])
+        return InferenceResponse(
+            model_name=self.name, outputs=[NumpyCodec.encode_output("predictions", answer)]
+        )

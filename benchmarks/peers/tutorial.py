@@ -1,7 +1,7 @@
 """The gateway as tutorials write it: FastAPI, a pydantic body, one shared httpx.AsyncClient.
 
-`python -m benchmarks.peers.tutorial PORT BACKEND_URL [shared|each]`: "each" opens a client for every call, which
-httpx's pages advise against and much code does.
+`python -m benchmarks.peers.tutorial PORT BACKEND_URL [shared|each]`: "each" opens a client for
+every call, which httpx's pages advise against and much code does.
 """
 
 from __future__ import annotations

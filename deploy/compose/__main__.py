@@ -1,5 +1,5 @@
-"""`python -m deploy.compose VERB`: the containers alone, as `make VERB RUNTIME=compose`; and `images`, which writes
-docs/reference/images.md."""
+"""`python -m deploy.compose VERB`: the containers alone, as `make VERB RUNTIME=compose`; and
+`images`, which writes docs/reference/images.md."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def _other(verb: str, words: tuple[str, ...], stack: Stack) -> int:
             say(f"{images.PAGE} is written.")
         case _:
             raise Stop(
-                f"{verb} is not a verb: up, down, status, logs, reload, trainer, promote, rollback, gc or images."
+                f"{verb} is not a verb: up, down, status, logs, reload, trainer, promote, "
+                "rollback, gc or images."
             )
     return 0
 

@@ -45,12 +45,14 @@ class Choice:
 
 
 def choose(environ: Mapping[str, str], engine: Engine) -> Choice:
-    """RUNTIME and SERVING as they are set, else what fits. Pulls TensorFlow Serving's image if it is to run."""
+    """RUNTIME and SERVING as they are set, else what fits. Pulls TensorFlow Serving's image if it
+    is to run."""
     runtime = _one_of(environ, "RUNTIME", RUNTIMES)
     serving = _one_of(environ, "SERVING", tuple(OVERRIDES))
     if runtime == "local" and serving:
         raise Stop(
-            f"SERVING={serving} is a choice of the compose runtime, and RUNTIME=local was asked for: drop one of them."
+            f"SERVING={serving} is a choice of the compose runtime, and RUNTIME=local was asked "
+            "for: drop one of them."
         )
     if runtime == "local":
         return Choice("local", "", "RUNTIME=local asks for it")
@@ -68,8 +70,10 @@ def serving_version(environ: Mapping[str, str]) -> str:
     version = environ.get("TF_SERVING_VERSION") or pinned
     if _minor(version) and _minor(version) < _minor(pinned):
         raise Stop(
-            f"TF_SERVING_VERSION={version} is older than the TensorFlow that trains the models here ({pinned}), and "
-            f"may not load them. Set {'.'.join(map(str, _minor(pinned)))} or newer, or leave it unset."
+            f"TF_SERVING_VERSION={version} is older than the TensorFlow that trains the models "
+            f"here ({pinned}), and "
+            f"may not load them. Set {'.'.join(map(str, _minor(pinned)))} or newer, or leave it "
+            "unset."
         )
     return version
 
@@ -79,7 +83,10 @@ def pinned_tensorflow(pyproject: Path = ROOT / "pyproject.toml") -> str:
     lines = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]["tensorflow"]
     found = {m[1] for line in lines if (m := re.match(r"tensorflow(?:-cpu)?==([\d.]+)", line))}
     if len(found) != 1:
-        raise Stop(f"{pyproject.name} should pin one TensorFlow in its extra of that name; found {sorted(found)}.")
+        raise Stop(
+            f"{pyproject.name} should pin one TensorFlow in its extra of that name; found "
+            f"{sorted(found)}."
+        )
     return found.pop()
 
 
@@ -87,13 +94,19 @@ def _choose_serving(asked: str, version: str, engine: Engine) -> Choice:
     if asked == "embedded":
         return Choice("compose", "embedded", "SERVING=embedded asks for it")
     if not asked and engine.architecture not in ("x86_64", "amd64"):
-        return Choice("compose", "embedded", f"TensorFlow Serving's image is not made for {engine.architecture}")
+        return Choice(
+            "compose",
+            "embedded",
+            f"TensorFlow Serving's image is not made for {engine.architecture}",
+        )
     serving = asked or ("gpu" if engine.gpu else "cpu")
     if asked:
         why = f"SERVING={asked} asks for it"
     else:
         why = (
-            f"an engine answers and has {engine.gpu}" if engine.gpu else "an engine answers, without a GPU to hand out"
+            f"an engine answers and has {engine.gpu}"
+            if engine.gpu
+            else "an engine answers, without a GPU to hand out"
         )
     image = f"tensorflow/serving:{version}" + ("-gpu" if serving == "gpu" else "")
     if engine.has_image(image):
@@ -104,7 +117,10 @@ def _choose_serving(asked: str, version: str, engine: Engine) -> Choice:
         return Choice("compose", serving, f"{why}; {image} came from the registry")
     missing = f"{image} is neither here nor to be had from the registry ({refusal})"
     if asked:
-        raise Stop(f"{missing}. TF_SERVING_VERSION chooses another version; SERVING=embedded does without the image.")
+        raise Stop(
+            f"{missing}. TF_SERVING_VERSION chooses another version; SERVING=embedded does "
+            "without the image."
+        )
     return Choice("compose", "embedded", f"{missing}; TF_SERVING_VERSION chooses another version")
 
 

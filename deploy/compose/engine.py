@@ -1,4 +1,5 @@
-"""What the machine's Docker can do, asked through its command line. Only questions, and an image pulled."""
+"""What the machine's Docker can do, asked through its command line. Only questions, and an image
+pulled."""
 
 from __future__ import annotations
 
@@ -23,8 +24,11 @@ class Engine:
         return _run(["docker", "image", "inspect", "--format", "{{.Id}}", image]).returncode == 0
 
     def pull(self, image: str) -> str:
-        """Ask the registry through the engine, with its mirrors and login. Empty = done, else the engine's words."""
-        done = subprocess.run(["docker", "pull", image], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        """Ask the registry through the engine, with its mirrors and login. Empty = done, else the
+        engine's words."""
+        done = subprocess.run(
+            ["docker", "pull", image], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         return "" if done.returncode == 0 else _last_line(done.stderr).rsplit(": ", 1)[-1]
 
 
@@ -35,7 +39,9 @@ def look() -> Engine:
     info = _json(answer.stdout)
     errors = info.get("ServerErrors") or []
     if answer.returncode or errors or not info.get("ServerVersion"):
-        return Engine(fault=f"no Docker engine answers ({errors[0] if errors else _last_line(answer.stderr)})")
+        return Engine(
+            fault=f"no Docker engine answers ({errors[0] if errors else _last_line(answer.stderr)})"
+        )
     compose = _run(["docker", "compose", "version", "--short"])
     if compose.returncode:
         return Engine(fault="docker has no compose plugin (Compose v2)")
@@ -54,11 +60,14 @@ def folders_of(project: str) -> list[str]:
 
 
 def _gpu(info: dict[str, Any]) -> str:
-    """The engine hands out GPUs when NVIDIA's toolkit is there; that says nothing of a card, which nvidia-smi does."""
+    """The engine hands out GPUs when NVIDIA's toolkit is there; that says nothing of a card, which
+    nvidia-smi does."""
     toolkit = (
         "nvidia" in (info.get("Runtimes") or {})
         or shutil.which("nvidia-container-runtime-hook") is not None
-        or any("nvidia.com/gpu" in str(d.get("ID", "")) for d in info.get("DiscoveredDevices") or [])
+        or any(
+            "nvidia.com/gpu" in str(d.get("ID", "")) for d in info.get("DiscoveredDevices") or []
+        )
     )
     if not toolkit or shutil.which("nvidia-smi") is None:
         return ""
@@ -70,7 +79,9 @@ def _gpu(info: dict[str, Any]) -> str:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_S)
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_S
+        )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"no answer within {_ANSWER_S:g} s")
 

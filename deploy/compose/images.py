@@ -1,4 +1,5 @@
-"""docs/reference/images.md, written from what the engine says of the images and of `docker compose config`."""
+"""docs/reference/images.md, written from what the engine says of the images and of `docker compose
+config`."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ _SERVICES = ("trainer", "serving", "gateway")
 _HEAD = """\
 # Images and containers
 
-Written by `python -m deploy.compose images` from `docker image inspect` and `docker compose config`; a test compares it
-with the images as they are. Sizes are over the base image (python:3.11-slim unless HEADRACE_BASE_IMAGE names another),
-in MB.
+Written by `python -m deploy.compose images` from `docker image inspect` and `docker compose
+config`; a test compares it with the images as they are. Sizes are over the base image
+(python:3.11-slim unless HEADRACE_BASE_IMAGE names another), in MB.
 """
 
 
@@ -26,7 +27,11 @@ def render() -> str:
     parts = [_HEAD, "## Our images\n", _images()]
     for serving in OVERRIDES:
         files = " ".join(f"-f {name}" for name in ("docker-compose.yml", *OVERRIDES[serving]))
-        parts += [f"## Containers: {serving}\n", f"`docker compose {files} up`\n", _containers(serving)]
+        parts += [
+            f"## Containers: {serving}\n",
+            f"`docker compose {files} up`\n",
+            _containers(serving),
+        ]
     return "\n".join(parts)
 
 
@@ -36,7 +41,9 @@ def size_mb(image: str, base: str) -> int:
 
 
 def inspect(image: str) -> dict[str, Any]:
-    done = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["docker", "image", "inspect", image], capture_output=True, text=True, check=True
+    )
     found: dict[str, Any] = json.loads(done.stdout)[0]
     return found
 
@@ -56,12 +63,19 @@ def _images() -> str:
         rows["entry"].append(_code(config["Entrypoint"]))
         rows["arguments"].append(_code(config["Cmd"]))
         rows["health"].append(
-            _code(config["Healthcheck"]["Test"][1:]) if config["Healthcheck"]["Test"] != ["NONE"] else "exit code"
+            _code(config["Healthcheck"]["Test"][1:])
+            if config["Healthcheck"]["Test"] != ["NONE"]
+            else "exit code"
         )
         rows["labels"].append(
-            " ".join(sorted(key for key in config["Labels"] if key.startswith("org.opencontainers.")))
+            " ".join(
+                sorted(key for key in config["Labels"] if key.startswith("org.opencontainers."))
+            )
         )
-    return _table(["", *(f"headrace-{name}" for name in IMAGES)], [[key, *values] for key, values in rows.items()])
+    return _table(
+        ["", *(f"headrace-{name}" for name in IMAGES)],
+        [[key, *values] for key, values in rows.items()],
+    )
 
 
 def _containers(serving: str) -> str:
@@ -75,14 +89,25 @@ def _containers(serving: str) -> str:
         ("privileges", lambda s: " ".join(s.get("security_opt", []))),
         ("init", lambda s: "yes" if s.get("init") else "no"),
         ("networks", lambda s: " ".join(sorted(s["networks"]))),
-        ("published", lambda s: " ".join(f"{p['host_ip']}:{p['published']}" for p in s.get("ports", [])) or "nothing"),
+        (
+            "published",
+            lambda s: (
+                " ".join(f"{p['host_ip']}:{p['published']}" for p in s.get("ports", []))
+                or "nothing"
+            ),
+        ),
         (
             "mounts",
-            lambda s: " ".join(f"{v['target']}{'' if v.get('read_only') else ' (written)'}" for v in s["volumes"]),
+            lambda s: " ".join(
+                f"{v['target']}{'' if v.get('read_only') else ' (written)'}" for v in s["volumes"]
+            ),
         ),
         (
             "waits for",
-            lambda s: " ".join(f"{n}: {d['condition']}" for n, d in s.get("depends_on", {}).items()) or "nothing",
+            lambda s: (
+                " ".join(f"{n}: {d['condition']}" for n, d in s.get("depends_on", {}).items())
+                or "nothing"
+            ),
         ),
         ("restart", lambda s: s["restart"]),
         ("GPU", lambda s: "reserved" if _devices(s) else "no"),
@@ -93,14 +118,18 @@ def _containers(serving: str) -> str:
 
 
 def _devices(service: dict[str, Any]) -> list[Any]:
-    found: list[Any] = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
+    found: list[Any] = (
+        service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
+    )
     return found
 
 
 def _config(serving: str) -> dict[str, Any]:
     # Of this machine only what finds the engine: the page shows the defaults.
     environ = {
-        name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith("DOCKER_")
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "HOME") or name.startswith("DOCKER_")
     }
     command = [*compose_command(serving), "--env-file", os.devnull, "config", "--format", "json"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)

@@ -1,4 +1,5 @@
-"""The building machine's pip configuration and CA, made fit for a container: what only makes sense here is left out."""
+"""The building machine's pip configuration and CA, made fit for a container: what only makes sense
+here is left out."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Settings that hold in a container too. find-links and file: addresses name folders of this machine; cert goes apart.
+# Settings that hold in a container too. find-links and file: addresses name folders of this
+# machine; cert goes apart.
 _KEPT = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 _LISTS = ("extra-index-url", "trusted-host")
-_ENVIRONMENT = {f"PIP_{key.upper().replace('-', '_')}": key for key in _KEPT} | {"PIP_DEFAULT_TIMEOUT": "timeout"}
+_ENVIRONMENT = {f"PIP_{key.upper().replace('-', '_')}": key for key in _KEPT} | {
+    "PIP_DEFAULT_TIMEOUT": "timeout"
+}
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _MOST_CA_BYTES = 500 * 1024  # a build secret may not be larger
 
@@ -31,7 +35,8 @@ class PipSettings:
 def gather(
     environ: Mapping[str, str], *, home: Path | None = None, system: Path = Path("/etc/pip.conf")
 ) -> PipSettings:
-    """From pip's own files, nearest last, then its variables, as pip ranks them. Works where pip is not installed."""
+    """From pip's own files, nearest last, then its variables, as pip ranks them. Works where pip is
+    not installed."""
     home = home or Path.home()
     files = [
         system,
@@ -52,10 +57,13 @@ def gather(
         cert = found.get("cert", cert)
     values |= {key: environ[name] for name, key in _ENVIRONMENT.items() if environ.get(name)}
     kept = {
-        key: " ".join(word for word in value.split() if not word.startswith("file:")) for key, value in values.items()
+        key: " ".join(word for word in value.split() if not word.startswith("file:"))
+        for key, value in values.items()
     }
     named = [environ.get(name, "") for name in _CA_VARIABLES]
-    return PipSettings({key: value for key, value in kept.items() if value}, _bundle([named[0], cert, *named[1:]]))
+    return PipSettings(
+        {key: value for key, value in kept.items() if value}, _bundle([named[0], cert, *named[1:]])
+    )
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -34,6 +34,8 @@ def _in_containers(environ: Mapping[str, str], containers: Stack, processes: Loc
 
 def _refuse_two(choice: Choice, containers: Stack, processes: LocalStack) -> None:
     if choice.runtime == "compose" and processes.is_up:
-        raise Stop("The stack is up already, in the local runtime: `make down` first, or RUNTIME=local.")
+        raise Stop(
+            "The stack is up already, in the local runtime: `make down` first, or RUNTIME=local."
+        )
     if choice.runtime == "local" and containers.settings.chosen.exists():
         raise Stop("The stack is up already, in containers: `make down` first, or RUNTIME=compose.")

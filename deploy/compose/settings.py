@@ -1,4 +1,5 @@
-"""What `docker compose` is run with: the caller's environment, .env, and what only this machine can know."""
+"""What `docker compose` is run with: the caller's environment, .env, and what only this machine can
+know."""
 
 from __future__ import annotations
 
@@ -18,7 +19,11 @@ ROOTS_ID = 10001  # what containers run as when root calls
 _SERVING_FLAGS = (
     ("HEADRACE_CONFIG_POLL_S", r"-?\d+", "a whole number of seconds"),
     ("HEADRACE_VERSION_POLL_S", r"-?\d+", "a whole number of seconds"),
-    ("HEADRACE_GPU_MEMORY_FRACTION", r"\d+(\.\d*)?|\.\d+", "a share like 0.5, or 0 for as it needs"),
+    (
+        "HEADRACE_GPU_MEMORY_FRACTION",
+        r"\d+(\.\d*)?|\.\d+",
+        "a share like 0.5, or 0 for as it needs",
+    ),
 )
 
 
@@ -52,7 +57,8 @@ def from_environment(environ: Mapping[str, str], *, dotenv: Path = ROOT / ".env"
     environ = {**read_dotenv(dotenv), **environ}
     caller = (os.getuid(), os.getgid()) if os.getuid() else (ROOTS_ID, ROOTS_ID)
     uid, gid = (
-        _number(environ, name, preset) for name, preset in zip(("HEADRACE_UID", "HEADRACE_GID"), caller, strict=True)
+        _number(environ, name, preset)
+        for name, preset in zip(("HEADRACE_UID", "HEADRACE_GID"), caller, strict=True)
     )
     run = ROOT / (environ.get("HEADRACE_RUN") or ".run")
     return Settings(
@@ -62,7 +68,12 @@ def from_environment(environ: Mapping[str, str], *, dotenv: Path = ROOT / ".env"
         config=ROOT / (environ.get("HEADRACE_CONFIG_DIR") or ".") / "multimodel.config",
         run=run,
         start_timeout_s=float(_number(environ, "HEADRACE_START_TIMEOUT_S", 600)),
-        environment={**environ, "HEADRACE_UID": str(uid), "HEADRACE_GID": str(gid), **_build_facts()},
+        environment={
+            **environ,
+            "HEADRACE_UID": str(uid),
+            "HEADRACE_GID": str(gid),
+            **_build_facts(),
+        },
     )
 
 
@@ -75,7 +86,8 @@ def check_serving(environ: Mapping[str, str]) -> None:
 
 
 def with_pip(settings: Settings) -> dict[str, str]:
-    """The environment with pip's configuration and CA in it, written where the images' user can read them."""
+    """The environment with pip's configuration and CA in it, written where the images' user can
+    read them."""
     environ = dict(settings.environment)
     if environ.get("HEADRACE_PIP_CONF"):
         return environ
@@ -99,12 +111,15 @@ def compose_command(serving: str) -> list[str]:
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines, as `docker compose` reads them from .env; ours must not override what stands there."""
+    """KEY=VALUE lines, as `docker compose` reads them from .env; ours must not override what stands
+    there."""
     try:
         text = path.read_text()
     except OSError:
         return {}
-    found = re.findall(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", text, flags=re.MULTILINE)
+    found = re.findall(
+        r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", text, flags=re.MULTILINE
+    )
     return {key: _unquoted(value) for key, value in found}
 
 
@@ -123,10 +138,14 @@ def _number(environ: Mapping[str, str], name: str, preset: int) -> int:
 
 def _build_facts() -> dict[str, str]:
     """For the images' labels."""
-    found = re.search(r'__version__\s*(?::\s*\w+\s*)?=\s*"([^"]+)"', (ROOT / "headrace/__init__.py").read_text())
+    found = re.search(
+        r'__version__\s*(?::\s*\w+\s*)?=\s*"([^"]+)"', (ROOT / "headrace/__init__.py").read_text()
+    )
     facts = {"HEADRACE_VERSION": found[1] if found else "unknown"}
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return facts
     return facts | ({"HEADRACE_REVISION": done.stdout.strip()} if done.returncode == 0 else {})

@@ -41,7 +41,8 @@ class Stack:
 
     @property
     def gateway(self) -> str:
-        """The REST door's address on this machine, whatever port the engine gave it; empty when there is none."""
+        """The REST door's address on this machine, whatever port the engine gave it; empty when
+        there is none."""
         door = self._door(8000)
         return f"http://{door}" if door else ""
 
@@ -54,7 +55,8 @@ class Stack:
         return "make logs"
 
     def check(self) -> None:
-        """Stop, before anything is touched, over settings and ports that a start would fail over."""
+        """Stop, before anything is touched, over settings and ports that a start would fail
+        over."""
         self._refuse_another_folders()
         project = self._resolved()
         gateway = project["services"]["gateway"]
@@ -89,12 +91,19 @@ class Stack:
         if not self._ask("ps", "--all", "--quiet"):
             say("Nothing runs; `make up` starts it.")
             return False
-        self._run("ps", "--all", "--format", "table {{.Service}}\t{{.Image}}\t{{.Status}}\t{{.Ports}}")
+        self._run(
+            "ps", "--all", "--format", "table {{.Service}}\t{{.Image}}\t{{.Status}}\t{{.Ports}}"
+        )
         ready, body = readiness(self.gateway)
         for model in body.get("models", []):
-            say(f"  {model['name']:<20} {model['state']}{'  ' + model['reason'] if model.get('reason') else ''}")
+            say(
+                f"  {model['name']:<20} "
+                f"{model['state']}{'  ' + model['reason'] if model.get('reason') else ''}"
+            )
         say(
-            f"ready at {self.gateway}" if ready else f"not ready: {body.get('reason') or 'the gateway does not answer'}"
+            f"ready at {self.gateway}"
+            if ready
+            else f"not ready: {body.get('reason') or 'the gateway does not answer'}"
         )
         return ready
 
@@ -107,18 +116,30 @@ class Stack:
         self._run("run", "--rm", "--no-deps", "versions", "reload")
 
     def train(self, *words: str) -> None:
-        """As `trainer train`, in the trainer's container, whose image is built from the code as it is now."""
+        """As `trainer train`, in the trainer's container, whose image is built from the code as it
+        is now."""
         self._refuse_another_folders()
         hand_over(self.settings.store, self.settings.uid, self.settings.gid)
         self._build(with_pip(self.settings), "trainer")
         self.trainer("train", *words)
 
     def tensorboard(self, *words: str) -> None:
-        """The curves are in the trainer's volume, so TensorBoard runs in its image; it is published on this machine."""
+        """The curves are in the trainer's volume, so TensorBoard runs in its image; it is published
+        on this machine."""
         self._refuse_another_folders()
         port = _port_of(words)
         published = ["--publish", f"127.0.0.1:{port}:{port}"]
-        options = ["-m", "tensorboard.main", "--logdir", "/cache/runs", "--port", port, *words, "--host", "0.0.0.0"]
+        options = [
+            "-m",
+            "tensorboard.main",
+            "--logdir",
+            "/cache/runs",
+            "--port",
+            port,
+            *words,
+            "--host",
+            "0.0.0.0",
+        ]
         say(f"TensorBoard will answer at http://127.0.0.1:{port}; Ctrl-C ends it.")
         self.trainer(*options, entrypoint="python", options=published)
 
@@ -140,7 +161,8 @@ class Stack:
             raise Stop("Nothing runs; `make up` starts the stack.")
 
     def _refuse_another_folders(self) -> None:
-        """Stop over containers of this project's name that were started from another checkout: they are not ours."""
+        """Stop over containers of this project's name that were started from another checkout: they
+        are not ours."""
         project = self.settings.project
         for folder in engine.folders_of(project):
             if Path(folder).resolve() == ROOT:
@@ -148,7 +170,9 @@ class Stack:
             if Path(folder).is_dir():
                 end = "`make down` there ends them"
             else:
-                end = f"that folder is gone; `docker compose --project-name {project} down` ends them"
+                end = (
+                    f"that folder is gone; `docker compose --project-name {project} down` ends them"
+                )
             raise Stop(
                 f"The containers of the project {project} belong to {folder}: {end}.\n"
                 f"COMPOSE_PROJECT_NAME={project}-2 gives this folder a project of its own."
@@ -159,7 +183,8 @@ class Stack:
         done = self._call("config", "--format", "json")
         if done.returncode:
             raise Stop(
-                f"docker compose cannot read the project with these settings:\n{_tail(done.stderr)}\n{UNTOUCHED}"
+                "docker compose cannot read the project with these "
+                f"settings:\n{_tail(done.stderr)}\n{UNTOUCHED}"
             )
         project: dict[str, Any] = json.loads(done.stdout)
         return project
@@ -172,7 +197,14 @@ class Stack:
     def _build(self, environ: Mapping[str, str], *services: str) -> None:
         log = self.settings.folder / "build.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [*self._command[:2], "--progress", "plain", *self._command[2:], "build", *services]
+        command = [
+            *self._command[:2],
+            "--progress",
+            "plain",
+            *self._command[2:],
+            "build",
+            *services,
+        ]
         with Step("Building the images", "the images are built") as step, log.open("w") as file:
             with subprocess.Popen(
                 command,
@@ -187,7 +219,10 @@ class Stack:
                     file.write(line)
                     step.detail(line.strip())
             if process.returncode:
-                raise Stop(f"The images could not be built ({log} has all of it):\n{_tail(log.read_text())}")
+                raise Stop(
+                    f"The images could not be built ({log} has all of "
+                    f"it):\n{_tail(log.read_text())}"
+                )
 
     def _train_what_is_missing(self, environ: Mapping[str, str]) -> None:
         say("      Training the models that have no version yet ...")
@@ -196,7 +231,8 @@ class Stack:
         code = self._exit_code("trainer")
         if code != 0:
             raise Stop(
-                f"The trainer ended with exit code {code}; what it said stands above. Nothing else was started.\n"
+                f"The trainer ended with exit code {code}; what it said stands above. Nothing "
+                "else was started.\n"
                 "Mend that and run make up again: models that have a version are not trained again."
             )
         say(f"   ok the models are there ({time.monotonic() - began:.1f} s)")
@@ -215,12 +251,26 @@ class Stack:
         self.settings.chosen.write_text(self.serving + "\n")
 
     def _start_containers(self, environ: Mapping[str, str], step: Step) -> None:
-        """Waits as the files say: serving's health, then the gateway. An end without end is not waited for."""
-        # The trainer has just ended well: it need not run again, which the conditions would make it do.
-        words = ["up", "--detach", "--no-deps", "--no-build", "--remove-orphans", "serving", "gateway"]
+        """Waits as the files say: serving's health, then the gateway. An end without end is not
+        waited for."""
+        # The trainer has just ended well: it need not run again, which the conditions would make it
+        # do.
+        words = [
+            "up",
+            "--detach",
+            "--no-deps",
+            "--no-build",
+            "--remove-orphans",
+            "serving",
+            "gateway",
+        ]
         with tempfile.TemporaryFile("w+") as told:
             process = subprocess.Popen(
-                [*self._command, *words], env=dict(environ), stdin=subprocess.DEVNULL, stdout=told, stderr=told
+                [*self._command, *words],
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=told,
             )
             try:
                 while process.poll() is None:
@@ -233,7 +283,8 @@ class Stack:
             if process.returncode:
                 told.seek(0)
                 raise Stop(
-                    f"docker compose could not start the containers:\n{_tail(told.read())}\n{self._last_words()}"
+                    "docker compose could not start the "
+                    f"containers:\n{_tail(told.read())}\n{self._last_words()}"
                 )
 
     def _refuse_endless_restarts(self) -> None:
@@ -245,7 +296,9 @@ class Stack:
             )
             count, _, name = done.stdout.strip().partition(" ")
             if count.isdigit() and int(count) >= _ENDS:
-                raise Stop(f"{name.lstrip('/')} keeps ending. Its last words:\n{self._last_words()}")
+                raise Stop(
+                    f"{name.lstrip('/')} keeps ending. Its last words:\n{self._last_words()}"
+                )
 
     def _wait_until_ready(self, step: Step) -> None:
         limit = self.settings.start_timeout_s
@@ -292,7 +345,9 @@ class Stack:
         done = self._call(*words)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    def _call(self, *words: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def _call(
+        self, *words: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self._command, *words],
             env=dict(environ or self.settings.environment),
@@ -301,12 +356,19 @@ class Stack:
             text=True,
         )
 
-    def _run(self, *words: str, environ: Mapping[str, str] | None = None, check: bool = True) -> None:
+    def _run(
+        self, *words: str, environ: Mapping[str, str] | None = None, check: bool = True
+    ) -> None:
         done = subprocess.run(
-            [*self._command, *words], env=dict(environ or self.settings.environment), stdin=subprocess.DEVNULL
+            [*self._command, *words],
+            env=dict(environ or self.settings.environment),
+            stdin=subprocess.DEVNULL,
         )
         if check and done.returncode:
-            raise Stop(f"docker compose {words[0]} ended with exit code {done.returncode}; what it said stands above.")
+            raise Stop(
+                f"docker compose {words[0]} ended with exit code {done.returncode}; what it said "
+                "stands above."
+            )
 
     def _alone(self) -> AbstractContextManager[None]:
         """One up or down of a run folder at a time."""
@@ -347,7 +409,8 @@ def _remembered(settings: Settings) -> str:
     try:
         return settings.chosen.read_text().strip()
     except OSError:
-        return "embedded"  # any will do to look at or end the project: the services have the same names
+        # Any will do to look at or end the project: the services have the same names.
+        return "embedded"
 
 
 def _tail(text: str) -> str:

@@ -1,4 +1,5 @@
-"""Where the stack lies and listens. Values only; the environment is read when from_environment() is called."""
+"""Where the stack lies and listens. Values only; the environment is read when from_environment() is
+called."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ class Settings:
     @property
     def doors(self) -> list[Door]:
         """Serving's are for this machine alone."""
-        hosts = {name: "127.0.0.1" if "SERVING" in name else self.bind_address for name in self.ports}
+        hosts = {
+            name: "127.0.0.1" if "SERVING" in name else self.bind_address for name in self.ports
+        }
         return [Door(name, hosts[name], port) for name, port in self.ports.items()]
 
     @property

@@ -1,4 +1,5 @@
-"""The stack as processes of this machine: what each verb of `make` does where there are no containers."""
+"""The stack as processes of this machine: what each verb of `make` does where there are no
+containers."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from deploy.terminal import Step, Stop, say
 
 OTHERWISE = "Run make as that user, or as root, or name a folder of your own: HEADRACE_RUN=FOLDER."
 _TAIL = 15  # lines of a log shown when a program ended
-# A program that ended this often while it was waited for is not going to come up by being started again.
+# A program that ended this often while it was waited for is not going to come up by being started
+# again.
 _ENDS = 2
 
 
@@ -54,7 +56,8 @@ class Stack:
         return f"{self.settings.logs}     (make logs)"
 
     def check(self) -> None:
-        """Stop, before anything is touched, over settings and ports that a start would fail over."""
+        """Stop, before anything is touched, over settings and ports that a start would fail
+        over."""
         check_settings(self._environ, self.settings.service_environment(self._environ))
         check_ports(self.settings.doors, own=self._own_endpoints())
 
@@ -89,16 +92,23 @@ class Stack:
             say(f"{program.name:<10} {program.state:<9} {program.told or f'pid {program.pid}'}")
         ready, body = readiness(self.gateway)
         for model in body.get("models", []):
-            say(f"  {model['name']:<20} {model['state']}{'  ' + model['reason'] if model.get('reason') else ''}")
+            say(
+                f"  {model['name']:<20} "
+                f"{model['state']}{'  ' + model['reason'] if model.get('reason') else ''}"
+            )
         say(
-            f"ready at {self.gateway}" if ready else f"not ready: {body.get('reason') or 'the gateway does not answer'}"
+            f"ready at {self.gateway}"
+            if ready
+            else f"not ready: {body.get('reason') or 'the gateway does not answer'}"
         )
         return ready
 
     def logs(self, *, follow: bool) -> None:
         files = sorted(str(path) for path in self.settings.logs.glob("*.log"))
         if not files:
-            raise Stop(f"There are no logs in {self.settings.logs} yet; `make up` starts the stack.")
+            raise Stop(
+                f"There are no logs in {self.settings.logs} yet; `make up` starts the stack."
+            )
         os.execvp("tail", ["tail", "-n", "50", *(["-F"] if follow else []), *files])
 
     def reload(self) -> None:
@@ -113,28 +123,38 @@ class Stack:
 
     def tensorboard(self, *words: str) -> None:
         venv.ensure("local")
-        if code := venv.run("-m", "tensorboard.main", "--logdir", str(self.settings.cache / "runs"), *words):
+        if code := venv.run(
+            "-m", "tensorboard.main", "--logdir", str(self.settings.cache / "runs"), *words
+        ):
             raise Stop(f"TensorBoard ended with exit code {code}; what it said stands above.")
 
     def versions(self, *words: str) -> None:
         """A verb of the trainer. Where nothing runs, what it changes waits for the next start."""
         venv.ensure("local")
         if code := self._trainer(*words):
-            raise Stop(f"trainer {words[0]} ended with exit code {code}; what it said stands above.")
+            raise Stop(
+                f"trainer {words[0]} ended with exit code {code}; what it said stands above."
+            )
 
     def _trainer(self, *words: str) -> int:
-        environ = self.settings.trainer_environment(self._environ) | {"HEADRACE_GATEWAY": self.gateway}
+        environ = self.settings.trainer_environment(self._environ) | {
+            "HEADRACE_GATEWAY": self.gateway
+        }
         return venv.run("-m", "trainer", *words, env=environ)
 
     def _train_what_is_missing(self) -> None:
-        """`trainer ensure` also renders the live config. It needs no TensorFlow where nothing is missing."""
+        """`trainer ensure` also renders the live config. It needs no TensorFlow where nothing is
+        missing."""
         self.settings.store.mkdir(parents=True, exist_ok=True)
         say("      Training what has no version yet ...")
         began = time.monotonic()
-        code = venv.run("-m", "trainer", "ensure", env=self.settings.trainer_environment(self._environ))
+        code = venv.run(
+            "-m", "trainer", "ensure", env=self.settings.trainer_environment(self._environ)
+        )
         if code:
             raise Stop(
-                f"The trainer ended with exit code {code}; what it said stands above. Nothing was started.\n"
+                f"The trainer ended with exit code {code}; what it said stands above. Nothing was "
+                "started.\n"
                 "Mend that and run make up again: models that have a version are not trained again."
             )
         say(f"   ok the models are there ({time.monotonic() - began:.1f} s)")
@@ -146,11 +166,16 @@ class Stack:
             with Step("Starting serving and gateway", "serving and gateway are started"):
                 self._supervisor.start(self.settings.service_environment(self._environ))
                 endpoints = [(door.host, door.port) for door in self.settings.doors]
-                record = {"gateway": self.settings.gateway, "endpoints": endpoints, "identity": self._identity()}
+                record = {
+                    "gateway": self.settings.gateway,
+                    "endpoints": endpoints,
+                    "identity": self._identity(),
+                }
                 self._record.write_text(json.dumps(record))
             self._wait_until_ready()
         except BaseException:
-            # Nothing half-started stays behind, whatever the reason: not ready, an interrupt, a full disk.
+            # Nothing half-started stays behind, whatever the reason: not ready, an interrupt, a
+            # full disk.
             say("      Stopping what was started.")
             self._stop()
             raise
@@ -169,16 +194,22 @@ class Stack:
                 for program in self._supervisor.programs():
                     self._look(program, ends)
                 if time.monotonic() > deadline:
-                    longer = "" if is_settled(reason) else "\nHEADRACE_START_TIMEOUT_S gives it longer."
+                    longer = (
+                        "" if is_settled(reason) else "\nHEADRACE_START_TIMEOUT_S gives it longer."
+                    )
                     last_words = self._last_words("serving", "gateway")
                     raise Stop(f"Not ready after {limit:g} s: {reason}.\n{last_words}{longer}")
                 time.sleep(0.1)
 
     def _look(self, program: Program, ends: dict[str, set[int]]) -> None:
-        seen = ends.setdefault(program.name, {program.ended})  # what was before this wait does not count
+        seen = ends.setdefault(
+            program.name, {program.ended}
+        )  # what was before this wait does not count
         seen.add(program.ended)
         if program.state == "FATAL" or len(seen) > _ENDS:
-            raise Stop(f"{program.name} keeps ending. Its last words:\n{self._last_words(program.name)}")
+            raise Stop(
+                f"{program.name} keeps ending. Its last words:\n{self._last_words(program.name)}"
+            )
 
     def _last_words(self, *names: str) -> str:
         """Of this start alone: a log goes on where the one of before ended."""
@@ -199,20 +230,28 @@ class Stack:
 
     def _own_endpoints(self) -> set[Endpoint]:
         """What the running programs listen on."""
-        return {(host, port) for host, port in self._recorded().get("endpoints", [])} if self.is_up else set()
+        return (
+            {(host, port) for host, port in self._recorded().get("endpoints", [])}
+            if self.is_up
+            else set()
+        )
 
     def _why_anew(self) -> str:
         """Why what runs cannot stay; empty when it can."""
         if self._recorded().get("identity") != self._identity():
             return "Settings or packages changed"
-        given_up = [program.name for program in self._supervisor.programs() if program.state == "FATAL"]
+        given_up = [
+            program.name for program in self._supervisor.programs() if program.state == "FATAL"
+        ]
         return f"{' and '.join(given_up)} was given up" if given_up else ""
 
     def _identity(self) -> str:
         """What running programs were started with: another one needs other programs."""
         environment = self.settings.service_environment(self._environ)
         ours = {name: value for name, value in environment.items() if name.startswith("HEADRACE_")}
-        text = json.dumps([configuration(self.settings, Path(), Path()), ours, venv.identity()], sort_keys=True)
+        text = json.dumps(
+            [configuration(self.settings, Path(), Path()), ours, venv.identity()], sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _recorded(self) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from deploy.local.venv import PYTHON
 from deploy.terminal import Stop
 
 _LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 108, macOS's 104
-# A program that keeps ending is started again after 1, 2, 3 ... seconds; after an hour of that it is given up.
+# A program that keeps ending is started again after 1, 2, 3 ... seconds; after an hour of that it
+# is given up.
 _RETRIES = 85
 _SETTLED_S = 2.5
 
@@ -59,7 +60,8 @@ class Supervisor:
     def programs(self) -> list[Program]:
         told = self._call("getAllProcessInfo")
         return [
-            Program(each["name"], each["statename"], each["pid"], each["description"], each["stop"]) for each in told
+            Program(each["name"], each["statename"], each["pid"], each["description"], each["stop"])
+            for each in told
         ]
 
     def start(self, environment: Mapping[str, str]) -> None:
@@ -68,14 +70,24 @@ class Supervisor:
         command = [str(PYTHON), "-m", "supervisor.supervisord", "--nodaemon", "-c", str(self._conf)]
         said = self._settings.run / "supervisord.said"
         with said.open("w") as file:
-            # A session of its own, so that an interrupt of make does not reach it; its log is in a file of its own too.
+            # A session of its own, so that an interrupt of make does not reach it; its log is in a
+            # file of its own too.
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=dict(environment), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file,
-            )  # fmt: skip
+                command,
+                cwd=ROOT,
+                env=dict(environment),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+            )
         self._began = time.monotonic()
         ended = self._process.poll
-        _wait_until(lambda: self.answers() or ended() is not None, 30, f"supervisor does not answer; see {said}")
+        _wait_until(
+            lambda: self.answers() or ended() is not None,
+            30,
+            f"supervisor does not answer; see {said}",
+        )
         if ended() is not None:
             raise Stop(f"supervisor did not start:\n{said.read_text().strip()}")
 
@@ -83,8 +95,8 @@ class Supervisor:
         """Ask for the end and wait for it."""
         late = f"supervisor does not end; see {self._settings.logs / 'supervisord.log'}"
         if self._process is not None:
-            # A program that supervisor forks in this very moment would not hear of the end, and be waited for: it forks
-            # them a second after it began.
+            # A program that supervisor forks in this very moment would not hear of the end, and be
+            # waited for: it forks them a second after it began.
             time.sleep(max(0.0, self._began + _SETTLED_S - time.monotonic()))
             self._process.terminate()
             process, self._process = self._process, None
@@ -107,13 +119,20 @@ class Supervisor:
 
 def configuration(settings: Settings, socket_path: Path, pid_file: Path) -> str:
     serve = [
-        str(PYTHON), "-m", "headrace", "serve",
-        f"--port={settings.serving_grpc_port}", f"--rest_api_port={settings.serving_rest_port}",
-        f"--models_root={settings.store}", f"--model_config_file={settings.live_config}",
-        "--model_config_file_poll_wait_seconds=1", "--file_system_poll_wait_seconds=1",
-        # What cannot be loaded is told at once; by default it would be tried for five minutes first.
+        str(PYTHON),
+        "-m",
+        "headrace",
+        "serve",
+        f"--port={settings.serving_grpc_port}",
+        f"--rest_api_port={settings.serving_rest_port}",
+        f"--models_root={settings.store}",
+        f"--model_config_file={settings.live_config}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--file_system_poll_wait_seconds=1",
+        # What cannot be loaded is told at once; by default it would be tried for five minutes
+        # first.
         "--max_num_load_retries=0",
-    ]  # fmt: skip
+    ]
     gateway = [str(PYTHON), "-m", "gateway"]
     # Supervisor as root wants to be told so.
     user = f"user={getpass.getuser()}\n" if os.geteuid() == 0 else ""
@@ -141,7 +160,9 @@ serverurl=unix://{_escaped(socket_path)}
 {_program("gateway", gateway, settings, priority=20, stop_wait_s=35)}"""
 
 
-def _program(name: str, command: list[str], settings: Settings, *, priority: int, stop_wait_s: int) -> str:
+def _program(
+    name: str, command: list[str], settings: Settings, *, priority: int, stop_wait_s: int
+) -> str:
     # Supervisor expands this path twice, and others once.
     log = _escaped(_escaped(settings.logs / f"{name}.log"))
     return f"""\
@@ -167,7 +188,8 @@ def _escaped(value: object) -> str:
 
 
 def _socket_path(run: Path) -> Path:
-    """In the run folder; in the system's temporary folder where that path is too long for a socket."""
+    """In the run folder; in the system's temporary folder where that path is too long for a
+    socket."""
     path = run / "supervisor.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path

@@ -1,7 +1,8 @@
 """The virtual environments: one for each Python in .venvs/, and .venv, a link to the one used last.
 
-Each is made once, filled with a pinned set from requirements/, and left alone while nothing changed. A stamp inside
-says what it was filled with; it is written last, so an interrupted filling is taken up again.
+Each is made once, filled with a pinned set from requirements/, and left alone while nothing
+changed. A stamp inside says what it was filled with; it is written last, so an interrupted filling
+is taken up again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ VENV = ROOT / ".venvs" / f"{_VERSION}-{hashlib.sha256(_BASE.encode()).hexdigest(
 PYTHON = VENV / "bin" / "python"
 _STAMP = VENV / "headrace.json"
 _LOG = ROOT / ".cache" / "install.log"
-# No resolving (--no-deps) and no building: what is installed is the set, to the byte, and needs no compiler.
+# No resolving (--no-deps) and no building: what is installed is the set, to the byte, and needs no
+# compiler.
 _INSTALL = (
     "--no-deps",
     "--require-hashes",
@@ -40,17 +42,21 @@ _INSTALL = (
     "--disable-pip-version-check",
 )
 _UNREACHED = re.compile(
-    r"onnection (?:error|broken|refused|reset)|new connection|Max retries|timed out|name resolution|ProxyError|SSLError"
+    r"onnection (?:error|broken|refused|reset)|new connection|Max retries|timed out|name "
+    r"resolution|ProxyError|SSLError"
 )
 _HAPPENED = re.compile(r"^\s*(?:Collecting|Requirement already satisfied:)\s+([\w.-]+)")
 
 
 def ensure(name: str) -> bool:
-    """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether it was filled now."""
+    """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether it
+    was filled now."""
     if _is_current(name) and _is_linked():
         return False
     with alone(ROOT / ".cache" / "venv.lock"):
-        missing = not _is_current(name)  # else filled with this Python before, or by the call that was waited for
+        missing = not _is_current(
+            name
+        )  # else filled with this Python before, or by the call that was waited for
         if missing:
             _fill(name)
         if not _is_linked():
@@ -80,7 +86,8 @@ def _is_current(name: str) -> bool:
 
 
 def _interpreter() -> dict[str, Any]:
-    # A copied tree brings environments whose scripts point to where they came from, hence the place.
+    # A copied tree brings environments whose scripts point to where they came from, hence the
+    # place.
     return {"python": sys.version, "base": _BASE, "root": str(ROOT)}
 
 
@@ -116,7 +123,9 @@ def _is_linked() -> bool:
 
 
 def _link() -> None:
-    if LINK.is_dir() and not LINK.is_symlink():  # an environment of its own, as earlier releases made it
+    if (
+        LINK.is_dir() and not LINK.is_symlink()
+    ):  # an environment of its own, as earlier releases made it
         shutil.rmtree(LINK)
     aside = LINK.with_name(".venv.new")
     aside.unlink(missing_ok=True)
@@ -127,7 +136,10 @@ def _link() -> None:
 def _create() -> None:
     with Step(f"Making .venv with {_BASE}", f"Made .venv with Python {sys.version.split()[0]}"):
         made = subprocess.run(
-            [_BASE, "-m", "venv", "--clear", VENV], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [_BASE, "-m", "venv", "--clear", VENV],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         if made.returncode:
             shutil.rmtree(VENV, ignore_errors=True)
@@ -145,7 +157,11 @@ def _install(name: str) -> None:
     with Step(f"Installing the pinned packages of requirements/{name}.txt") as step:
         output, seen = [shlex.join(command) + "\n"], 0
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
         ) as pip:
             assert pip.stdout is not None
             for line in pip.stdout:
@@ -167,13 +183,18 @@ def _install_failed(output: list[str]) -> str:
     text = "".join(output)
     if _UNREACHED.search(text):
         advice = (
-            "The package index could not be reached. Check the network; behind a proxy set HTTPS_PROXY, with an index\n"
-            "of your own PIP_INDEX_URL, without any network PIP_NO_INDEX=1 and PIP_FIND_LINKS=/folder/of/wheels."
+            "The package index could not be reached. Check the network; behind a proxy set "
+            "HTTPS_PROXY, with an index\n"
+            "of your own PIP_INDEX_URL, without any network PIP_NO_INDEX=1 and "
+            "PIP_FIND_LINKS=/folder/of/wheels."
         )
     elif "No space left" in text:
         advice = f"The disk is full: .venv needs about 2 GB under {ROOT}."
     elif "HASHES" in text:
-        advice = "A package differs from the one pinned in requirements/: do not go on before you know why."
+        advice = (
+            "A package differs from the one pinned in requirements/: do not go on before you "
+            "know why."
+        )
     else:
         advice = "See the whole output."
     again = f"Whole output: {_LOG}. Then run make again: it goes on where it stopped."
@@ -181,8 +202,11 @@ def _install_failed(output: list[str]) -> str:
 
 
 def _link_project() -> None:
-    """`import headrace` anywhere under .venv's Python, and the command headrace, without a build."""
-    (VENV / "lib" / f"python{_VERSION}" / "site-packages" / "headrace-tree.pth").write_text(f"{ROOT}\n")
+    """`import headrace` anywhere under .venv's Python, and the command headrace, without a
+    build."""
+    (VENV / "lib" / f"python{_VERSION}" / "site-packages" / "headrace-tree.pth").write_text(
+        f"{ROOT}\n"
+    )
     script = VENV / "bin" / "headrace"
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(PYTHON))} -m headrace "$@"\n')
     script.chmod(0o755)

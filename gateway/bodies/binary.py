@@ -1,6 +1,8 @@
-"""Calls whose tensors travel as bytes: npy, npz and pictures in, npy and npz out. They go to the backend over gRPC.
+"""Calls whose tensors travel as bytes: npy, npz and pictures in, npy and npz out. They go to the
+backend over gRPC.
 
-A tensor's bytes are joined into the PredictRequest as they came; no message is built around them and encoded again.
+A tensor's bytes are joined into the PredictRequest as they came; no message is built around them
+and encoded again.
 """
 
 from __future__ import annotations
@@ -25,12 +27,18 @@ from headrace.wire.signatures import Shape, Signature, TensorSpec
 
 _PICTURES = {Media.PNG: b"\x89PNG\r\n\x1a\n", Media.JPEG: b"\xff\xd8\xff"}
 _IN_NPY_NOT = (dtypes.STRING, dtypes.BFLOAT16)
-_CONTENT_TAG, _INPUTS_TAG, _KEY_TAG, _VALUE_TAG = b"\x22", b"\x12", b"\x0a", b"\x12"  # all of kind "bytes"
+_CONTENT_TAG, _INPUTS_TAG, _KEY_TAG, _VALUE_TAG = (
+    b"\x22",
+    b"\x12",
+    b"\x0a",
+    b"\x12",
+)  # all of kind "bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Admitted: to this contract, as these bytes of a PredictRequest; ``row_format`` is what a JSON answer follows."""
+    """Admitted: to this contract, as these bytes of a PredictRequest; ``row_format`` is what a JSON
+    answer follows."""
 
     contract: Contract
     signature: str
@@ -50,7 +58,8 @@ def admit(
     limit: int,
     max_depth: int,
 ) -> Call:
-    """Reads and checks a body of this media; ``signature`` is the header's, since there is no name in such a body."""
+    """Reads and checks a body of this media; ``signature`` is the header's, since there is no name
+    in such a body."""
     row_format = False
     if sent is Media.JSON:
         admitted = check.predict_body(catalog, target, body, noted, max_depth=max_depth)
@@ -67,7 +76,8 @@ def admit(
 
 def takes_npy(signature: Signature) -> bool:
     return bool(signature.inputs) and all(
-        spec.dtype is not None and spec.dtype not in _IN_NPY_NOT for spec in signature.inputs.values()
+        spec.dtype is not None and spec.dtype not in _IN_NPY_NOT
+        for spec in signature.inputs.values()
     )
 
 
@@ -83,7 +93,9 @@ def answer(call: Call, reply: bytes, wanted: Media) -> bytes:
     if wanted is Media.NPY:
         (array,) = arrays.values()
         return npy.write(array)
-    return answers.predictions(arrays, call.contract.signatures[call.signature], row_format=call.row_format)
+    return answers.predictions(
+        arrays, call.contract.signatures[call.signature], row_format=call.row_format
+    )
 
 
 def encoded(contract: Contract, signature_name: str, arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -119,10 +131,14 @@ def _read(body: bytes, signature: Signature, sent: Media, limit: int) -> dict[st
     for spec in signature.inputs.values():
         if not sent.is_image and spec.dtype in _IN_NPY_NOT:
             how = "JSON or gRPC" if spec.dtype is dtypes.STRING else "gRPC"
-            raise UnsupportedMedia(f"input {spec.alias} is {spec.dtype.word}, which npy cannot hold; send it by {how}")
+            raise UnsupportedMedia(
+                f"input {spec.alias} is {spec.dtype.word}, which npy cannot hold; send it by {how}"
+            )
     if sent is Media.NPZ:
         arrays = npy.read_zip(body, limit=limit)
-        if len(signature.inputs) == 1 and list(arrays) == ["arr_0"]:  # np.savez(file, array) names it so
+        if len(signature.inputs) == 1 and list(arrays) == [
+            "arr_0"
+        ]:  # np.savez(file, array) names it so
             return {next(iter(signature.inputs)): arrays["arr_0"]}
         return arrays
     spec = _only(signature, sent)
@@ -132,8 +148,14 @@ def _read(body: bytes, signature: Signature, sent: Media, limit: int) -> dict[st
 def _only(signature: Signature, sent: Media) -> TensorSpec:
     if len(signature.inputs) != 1:
         names = ", ".join(sorted(signature.inputs)) or "none"
-        how = f"{Media.NPZ.value} holds several by name" if not sent.is_image else "JSON takes pictures as b64"
-        raise UnsupportedMedia(f"{sent.value} holds one input, the signature {signature.name} takes {names}; {how}")
+        how = (
+            f"{Media.NPZ.value} holds several by name"
+            if not sent.is_image
+            else "JSON takes pictures as b64"
+        )
+        raise UnsupportedMedia(
+            f"{sent.value} holds one input, the signature {signature.name} takes {names}; {how}"
+        )
     (spec,) = signature.inputs.values()
     return spec
 
@@ -141,13 +163,18 @@ def _only(signature: Signature, sent: Media) -> TensorSpec:
 def _picture(body: bytes, spec: TensorSpec, sent: Media) -> np.ndarray:
     if spec.dtype is not dtypes.STRING:
         raise UnsupportedMedia(
-            f"input {spec.alias} is {spec.dtype} {spec.shape_text}, not an encoded picture; send its pixels as "
+            f"input {spec.alias} is {spec.dtype} {spec.shape_text}, not an encoded picture; send "
+            "its pixels as "
             f"{Media.NPY.value} or JSON"
         )
     if not body.startswith(_PICTURES[sent]):
-        fault = Fault("npy", (), f"a picture of type {sent.value}", "other bytes" if body else "nothing")
+        fault = Fault(
+            "npy", (), f"a picture of type {sent.value}", "other bytes" if body else "nothing"
+        )
         raise InvalidArgument(faults.our_text(fault), fault=fault)
-    shape: Shape = (1,) if spec.shape is None else tuple(1 if size < 0 else size for size in spec.shape)
+    shape: Shape = (
+        (1,) if spec.shape is None else tuple(1 if size < 0 else size for size in spec.shape)
+    )
     array = np.empty(1, object)
     array[0] = body
     return array.reshape(shape) if shape.count(1) == len(shape) else array
@@ -159,11 +186,14 @@ def _check_answer(signature: Signature, wanted: Media) -> None:
         return
     if wanted is Media.NPY and len(signature.outputs) != 1:
         names = ", ".join(sorted(signature.outputs))
-        raise NotAcceptable(f"{Media.NPY.value} holds one output, there are {names}; accept {Media.NPZ.value}")
+        raise NotAcceptable(
+            f"{Media.NPY.value} holds one output, there are {names}; accept {Media.NPZ.value}"
+        )
     for alias, spec in sorted(signature.outputs.items()):
         if spec.dtype is None or spec.dtype in _IN_NPY_NOT:
             how = "JSON" if spec.dtype is dtypes.STRING else "call over gRPC"
             raise NotAcceptable(
-                f"output {alias} is {spec.dtype.word if spec.dtype else spec.dtype_number}, which npy cannot hold; "
+                f"output {alias} is {spec.dtype.word if spec.dtype else spec.dtype_number}, which "
+                "npy cannot hold; "
                 f"{how} can"
             )

@@ -26,7 +26,8 @@ class Disconnected(Exception):
 
 
 class Incoming:
-    """A request's messages, and whether the last has come: waiting for more is waiting for the caller to go."""
+    """A request's messages, and whether the last has come: waiting for more is waiting for the
+    caller to go."""
 
     __slots__ = ("_receive", "ended")
 
@@ -41,12 +42,15 @@ class Incoming:
         return message
 
 
-async def read(headers: Mapping[bytes, bytes], receive: Receive, *, limit: int, timeout_s: float) -> bytes:
+async def read(
+    headers: Mapping[bytes, bytes], receive: Receive, *, limit: int, timeout_s: float
+) -> bytes:
     """The body as the backend will get it."""
     encoding = headers.get(b"content-encoding", b"").strip().lower()
     if encoding not in (b"", b"identity", b"gzip", b"x-gzip"):
         raise UnsupportedEncoding(
-            f'Content-Encoding "{encoding[:40].decode("latin-1")}" is not supported; gzip or none is'
+            f'Content-Encoding "{encoding[:40].decode("latin-1")}" is not supported; gzip or none '
+            "is"
         )
     declared = headers.get(b"content-length")
     if declared is not None and int(declared) > limit:  # the HTTP parser lets only digits through
@@ -60,7 +64,9 @@ async def read(headers: Mapping[bytes, bytes], receive: Receive, *, limit: int, 
             async with asyncio.timeout(timeout_s):
                 body = await _rest(body, receive, limit=limit)
         except TimeoutError:
-            raise RequestTimeout(f"the request body did not arrive within {timeout_s:g} s") from None
+            raise RequestTimeout(
+                f"the request body did not arrive within {timeout_s:g} s"
+            ) from None
     if len(body) > limit:
         raise _too_large(limit)
     if not encoding.endswith(b"gzip"):
@@ -71,7 +77,8 @@ async def read(headers: Mapping[bytes, bytes], receive: Receive, *, limit: int, 
 
 
 async def drain(headers: Mapping[bytes, bytes], incoming: Incoming) -> None:
-    """Swallow what a caller is still sending, within reason, so that it gets to read why it was refused."""
+    """Swallow what a caller is still sending, within reason, so that it gets to read why it was
+    refused."""
     if b"expect" in headers:
         return  # it waits for our word before it sends
     left = _DRAIN_BYTES
@@ -84,7 +91,8 @@ async def drain(headers: Mapping[bytes, bytes], incoming: Incoming) -> None:
 
 
 def inflate(body: bytes, *, limit: int) -> bytes:
-    """One complete gzip member; anything else, a second member or a bad checksum too, is the caller's error."""
+    """One complete gzip member; anything else, a second member or a bad checksum too, is the
+    caller's error."""
     reader = zlib.decompressobj(wbits=31)
     try:
         plain = reader.decompress(body, limit + 1)

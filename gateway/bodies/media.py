@@ -1,4 +1,5 @@
-"""What a body is and what the answer shall be: Content-Type and Accept, where they say anything but JSON.
+"""What a body is and what the answer shall be: Content-Type and Accept, where they say anything but
+JSON.
 
 TensorFlow Serving looks at neither, so everything that is not one of ours counts as JSON; curl says
 application/x-www-form-urlencoded of a JSON body.
@@ -47,7 +48,9 @@ def of_request(headers: Mapping[bytes, bytes]) -> Media:
     media = _SENT.get(essence, Media.JSON)
     if media is Media.JSON and essence.startswith((b"image/", b"application/x-np", b"multipart/")):
         kinds = ", ".join(m.value for m in Media)
-        raise UnsupportedMedia(f'Content-Type "{essence[:60].decode("latin-1")}" is not taken here; these are: {kinds}')
+        raise UnsupportedMedia(
+            f'Content-Type "{essence[:60].decode("latin-1")}" is not taken here; these are: {kinds}'
+        )
     return media
 
 
@@ -66,7 +69,8 @@ def of_answer(headers: Mapping[bytes, bytes]) -> Media:
 
 
 def explain(body: bytes, sent: Media, refusal: InvalidArgument) -> None:
-    """Raises what is the matter with a body that was refused, where its first bytes say that it is of another kind."""
+    """Raises what is the matter with a body that was refused, where its first bytes say that it is
+    of another kind."""
     found = next((media for beginning, media, _ in _BEGINNINGS if body.startswith(beginning)), sent)
     if found is sent:
         return

@@ -1,4 +1,5 @@
-"""numpy's files: .npy and .npz bodies -> arrays, and arrays -> bodies. Nothing is allocated for what a header claims.
+"""numpy's files: .npy and .npz bodies -> arrays, and arrays -> bodies. Nothing is allocated for
+what a header claims.
 
 An object array is a pickle, and a pickle is a program: it is refused before anything looks into it.
 """
@@ -53,12 +54,19 @@ def read(data: bytes, place: Place = ()) -> np.ndarray:
     _check_dtype(dtype, place)
     wanted = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or len(data) - start != wanted:
-        _refuse("npy", place, f"{wanted} bytes for shape {shape} of {dtype}", f"{len(data) - start} bytes")
+        _refuse(
+            "npy",
+            place,
+            f"{wanted} bytes for shape {shape} of {dtype}",
+            f"{len(data) - start} bytes",
+        )
     try:
         flat = np.frombuffer(data, dtype, offset=start) if wanted else np.empty(0, dtype)
         array = flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
     except ValueError as e:  # numpy's own limits of rank and size
-        _refuse("npy", place, "a shape that can be held", f"shape of rank {len(shape)} ({_short(e)})")
+        _refuse(
+            "npy", place, "a shape that can be held", f"shape of rank {len(shape)} ({_short(e)})"
+        )
     if dtype == np.bool_ and array.size and flat.view(np.uint8).max() > 1:
         _refuse("npy", place, "bools of 0 and 1", "a byte that is neither")
     return np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(shape)
@@ -72,12 +80,19 @@ def read_zip(data: bytes, *, limit: int) -> dict[str, np.ndarray]:
             _check_members(members, limit)
             return {_name(m): read(_content(archive, m), (_name(m),)) for m in members}
     except _BROKEN as e:
-        _refuse("npy", (), "an npz file", f"a zip archive that cannot be read ({_short(e)})" if data else "nothing")
+        _refuse(
+            "npy",
+            (),
+            "an npz file",
+            f"a zip archive that cannot be read ({_short(e)})" if data else "nothing",
+        )
 
 
 def write(array: np.ndarray) -> bytes:
     file = io.BytesIO()
-    np.lib.format.write_array(file, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+    np.lib.format.write_array(
+        file, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
+    )
     return file.getvalue()
 
 
@@ -92,7 +107,8 @@ def write_zip(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _header(data: bytes) -> tuple[np.dtype, bool, Shape, int]:
     """dtype, whether column-major, shape, and where the data begins.
 
-    By our own hand: numpy's way tries to mend what Python 2 wrote, and fails there in ways of its own.
+    By our own hand: numpy's way tries to mend what Python 2 wrote, and fails there in ways of its
+    own.
     """
     size: Any = _SIZES[data[6]]
     start = 8 + size.size
@@ -101,7 +117,12 @@ def _header(data: bytes) -> tuple[np.dtype, bool, Shape, int]:
         raise ValueError("cut short" if end > len(data) else "too long, or not numpy's")
     told = ast.literal_eval(data[start:end].decode("latin-1").strip())
     descr, is_fortran, shape = told["descr"], told["fortran_order"], told["shape"]
-    if len(told) != 3 or type(is_fortran) is not bool or type(shape) is not tuple or {*map(type, shape)} - {int}:
+    if (
+        len(told) != 3
+        or type(is_fortran) is not bool
+        or type(shape) is not tuple
+        or {*map(type, shape)} - {int}
+    ):
         raise ValueError("not of dtype, order and shape")
     if not isinstance(descr, str):
         return np.dtype([("record", "u1")]), is_fortran, shape, end
@@ -112,11 +133,17 @@ def _header(data: bytes) -> tuple[np.dtype, bool, Shape, int]:
 
 def _check_dtype(dtype: np.dtype, place: Place) -> None:
     if dtype.hasobject:
-        raise _unsupported("objects", place, "an object array is a pickle, which is never read; send text as JSON")
+        raise _unsupported(
+            "objects", place, "an object array is a pickle, which is never read; send text as JSON"
+        )
     if dtype.kind in "SU":
-        raise _unsupported("text", place, "npy has no text of any length; send it as JSON or over gRPC")
+        raise _unsupported(
+            "text", place, "npy has no text of any length; send it as JSON or over gRPC"
+        )
     if dtype.kind == "V" and dtype.names is None:
-        raise _unsupported("raw bytes", place, "bfloat16 and its like have no npy type; send them over gRPC")
+        raise _unsupported(
+            "raw bytes", place, "bfloat16 and its like have no npy type; send them over gRPC"
+        )
     if dtypes.by_numpy(dtype) is None:
         raise _unsupported(str(dtype), place, "no TensorFlow dtype is like it")
 
@@ -134,14 +161,19 @@ def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         twice = next(name for name in names if names.count(name) > 1)
         _refuse("duplicate_key", (twice,), "", "")
     if sum(m.file_size for m in members) > limit:
-        raise BodyTooLarge(f"the arrays are larger than {limit} bytes once inflated (HEADRACE_MAX_BODY_BYTES)")
+        raise BodyTooLarge(
+            f"the arrays are larger than {limit} bytes once inflated (HEADRACE_MAX_BODY_BYTES)"
+        )
     for member in members:
         if member.flag_bits & 1 or member.compress_type not in _ZIPPED:
-            _refuse("npy", (_name(member),), "an array stored or deflated", "one packed in another way")
+            _refuse(
+                "npy", (_name(member),), "an array stored or deflated", "one packed in another way"
+            )
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """At most as many bytes as the directory says, which were counted before; zipfile checks the sum of them."""
+    """At most as many bytes as the directory says, which were counted before; zipfile checks the
+    sum of them."""
     with archive.open(member) as file:
         content = file.read(member.file_size + 1)
     if len(content) != member.file_size:

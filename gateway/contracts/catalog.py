@@ -1,4 +1,5 @@
-"""What is live right now: models, versions, labels and signatures, as values; and which version a call means."""
+"""What is live right now: models, versions, labels and signatures, as values; and which version a
+call means."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One version that answers: its signatures, and how a call is pinned to it in either protocol."""
+    """One version that answers: its signatures, and how a call is pinned to it in either
+    protocol."""
 
     model: str
     version: int
@@ -34,11 +36,19 @@ class Contract:
     lenient: bool
     predict_path: str  # of the backend, pinned to the version
     grpc_pin: bytes  # appended to a request, sets model_spec.version: embedded messages merge
-    samples: Samples = field(default_factory=dict)  # a body for each signature that runs as it stands
-    checked: Mapping[str, Signature] = field(init=False)  # what check() is given: no shapes when lenient
+    samples: Samples = field(
+        default_factory=dict
+    )  # a body for each signature that runs as it stands
+    checked: Mapping[str, Signature] = field(
+        init=False
+    )  # what check() is given: no shapes when lenient
 
     def __post_init__(self) -> None:
-        checked = {n: _shapeless(s) for n, s in self.signatures.items()} if self.lenient else self.signatures
+        checked = (
+            {n: _shapeless(s) for n, s in self.signatures.items()}
+            if self.lenient
+            else self.signatures
+        )
         object.__setattr__(self, "checked", checked)
 
     def signature(self, name: str) -> str:
@@ -52,7 +62,9 @@ class Contract:
                 "version": self.version,
                 "hint": near_name(name, known),
             }
-            fault = Fault("unknown_signature", ("signature_name",), _listed(known), name[:200], facts=facts)
+            fault = Fault(
+                "unknown_signature", ("signature_name",), _listed(known), name[:200], facts=facts
+            )
             raise InvalidArgument(our_text(fault), fault=fault)
         return name
 
@@ -74,7 +86,8 @@ class VersionState:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One configured model as last seen. ``asked`` is False until the backend answered about it once."""
+    """One configured model as last seen. ``asked`` is False until the backend answered about it
+    once."""
 
     name: str
     labels: Mapping[str, int] = field(default_factory=dict)
@@ -82,7 +95,9 @@ class Model:
     contracts: Mapping[int, Contract] = field(default_factory=dict)
     asked: bool = False
     note: str = ""
-    failed: tuple[VersionState, ...] = ()  # versions that the model list asks for and that could not be loaded
+    failed: tuple[
+        VersionState, ...
+    ] = ()  # versions that the model list asks for and that could not be loaded
 
     @property
     def latest(self) -> Contract | None:
@@ -90,7 +105,8 @@ class Model:
 
     @property
     def state(self) -> str:
-        """AVAILABLE when any version is and its signatures are known; else that of the newest version."""
+        """AVAILABLE when any version is and its signatures are known; else that of the newest
+        version."""
         if self.contracts:
             return "AVAILABLE"
         if not self.versions:
@@ -100,10 +116,13 @@ class Model:
 
     @property
     def reason(self) -> str:
-        """What is wrong with the model, also where an older version still answers; empty when nothing is."""
+        """What is wrong with the model, also where an older version still answers; empty when
+        nothing is."""
         if self.failed:
             serving = [f"version {self.latest.version} serves"] if self.latest else []
-            return "; ".join([*(f"version {v.version} failed: {v.reason}" for v in self.failed), *serving])
+            return "; ".join(
+                [*(f"version {v.version} failed: {v.reason}" for v in self.failed), *serving]
+            )
         if self.contracts:
             return ""
         told = next((v.reason for v in self.versions if v.reason), "")
@@ -125,22 +144,31 @@ class Catalog:
     @property
     def failed(self) -> list[tuple[str, int]]:
         """Model and version of each that could not be loaded."""
-        return [(name, v.version) for name, model in sorted(self.models.items()) for v in model.failed]
+        return [
+            (name, v.version) for name, model in sorted(self.models.items()) for v in model.failed
+        ]
 
     def resolve(self, target: Target) -> Contract:
         """The contract a call is checked against and pinned to."""
         model = self.model(target.model)
         if not model.asked:
             raise Unavailable(
-                f'model "{model.name}" is configured, but the serving backend has not answered about it yet'
+                f'model "{model.name}" is configured, but the serving backend has not answered '
+                "about it yet"
             )
         version = target.version
         if target.label is not None:
             version = model.labels.get(target.label)
             if version is None:
                 label = target.label[:200]
-                facts = {"model": model.name, "label": label, "hint": near_name(label, model.labels)}
-                fault = Fault("unknown_label", expected=_listed(sorted(model.labels)), got=label, facts=facts)
+                facts = {
+                    "model": model.name,
+                    "label": label,
+                    "hint": near_name(label, model.labels),
+                }
+                fault = Fault(
+                    "unknown_label", expected=_listed(sorted(model.labels)), got=label, facts=facts
+                )
                 raise InvalidArgument(our_text(fault), fault=fault)
         contract = model.latest if version is None else model.contracts.get(version)
         if contract is not None:
@@ -151,10 +179,13 @@ class Catalog:
         because = f": {model.reason}" if model.reason else ""
         if model.loading:
             raise Unavailable(f'model "{model.name}" is still loading{because}')
-        raise NotFound(f'model "{model.name}" has no version that can answer (state {model.state}){because}')
+        raise NotFound(
+            f'model "{model.name}" has no version that can answer (state {model.state}){because}'
+        )
 
     def refuse_unknown(self, target: Target) -> None:
-        """Says which versions or labels there are, where the backend said no more than that this one is not."""
+        """Says which versions or labels there are, where the backend said no more than that this
+        one is not."""
         if target.version is not None or target.label is not None:
             with contextlib.suppress(Unavailable):
                 self.resolve(target)
@@ -163,7 +194,9 @@ class Catalog:
         model = self.models.get(name)
         if model is None:
             facts = {"model": name[:200], "hint": near_name(name, self.models)}
-            fault = Fault("unknown_model", expected=_listed(sorted(self.models)), got=name[:200], facts=facts)
+            fault = Fault(
+                "unknown_model", expected=_listed(sorted(self.models)), got=name[:200], facts=facts
+            )
             raise NotFound(our_text(fault), fault=fault)
         return model
 
@@ -172,7 +205,10 @@ class Catalog:
 
 
 def _shapeless(signature: Signature) -> Signature:
-    return replace(signature, inputs={alias: replace(spec, shape=None) for alias, spec in signature.inputs.items()})
+    return replace(
+        signature,
+        inputs={alias: replace(spec, shape=None) for alias, spec in signature.inputs.items()},
+    )
 
 
 def _listed(names: list[str]) -> str:

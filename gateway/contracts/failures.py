@@ -1,4 +1,5 @@
-"""Which versions failed to load, and why in words for who published them: servers speak of checkpoints and bytes."""
+"""Which versions failed to load, and why in words for who published them: servers speak of
+checkpoints and bytes."""
 
 from __future__ import annotations
 
@@ -14,12 +15,17 @@ from headrace.wire.errors import HeadraceError
 _GRAPH = "its saved_model.pb is damaged"
 _NO_VARIABLES = "its variables are missing"
 _WORDS = (
-    (re.compile(r"Op type not registered '(?P<name>[^']+)'"), "the server does not know its operation {name}"),
+    (
+        re.compile(r"Op type not registered '(?P<name>[^']+)'"),
+        "the server does not know its operation {name}",
+    ),
     (re.compile(r"Can't parse \S*saved_model\.pb(?:txt)? as"), _GRAPH),
     (re.compile(r"Could not find variable|Container \S+ does not exist"), _NO_VARIABLES),
     (re.compile(r"Failed to find any matching files for \S*variables"), _NO_VARIABLES),
     (
-        re.compile(r"TensorBundle at .* does not match|Data loss.*variables|Unable to open table file"),
+        re.compile(
+            r"TensorBundle at .* does not match|Data loss.*variables|Unable to open table file"
+        ),
         "its variables are damaged",
     ),
 )
@@ -31,16 +37,22 @@ Examined = tuple[Versions, Versions]
 
 
 def examine(versions: Versions, entry: ModelConfig | None, models_root: Path) -> Examined:
-    """The versions with their reasons explained, and those of them that failed although the model list asks for them.
+    """The versions with their reasons explained, and those of them that failed although the model
+    list asks for them.
 
-    A version that is not in the store any more is not missed; where the store cannot be seen, the server's list counts.
+    A version that is not in the store any more is not missed; where the store cannot be seen, the
+    server's list counts.
     """
     if entry is None:  # taken out of the list meanwhile
         return versions, ()
     folders = _folders(entry, models_root)
-    explained = tuple(replace(v, reason=explain(v.reason, folders.get(v.version))) for v in versions)
+    explained = tuple(
+        replace(v, reason=explain(v.reason, folders.get(v.version))) for v in versions
+    )
     wanted = config.wanted(entry.policy, folders or [v.version for v in versions])
-    return explained, tuple(v for v in explained if v.state == "END" and v.reason and v.version in wanted)
+    return explained, tuple(
+        v for v in explained if v.state == "END" and v.reason and v.version in wanted
+    )
 
 
 def explain(reason: str, folder: Path | None) -> str:

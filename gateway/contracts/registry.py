@@ -1,4 +1,5 @@
-"""Keeps the catalog in step with the model list on disk and with what the backend says about each model."""
+"""Keeps the catalog in step with the model list on disk and with what the backend says about each
+model."""
 
 from __future__ import annotations
 
@@ -20,17 +21,25 @@ from headrace.wire.errors import ConfigError, HeadraceError, NotFound
 
 log = logging.getLogger("gateway")
 
-_MISS_S = 0.2  # at most one look at disk and backend in this time because of names that nobody knows
+_MISS_S = (
+    0.2  # at most one look at disk and backend in this time because of names that nobody knows
+)
 _CALL_TIMEOUT_S = 5.0
 _AT_ONCE = 16
 # How near to answering a state is, for versions that are in different ones at different replicas.
-_NEARNESS = {name: i for i, name in enumerate(("UNKNOWN", "END", "UNLOADING", "START", "LOADING", "AVAILABLE"))}
+_NEARNESS = {
+    name: i
+    for i, name in enumerate(("UNKNOWN", "END", "UNLOADING", "START", "LOADING", "AVAILABLE"))
+}
 
 
 class Registry:
-    """``catalog`` is the last good picture; ``refresh`` brings it up to date, ``refresh_model`` one model of it."""
+    """``catalog`` is the last good picture; ``refresh`` brings it up to date, ``refresh_model`` one
+    model of it."""
 
-    def __init__(self, upstream: Replicas, config_file: Path, *, lenient: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, upstream: Replicas, config_file: Path, *, lenient: tuple[str, ...] = ()
+    ) -> None:
         self.catalog = Catalog()
         self._upstream = upstream
         self._config_file = config_file
@@ -44,21 +53,26 @@ class Registry:
         self._doubted: set[str] = set()  # models whose known signatures are to be read again
 
     async def refresh(self, *, anew: bool = False) -> None:
-        """One look at everything; ``anew`` reads known signatures again too, as after a restart of the backend."""
+        """One look at everything; ``anew`` reads known signatures again too, as after a restart of
+        the backend."""
         self.read_config()
         if anew:
             self._doubted.update(self.catalog.models)
         await asyncio.gather(*(self.refresh_model(name) for name in tuple(self.catalog.models)))
 
     async def refresh_model(self, name: str) -> None:
-        """Ask the backend about one model. Who calls while a look is under way waits for the next, shared by all."""
+        """Ask the backend about one model. Who calls while a look is under way waits for the next,
+        shared by all."""
         waiting = self._waiting.get(name)
         if waiting is None:
-            waiting = self._waiting[name] = asyncio.ensure_future(self._after(self._running.get(name), name))
+            waiting = self._waiting[name] = asyncio.ensure_future(
+                self._after(self._running.get(name), name)
+            )
         await asyncio.shield(waiting)
 
     async def missed(self, name: str) -> None:
-        """A call named something unknown: look again, but not more often than junk names deserve."""
+        """A call named something unknown: look again, but not more often than junk names
+        deserve."""
         now = time.monotonic()
         if now - self._missed_at < _MISS_S:
             return
@@ -68,7 +82,8 @@ class Registry:
             await self.refresh_model(name)
 
     def read_config(self) -> None:
-        """The model list, when its file changed; a broken or missing one leaves the last good list and says so."""
+        """The model list, when its file changed; a broken or missing one leaves the last good list
+        and says so."""
         try:
             stat = os.stat(self._config_file)
             mark: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -78,13 +93,17 @@ class Registry:
         except (OSError, ConfigError) as e:
             mark = text = _config_trouble(self._config_file, e)
             if self.catalog.config_error != text:
-                log.warning("model list not usable, keeping the last good one", extra={"error": text})
+                log.warning(
+                    "model list not usable, keeping the last good one", extra={"error": text}
+                )
             self.catalog = Catalog(self.catalog.models, text)
         else:
             known = self.catalog.models
             entries = {m.name: m for m in loaded.models}
             self._doubted.update(
-                name for name, m in entries.items() if self._entries.get(name, m).base_path != m.base_path
+                name
+                for name, m in entries.items()
+                if self._entries.get(name, m).base_path != m.base_path
             )
             self._entries = entries
             self.catalog = Catalog({m.name: _carried(known.get(m.name), m) for m in loaded.models})
@@ -124,7 +143,9 @@ class Registry:
             if set(contracts) != set(latest.contracts):
                 log.info("versions live", extra={"model": name, "versions": sorted(contracts)})
             self.catalog = self.catalog.with_model(
-                Model(name, latest.labels, versions, contracts, asked=True, note=note, failed=failed)
+                Model(
+                    name, latest.labels, versions, contracts, asked=True, note=note, failed=failed
+                )
             )
 
     async def _versions(self, name: str) -> tuple[VersionState, ...]:
@@ -136,15 +157,21 @@ class Registry:
         states: dict[int, VersionState] = {}
         for reply in replies:
             for v in messages.parse(messages.GET_MODEL_STATUS.response, reply).model_version_status:
-                state = VersionState(int(v.version), STATES.get(v.state, "UNKNOWN"), str(v.status.error_message))
+                state = VersionState(
+                    int(v.version), STATES.get(v.state, "UNKNOWN"), str(v.status.error_message)
+                )
                 known = states.get(state.version)
-                # AVAILABLE anywhere is AVAILABLE: a replica that lacks a version says so, and the next one is asked.
+                # AVAILABLE anywhere is AVAILABLE: a replica that lacks a version says so, and the
+                # next one is asked.
                 if known is None or _NEARNESS[state.state] > _NEARNESS[known.state]:
                     states[state.version] = state
         return tuple(states[n] for n in sorted(states, reverse=True))
 
-    async def _failures(self, model: Model, versions: tuple[VersionState, ...]) -> failures.Examined:
-        """The same versions with their reasons in plain words, and those of them that have failed."""
+    async def _failures(
+        self, model: Model, versions: tuple[VersionState, ...]
+    ) -> failures.Examined:
+        """The same versions with their reasons in plain words, and those of them that have
+        failed."""
         entry, root = self._entries.get(model.name), self._config_file.parent
         explained, failed = await asyncio.to_thread(failures.examine, versions, entry, root)
         reasons = {v.version: v.reason for v in versions}
@@ -155,8 +182,11 @@ class Registry:
                 log.warning("version failed", extra=fields)
         return explained, failed
 
-    async def _contracts(self, model: Model, versions: tuple[VersionState, ...]) -> tuple[dict[int, Contract], str]:
-        """Contracts of what is AVAILABLE; those already known are kept, since a version's artifact never changes."""
+    async def _contracts(
+        self, model: Model, versions: tuple[VersionState, ...]
+    ) -> tuple[dict[int, Contract], str]:
+        """Contracts of what is AVAILABLE; those already known are kept, since a version's artifact
+        never changes."""
         contracts: dict[int, Contract] = {}
         note = ""
         doubted = model.name in self._doubted
@@ -181,7 +211,9 @@ class Registry:
         table = messages.signature_def_map(reply)
         pin = messages.PredictRequest()
         pin.model_spec.version.value = version
-        found = {n: signatures.from_signature_def(n, d) for n, d in sorted(table.signature_def.items())}
+        found = {
+            n: signatures.from_signature_def(n, d) for n, d in sorted(table.signature_def.items())
+        }
         return Contract(
             model=name,
             version=version,
@@ -202,7 +234,9 @@ class Registry:
             return None
 
     async def _call(self, method: Any, request: Any) -> Any:
-        raw = await self._upstream.call(method.path, request.SerializeToString(), timeout_s=_CALL_TIMEOUT_S)
+        raw = await self._upstream.call(
+            method.path, request.SerializeToString(), timeout_s=_CALL_TIMEOUT_S
+        )
         return messages.parse(method.response, raw)
 
 

@@ -1,7 +1,8 @@
-"""A request for each signature that runs as it stands: from what the model's version brings, else made from its shapes.
+"""A request for each signature that runs as it stands: from what the model's version brings, else
+made from its shapes.
 
-A version may bring golden requests (the trainer's, as REST bodies) or warm-up requests (TensorFlow Serving's, as
-recorded calls). Either counts only once it has passed the check that calls pass.
+A version may bring golden requests (the trainer's, as REST bodies) or warm-up requests (TensorFlow
+Serving's, as recorded calls). Either counts only once it has passed the check that calls pass.
 """
 
 from __future__ import annotations
@@ -45,15 +46,22 @@ def of(version: Path | None, known: Mapping[str, Signature]) -> Samples:
 
 
 def made(signature: Signature) -> Mapping[str, Any] | None:
-    """Ones, true and a word, in the least shape that fits; None where JSON has no such values or it would be long."""
-    takes_examples = list(signature.inputs) == ["inputs"] and not signature.method_name.endswith("/predict")
+    """Ones, true and a word, in the least shape that fits; None where JSON has no such values or it
+    would be long."""
+    takes_examples = list(signature.inputs) == ["inputs"] and not signature.method_name.endswith(
+        "/predict"
+    )
     if not signature.inputs or takes_examples:
         return None
     arrays = {}
     for alias, spec in signature.inputs.items():
         if spec.dtype is None or alias in signature.defaults:
             continue
-        shape = (1,) if spec.shape is None else tuple(max(size, 1) if size < 0 else size for size in spec.shape)
+        shape = (
+            (1,)
+            if spec.shape is None
+            else tuple(max(size, 1) if size < 0 else size for size in spec.shape)
+        )
         if np.prod(shape, dtype=np.float64) * 2 > _MAX_SAMPLE_BYTES:
             return None
         value = b"example" if spec.dtype is dtypes.STRING else 1
@@ -65,8 +73,19 @@ def _brought(version: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         yield from _golden(version / _GOLDEN)
         yield from _warmup(version / _WARMUP)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, HeadraceError) as e:
-        log.warning("requests beside a model cannot be read", extra={"version": str(version), "error": str(e)})
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        HeadraceError,
+    ) as e:
+        log.warning(
+            "requests beside a model cannot be read",
+            extra={"version": str(version), "error": str(e)},
+        )
 
 
 def _golden(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -90,7 +109,9 @@ def _warmup(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             if kind == "predict_log":
                 request = record.predict_log.request
                 name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-                arrays = {alias: tensors.from_proto(proto) for alias, proto in request.inputs.items()}
+                arrays = {
+                    alias: tensors.from_proto(proto) for alias, proto in request.inputs.items()
+                }
                 yield name, json.loads(rest.build_predict(arrays, signature_name=name))
             elif kind in _EXAMPLES:
                 request = getattr(record, kind).request
@@ -102,18 +123,27 @@ def _warmup(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _first_row(name: str, columns: Mapping[str, Any]) -> Mapping[str, Any]:
     """The first of several rows is enough to show; whether it is one, the check says."""
-    row = {alias: value[0] if isinstance(value, list) and value else value for alias, value in columns.items()}
+    row = {
+        alias: value[0] if isinstance(value, list) and value else value
+        for alias, value in columns.items()
+    }
     return {**_naming(name), "instances": [next(iter(row.values())) if len(row) == 1 else row]}
 
 
 def _body(arrays: Mapping[str, np.ndarray], signature: Signature) -> Mapping[str, Any] | None:
     rows = all(array.ndim and len(array) == 1 for array in arrays.values())
     try:
-        text = rest.build_predict(arrays, signature_name=signature.name, row_format=rows, signature=signature)
+        text = rest.build_predict(
+            arrays, signature_name=signature.name, row_format=rows, signature=signature
+        )
     except HeadraceError:  # of a dtype that JSON has no values for
         return None
     body: Mapping[str, Any] = json.loads(_readable(text))
-    return {key: value for key, value in body.items() if (key, value) != ("signature_name", DEFAULT_SIGNATURE)}
+    return {
+        key: value
+        for key, value in body.items()
+        if (key, value) != ("signature_name", DEFAULT_SIGNATURE)
+    }
 
 
 def _readable(text: bytes) -> bytes:
@@ -142,7 +172,10 @@ def _is_good(body: Mapping[str, Any], signature: Signature) -> bool:
         return True
     try:
         read = rest.parse_predict(text).tensors(signature)
-        shapes = {alias: (signature.inputs[alias].dtype, array.shape) for alias, array in read.arrays.items()}
+        shapes = {
+            alias: (signature.inputs[alias].dtype, array.shape)
+            for alias, array in read.arrays.items()
+        }
         signatures.check(signature, shapes, row_format=read.row_format)
     except HeadraceError:
         return False

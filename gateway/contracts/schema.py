@@ -46,7 +46,9 @@ def request(signature: Signature) -> _Schema:
     if rows := _rows(signature):
         properties["instances"] = {"type": "array", "minItems": 1, "items": rows}
         forms.append({"required": ["instances"]})
-    properties["inputs"] = _named({a: tensor(s, s.shape) for a, s in signature.inputs.items()}, signature.required)
+    properties["inputs"] = _named(
+        {a: tensor(s, s.shape) for a, s in signature.inputs.items()}, signature.required
+    )
     forms.append({"required": ["inputs"]})
     return {
         "type": "object",
@@ -59,7 +61,8 @@ def request(signature: Signature) -> _Schema:
 def response(signature: Signature) -> _Schema:
     columns = {a: tensor(s, s.shape, is_answer=True) for a, s in signature.outputs.items()}
     rows = {
-        a: tensor(s, None if s.shape is None else s.shape[1:], is_answer=True) for a, s in signature.outputs.items()
+        a: tensor(s, None if s.shape is None else s.shape[1:], is_answer=True)
+        for a, s in signature.outputs.items()
     }
     alone = len(signature.outputs) == 1
     row = next(iter(rows.values())) if alone else _object(rows, tuple(rows))
@@ -74,7 +77,10 @@ def response(signature: Signature) -> _Schema:
 def tensor(spec: TensorSpec, shape: Shape | None, *, is_answer: bool = False) -> _Schema:
     """Nested lists of this shape; anything, where the rank is not known."""
     if spec.dtype is None or spec.dtype in _IN_JSON_NOT:
-        return {"not": {}, "description": f"{spec.dtype or spec.dtype_number} does not travel as JSON"}
+        return {
+            "not": {},
+            "description": f"{spec.dtype or spec.dtype_number} does not travel as JSON",
+        }
     if shape is None:
         return {"description": f"{spec.dtype}, of any shape"}
     schema = _answer(spec) if is_answer else _element(spec.dtype)
@@ -88,7 +94,9 @@ def _rows(signature: Signature) -> _Schema:
     """One instance; nothing where an input has no first dimension to cut along."""
     if not signature.inputs or any(s.shape == () for s in signature.inputs.values()):
         return {}
-    cells = {a: tensor(s, None if s.shape is None else s.shape[1:]) for a, s in signature.inputs.items()}
+    cells = {
+        a: tensor(s, None if s.shape is None else s.shape[1:]) for a, s in signature.inputs.items()
+    }
     return _named(cells, tuple(cells))
 
 

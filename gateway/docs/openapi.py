@@ -1,7 +1,8 @@
-"""The /v1/models paths in OpenAPI words: they are served beside FastAPI, and still belong in its document.
+"""The /v1/models paths in OpenAPI words: they are served beside FastAPI, and still belong in its
+document.
 
-Each live model has paths of its own, with the schema of its signatures and requests that run as they stand; versions
-and labels are shown once, for any model.
+Each live model has paths of its own, with the schema of its signatures and requests that run as
+they stand; versions and labels are shown once, for any model.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _ERROR: _Json = {
     "type": "object",
     "required": ["error", "details", "request_id"],
     "properties": {
-        "error": {"type": "string", "examples": ["instances[3]: shape (28, 27, 1), expected (28, 28, 1)"]},
+        "error": {
+            "type": "string",
+            "examples": ["instances[3]: shape (28, 27, 1), expected (28, 28, 1)"],
+        },
         "details": {
             "type": "array",
             "items": {
@@ -62,16 +66,27 @@ _REQUEST: _Json = {
             "type": "array",
             "minItems": 1,
             "items": {},
-            "description": "One element a row: a value when the signature has one input, else an object by input name.",
+            "description": (
+                "One element a row: a value when the signature has one input, else an "
+                "object by input name."
+            ),
         },
-        "inputs": {"description": "A whole tensor when the signature has one input, else an object by input name."},
+        "inputs": {
+            "description": (
+                "A whole tensor when the signature has one input, else an object by input name."
+            )
+        },
     },
     "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
 }
 _ANSWER: _Json = {
     "type": "object",
     "properties": {
-        "predictions": {"type": "array", "items": {}, "description": "One element a row, for `instances`."},
+        "predictions": {
+            "type": "array",
+            "items": {},
+            "description": "One element a row, for `instances`.",
+        },
         "outputs": {"description": "A tensor, or an object by output name, for `inputs`."},
     },
 }
@@ -84,11 +99,18 @@ _EXAMPLES: _Json = {
         "examples": {
             "type": "array",
             "minItems": 1,
-            "items": {"type": "object", "description": "Features by name: a number, a string, or a list of them."},
+            "items": {
+                "type": "object",
+                "description": "Features by name: a number, a string, or a list of them.",
+            },
         },
     },
 }
-_RESULTS: _Json = {"type": "object", "required": ["results"], "properties": {"results": {"type": "array", "items": {}}}}
+_RESULTS: _Json = {
+    "type": "object",
+    "required": ["results"],
+    "properties": {"results": {"type": "array", "items": {}}},
+}
 _SCHEMAS = {
     "PredictRequest": _REQUEST,
     "PredictResponse": _ANSWER,
@@ -107,7 +129,12 @@ _FAILURES = {
     "504": "The serving backend did not answer within HEADRACE_TIMEOUT_S.",
 }
 _MODEL: _Json = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-_VERSION: _Json = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
+_VERSION: _Json = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0},
+}
 _LABEL: _Json = {"name": "label", "in": "path", "required": True, "schema": {"type": "string"}}
 _SIGNATURE: _Json = {
     "name": "Headrace-Signature",
@@ -146,20 +173,32 @@ def _model_paths(name: str, model: Model, contract: Contract) -> _Json:
                 by_verb[verb][key_] = signature
         if signature.inputs:
             by_verb["predict"][key_] = signature
-    paths = {f"{base}:{verb}": {"post": _call(name, contract, verb, s)} for verb, s in by_verb.items() if s}
-    for end, summary in (("", "State of every version."), ("/metadata", "Signatures."), ("/schema", "JSON Schema.")):
+    paths = {
+        f"{base}:{verb}": {"post": _call(name, contract, verb, s)}
+        for verb, s in by_verb.items()
+        if s
+    }
+    for end, summary in (
+        ("", "State of every version."),
+        ("/metadata", "Signatures."),
+        ("/schema", "JSON Schema."),
+    ):
         paths[base + end] = {"get": _about(name, end.strip("/") or "status", summary, [])}
     return paths
 
 
 def _call(name: str, contract: Contract, verb: str, signatures: Mapping[str, Signature]) -> _Json:
-    examples = {s: {"value": body} for s in signatures if (body := _sample(contract, s, verb)) is not None}
+    examples = {
+        s: {"value": body} for s in signatures if (body := _sample(contract, s, verb)) is not None
+    }
     if verb == "predict":
         wanted = _one_of([schema.request(s) for s in signatures.values()])
         answer = _one_of([schema.response(s) for s in signatures.values()])
     else:
         wanted, answer = _ref("ExamplesRequest"), _ref("ExamplesResponse")
-    content: _Json = {Media.JSON.value: {"schema": wanted, **({"examples": examples} if examples else {})}}
+    content: _Json = {
+        Media.JSON.value: {"schema": wanted, **({"examples": examples} if examples else {})}
+    }
     answers: _Json = {Media.JSON.value: {"schema": answer}}
     binary = [m for m in _binary(signatures)] if verb == "predict" else []
     content.update((media.value, {"schema": {}}) for media in binary)
@@ -169,11 +208,15 @@ def _call(name: str, contract: Contract, verb: str, signatures: Mapping[str, Sig
     return {
         "tags": [name],
         "operationId": f"{verb}:{name}",
-        "summary": {"predict": "Predict", CLASSIFY: "Classify", REGRESS: "Regress"}[verb] + f" with {name}",
+        "summary": {"predict": "Predict", CLASSIFY: "Classify", REGRESS: "Regress"}[verb]
+        + f" with {name}",
         "description": f"Checked against version {contract.version}. Signatures: {told}.",
         **({"parameters": [_SIGNATURE]} if binary else {}),
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": {"description": "The model's answer.", "content": answers}, **_failures(*_FAILURES)},
+        "responses": {
+            "200": {"description": "The model's answer.", "content": answers},
+            **_failures(*_FAILURES),
+        },
     }
 
 
@@ -207,14 +250,19 @@ def _any_paths(which: str, word: str, parameters: list[_Json]) -> _Json:
                 "operationId": f"{verb}_{word}",
                 "summary": f"{verb.capitalize()} by {word}",
                 "parameters": parameters,
-                "requestBody": {"required": True, "content": {Media.JSON.value: {"schema": _ref(request)}}},
+                "requestBody": {
+                    "required": True,
+                    "content": {Media.JSON.value: {"schema": _ref(request)}},
+                },
                 "responses": {"200": _json("The model's answer.", answer), **_failures(*_FAILURES)},
             }
         }
     for end, what in (("", "State"), ("/metadata", "Signatures"), ("/schema", "JSON Schema")):
         if end or word == "version":
             paths[base + end] = {
-                "get": _about(_ANY, f"{end.strip('/') or 'status'}_{word}", f"{what} by {word}", parameters)
+                "get": _about(
+                    _ANY, f"{end.strip('/') or 'status'}_{word}", f"{what} by {word}", parameters
+                )
             }
     return paths
 
@@ -226,7 +274,10 @@ def _about(tag: str, operation: str, summary: str, parameters: list[_Json]) -> _
         "summary": summary,
         "parameters": parameters,
         "responses": {
-            "200": {"description": summary, "content": {"application/json": {"schema": {"type": "object"}}}},
+            "200": {
+                "description": summary,
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
             **_failures("400", "404", "503", "504"),
         },
     }

@@ -21,7 +21,8 @@ _ASSETS = {
 
 
 def add(frame: FastAPI, catalog: Callable[[], Catalog]) -> None:
-    """The docs page, its assets, and a document that also holds what the REST door serves just now."""
+    """The docs page, its assets, and a document that also holds what the REST door serves just
+    now."""
     plain = frame.openapi
     made: tuple[object, dict[str, Any]] = (None, {})
 
@@ -54,4 +55,6 @@ def add(frame: FastAPI, catalog: Callable[[], Catalog]) -> None:
             raise HTTPException(404)
         # Only the files of the package are used, not its code.
         content = resources.files("fastapi_swagger").joinpath("resources", name).read_bytes()
-        return Response(content, media_type=_ASSETS[name], headers={"Cache-Control": "max-age=86400"})
+        return Response(
+            content, media_type=_ASSETS[name], headers={"Cache-Control": "max-age=86400"}
+        )

@@ -17,7 +17,8 @@ _REASONS = {
     HTTPStatus.EXPECTATION_FAILED: "Expect: of something else than 100-continue",
     HTTPStatus.REQUEST_TIMEOUT: "the request did not arrive in time",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
-        f"the request's head is too large ({variable('max_header_bytes')}, {variable('max_headers')})"
+        f"the request's head is too large ({variable('max_header_bytes')}, "
+        f"{variable('max_headers')})"
     ),
     HTTPStatus.SERVICE_UNAVAILABLE: f"too many connections ({variable('max_connections')})",
 }
@@ -53,8 +54,12 @@ class Connection(LimitedConnection):
 
     def objection(self) -> HTTPStatus | None:
         if b"#" in self.url:
-            return HTTPStatus.BAD_REQUEST  # TensorFlow Serving takes a fragment for a part of the path
-        if any(name == b"expect" and value.lower() != b"100-continue" for name, value in self.headers):
+            return (
+                HTTPStatus.BAD_REQUEST
+            )  # TensorFlow Serving takes a fragment for a part of the path
+        if any(
+            name == b"expect" and value.lower() != b"100-continue" for name, value in self.headers
+        ):
             return HTTPStatus.EXPECTATION_FAILED
         return super().objection()
 

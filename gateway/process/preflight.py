@@ -1,4 +1,5 @@
-"""`python -m gateway --check`: what a start would find, said line by line, and what to do next. Opens no port."""
+"""`python -m gateway --check`: what a start would find, said line by line, and what to do next.
+Opens no port."""
 
 from __future__ import annotations
 
@@ -40,11 +41,19 @@ async def _ask(settings: Settings) -> int:
         silent += not await _answers(settings, rest, grpc)
     if silent:
         where = f"{variable('upstream_rest')} and {variable('upstream_grpc')}"
-        return _next(f"start the serving backend (make up, or headrace serve), or name where it is: {where}", 1)
+        return _next(
+            f"start the serving backend (make up, or headrace serve), or name where it is: {where}",
+            1,
+        )
     catalog = await _catalog(settings)
     away = []
     for name, model in sorted(catalog.models.items()):
-        print(f"  {name}: {model.state} {', '.join(str(v) for v in sorted(model.contracts))}{model.reason}".rstrip())
+        print(
+            (
+                f"  {name}: {model.state} "
+                f"{', '.join(str(v) for v in sorted(model.contracts))}{model.reason}"
+            ).rstrip()
+        )
         away += [] if model.contracts else [name]
     if catalog.models and len(away) == len(catalog.models):
         return _next("make train, or publish a version: no model can answer", 1)
@@ -61,10 +70,14 @@ async def _answers(settings: Settings, rest: str, grpc: str) -> bool:
     request.model_spec.name = "-"
     asked = {
         rest: pool.send("GET", "/v1/models/-", None, timeout_s=timeout_s),
-        grpc: channel.call(messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s),
+        grpc: channel.call(
+            messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s
+        ),
     }
     good = True
-    for address, answer in zip(asked, await asyncio.gather(*asked.values(), return_exceptions=True), strict=True):
+    for address, answer in zip(
+        asked, await asyncio.gather(*asked.values(), return_exceptions=True), strict=True
+    ):
         fault = trouble(answer)
         good = good and fault is None
         print(f"backend {address}: {'answers' if fault is None else fault}")

@@ -28,8 +28,8 @@ log = logging.getLogger("gateway")
 class Server:
     """A gateway that can be run to its end; ``stop()`` is what SIGTERM does.
 
-    One of several workers is given its app, a socket that already listens and whom to tell that it is open; its gRPC
-    port is shared.
+    One of several workers is given its app, a socket that already listens and whom to tell that it
+    is open; its gRPC port is shared.
     """
 
     def __init__(
@@ -96,15 +96,21 @@ class Server:
         log.info("open", extra={"address": self.settings.bind_address, **ports})
 
     def _close(self, grpc: GrpcDoor, app: App) -> None:
-        """Both doors stop accepting at once; the core, closed by the app's lifespan, waits for the gRPC calls."""
+        """Both doors stop accepting at once; the core, closed by the app's lifespan, waits for the
+        gRPC calls."""
         app.core.last_calls = asyncio.ensure_future(grpc.stop(grace_s=self.settings.drain_s))
 
 
 class _Uvicorn(LimitedServer):
-    """uvicorn with our gRPC door opened after its own, and an exit that is 0 after a signal it obeyed."""
+    """uvicorn with our gRPC door opened after its own, and an exit that is 0 after a signal it
+    obeyed."""
 
     def __init__(
-        self, config: uvicorn.Config, *, opened: Callable[[], Awaitable[None]], closing: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        *,
+        opened: Callable[[], Awaitable[None]],
+        closing: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self.trouble: Unavailable | None = None
@@ -127,7 +133,8 @@ class _Uvicorn(LimitedServer):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal once more at its end, which would make a clean drain look like a crash.
+        # uvicorn raises the signal once more at its end, which would make a clean drain look like a
+        # crash.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield

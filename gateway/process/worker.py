@@ -1,6 +1,8 @@
-"""One gateway process of several: `python -m gateway.process.worker FD`; workers.py starts it, and holds the other end.
+"""One gateway process of several: `python -m gateway.process.worker FD`; workers.py starts it, and
+holds the other end.
 
-What it is to do comes as a line of JSON through that link; the link's end, also by the other side's death, is SIGTERM.
+What it is to do comes as a line of JSON through that link; the link's end, also by the other side's
+death, is SIGTERM.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def main(argv: list[str]) -> int:
             server.stop()
 
         listener = socket.socket(fileno=order["listener"])
-        server = Server(settings, app=create_app(settings, core=core), listener=listener, opened=opened)
+        server = Server(
+            settings, app=create_app(settings, core=core), listener=listener, opened=opened
+        )
         try:
             server.run()
         except Unavailable as e:

@@ -1,10 +1,13 @@
-"""Several gateway processes behind one pair of ports: started, watched, replaced when they die, drained together.
+"""Several gateway processes behind one pair of ports: started, watched, replaced when they die,
+drained together.
 
-Spawned, not forked: gRPC and its threads do not survive a fork. This process holds the ports and answers nothing.
+Spawned, not forked: gRPC and its threads do not survive a fork. This process holds the ports and
+answers nothing.
 
-The HTTP socket is opened here and inherited, so its queue outlives any worker: who waits in it is served by the next.
-gRPC cannot take over a socket; each worker opens the port with SO_REUSEPORT, and what is reserved here keeps strangers
-out. Its accepting thread empties the queue at once, whatever Python is doing, so that hardly anyone waits there.
+The HTTP socket is opened here and inherited, so its queue outlives any worker: who waits in it is
+served by the next. gRPC cannot take over a socket; each worker opens the port with SO_REUSEPORT,
+and what is reserved here keeps strangers out. Its accepting thread empties the queue at once,
+whatever Python is doing, so that hardly anyone waits there.
 """
 
 from __future__ import annotations
@@ -81,16 +84,26 @@ class Workers:
             for at in [at for at in self._due if at <= now]:
                 self._due.remove(at)
                 self._start(listener, ports, folder)
-            if not self._opened and len(self._workers) == self._count and all(w.up for w in self._workers):
+            if (
+                not self._opened
+                and len(self._workers) == self._count
+                and all(w.up for w in self._workers)
+            ):
                 self._opened = True
                 write_ports(self._settings, ports)
-                log.info("open", extra={"address": self._settings.bind_address, "workers": self._count, **ports})
+                log.info(
+                    "open",
+                    extra={"address": self._settings.bind_address, "workers": self._count, **ports},
+                )
             for worker in self._heard(max(0.0, min(self._due) - now) if self._due else None):
                 self._ended(worker, folder)
 
     def _start(self, listener: socket.socket, ports: dict[str, int], folder: str) -> None:
         ours, theirs = socket.socketpair()
-        environ = {**os.environ, **({"PROMETHEUS_MULTIPROC_DIR": folder} if self._settings.metrics else {})}
+        environ = {
+            **os.environ,
+            **({"PROMETHEUS_MULTIPROC_DIR": folder} if self._settings.metrics else {}),
+        }
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gateway.process.worker", str(theirs.fileno())],
@@ -148,11 +161,19 @@ class Workers:
             return
         if not self._opened:
             code = worker.process.returncode
-            raise Unavailable(worker.trouble or f"a worker ended with {code} before it was up; its log says why")
+            raise Unavailable(
+                worker.trouble or f"a worker ended with {code} before it was up; its log says why"
+            )
         lived_s = time.monotonic() - worker.since
-        self._pause_s = min(max(self._pause_s * 2, 0.1), _LONGEST_PAUSE_S) if lived_s < _SHORT_LIFE_S else 0.0
+        self._pause_s = (
+            min(max(self._pause_s * 2, 0.1), _LONGEST_PAUSE_S) if lived_s < _SHORT_LIFE_S else 0.0
+        )
         self._due.append(time.monotonic() + self._pause_s)
-        told = {"worker": worker.process.pid, "code": worker.process.returncode, "again_in_s": self._pause_s}
+        told = {
+            "worker": worker.process.pid,
+            "code": worker.process.returncode,
+            "again_in_s": self._pause_s,
+        }
         log.warning("worker ended", extra=told)
 
     def _end(self) -> None:
@@ -164,7 +185,9 @@ class Workers:
             for _ in self._heard(left):
                 pass
         for worker in self._workers:
-            log.warning("worker killed, it did not drain in time", extra={"worker": worker.process.pid})
+            log.warning(
+                "worker killed, it did not drain in time", extra={"worker": worker.process.pid}
+            )
             worker.process.kill()
             worker.process.wait()
             worker.link.close()
@@ -178,7 +201,10 @@ class Workers:
             theirs.setblocking(False)
             self._selector.register(ours, selectors.EVENT_READ, None)
             wakeup = signal.set_wakeup_fd(theirs.fileno())
-            before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+            before = {
+                number: signal.signal(number, self._stop)
+                for number in (signal.SIGTERM, signal.SIGINT)
+            }
             try:
                 yield
             finally:
@@ -192,10 +218,13 @@ class Workers:
 
 @contextmanager
 def _reserved(s: Settings) -> Iterator[socket.socket]:
-    """The gRPC port, bound but not listening: no other gateway gets it, and the workers may share it."""
+    """The gRPC port, bound but not listening: no other gateway gets it, and the workers may share
+    it."""
     family = socket.AF_INET6 if ":" in s.bind_address else socket.AF_INET
     try:
-        with socket.socket(family) as probe:  # without SO_REUSEPORT: fails where anybody else has the port
+        with socket.socket(
+            family
+        ) as probe:  # without SO_REUSEPORT: fails where anybody else has the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((s.bind_address, s.grpc_port))
         with socket.socket(family) as reserved:

@@ -18,12 +18,15 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """http://HOST:PORT, unix:/PATH or http+unix://PATH with its slashes percent-encoded or not."""
+        """http://HOST:PORT, unix:/PATH or http+unix://PATH with its slashes percent-encoded or
+        not."""
         for scheme in ("http+unix://", "unix://", "unix:"):
             if text.startswith(scheme):
                 path = unquote(text.removeprefix(scheme))
                 if not path.startswith("/"):
-                    raise InvalidArgument(f"{text}: a Unix socket is named by its whole path, unix:/run/serving.sock")
+                    raise InvalidArgument(
+                        f"{text}: a Unix socket is named by its whole path, unix:/run/serving.sock"
+                    )
                 return cls("localhost", 0, path)
         try:
             parts = urlsplit(text)
@@ -32,7 +35,9 @@ class Address:
             raise InvalidArgument(f"{text}: {e}") from e
         extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
         if parts.scheme != "http" or not host or port == 0 or extra:
-            raise InvalidArgument(f"{text}: expected like http://127.0.0.1:8501 or unix:/run/serving.sock")
+            raise InvalidArgument(
+                f"{text}: expected like http://127.0.0.1:8501 or unix:/run/serving.sock"
+            )
         return cls(host, port or 80)
 
     def __str__(self) -> str:

@@ -1,7 +1,8 @@
-"""HTTP/1.1 to one backend over kept connections: a request of our own wording, one answer, nothing else.
+"""HTTP/1.1 to one backend over kept connections: a request of our own wording, one answer, nothing
+else.
 
-By hand on httptools because nothing kept was cheap enough. One call and its answer, CPU alone: this 14 us, pyreqwest
-39 us, aiohttp 99 us; the gateway may spend 90 on everything.
+By hand on httptools because nothing kept was cheap enough. One call and its answer, CPU alone: this
+14 us, pyreqwest 39 us, aiohttp 99 us; the gateway may spend 90 on everything.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from gateway.upstream.address import Address
 from gateway.upstream.seams import CutOff, Reply
 from headrace.wire.errors import DeadlineExceeded, HeadraceError
 
-_IDLE_S = 4.0  # below the 5 s after which common servers hang up, so that a call hardly ever meets a closing connection
+# Below the 5 s after which common servers hang up, so that a call hardly ever meets a closing
+# connection.
+_IDLE_S = 4.0
 _MAX_HEAD_BYTES = 64 * 1024
 _HUGE_HEAD = f"the head of the serving backend's answer is over {_MAX_HEAD_BYTES} bytes"
 _ONE_WRITE_BYTES = 64 * 1024  # up to here, joining head and body costs less than a second write
@@ -26,21 +29,30 @@ _JSON = "application/json"
 
 
 class Pool:
-    """At most ``connections`` to one backend, each with one call under way; further calls wait in line.
+    """At most ``connections`` to one backend, each with one call under way; further calls wait in
+    line.
 
-    Nothing is ever sent twice from here. Once a byte is written nobody can tell how much of it the backend has read,
-    a connection that closes without an answer included: that is CutOff. BackendDown alone promises that nothing
-    was sent, so that who knows another backend may ask that one.
+    Nothing is ever sent twice from here. Once a byte is written nobody can tell how much of it the
+    backend has read, a connection that closes without an answer included: that is CutOff.
+    BackendDown alone promises that nothing was sent, so that who knows another backend may ask that
+    one.
     """
 
     def __init__(
-        self, address: Address, *, connections: int, connect_timeout_s: float, max_answer_bytes: int = 2**30
+        self,
+        address: Address,
+        *,
+        connections: int,
+        connect_timeout_s: float,
+        max_answer_bytes: int = 2**30,
     ) -> None:
         self.address = address
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
         self._free = connections
-        self._idle: list[_Connection] = []  # the freshest last, so that what is not needed grows old and goes
+        self._idle: list[
+            _Connection
+        ] = []  # the freshest last, so that what is not needed grows old and goes
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._all: set[_Connection] = set()
         self._heads: dict[str, bytes] = {}
@@ -66,7 +78,9 @@ class Pool:
             try:
                 reply = await connection.ask(head, body, deadline, timeout_s)
             finally:
-                if not connection.finish():  # cancelled, failed, or the answer's last: the backend sees it closed
+                if (
+                    not connection.finish()
+                ):  # cancelled, failed, or the answer's last: the backend sees it closed
                     self._all.discard(connection)
                 else:
                     self._idle.append(connection)
@@ -125,24 +139,34 @@ class Pool:
                 if self.address.path:
                     _, connection = await loop.create_unix_connection(made, self.address.path)
                 else:
-                    _, connection = await loop.create_connection(made, self.address.host, self.address.port)
+                    _, connection = await loop.create_connection(
+                        made, self.address.host, self.address.port
+                    )
         except TimeoutError as e:
             if left <= self._connect_timeout_s:
                 raise DeadlineExceeded(_late(timeout_s)) from e
-            raise BackendDown(f"the serving backend at {self.address} cannot be reached: no connection in time") from e
+            raise BackendDown(
+                f"the serving backend at {self.address} cannot be reached: no connection in time"
+            ) from e
         except OSError as e:
             cause = (e.strerror or str(e)).lower()
-            raise BackendDown(f"the serving backend at {self.address} cannot be reached: {cause}") from e
+            raise BackendDown(
+                f"the serving backend at {self.address} cannot be reached: {cause}"
+            ) from e
         self._all.add(connection)
         return connection
 
-    def _head(self, method: str, path: str, body: bytes | None, request_id: str, content_type: str) -> bytes:
+    def _head(
+        self, method: str, path: str, body: bytes | None, request_id: str, content_type: str
+    ) -> bytes:
         # The paths are ours (model, version, verb), so they are few.
         first = self._heads.get(path)
         if first is None:
             if len(self._heads) >= 4096:
                 self._heads.clear()
-            first = self._heads[path] = f"{path} HTTP/1.1\r\nHost: {self.address.authority}\r\n".encode("ascii")
+            first = self._heads[path] = (
+                f"{path} HTTP/1.1\r\nHost: {self.address.authority}\r\n".encode("ascii")
+            )
         of_id = f"X-Request-Id: {request_id}\r\n" if request_id else ""
         if body is None:
             return b"%b %b%b\r\n" % (method.encode(), first, of_id.encode())
@@ -154,10 +178,27 @@ class _Connection(asyncio.Protocol):
     """One connection and the one call on it. httptools calls the on_ methods."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_content_type", "_deadline", "_framed", "_head_bytes", "_in_head",
-        "_is_last", "_loop", "_max_bytes", "_parser", "_reply", "_rings_at", "_size", "_timeout_s",
-        "_timer", "_transport", "open", "since",
-    )  # fmt: skip
+        "_answer",
+        "_body",
+        "_broken",
+        "_content_type",
+        "_deadline",
+        "_framed",
+        "_head_bytes",
+        "_in_head",
+        "_is_last",
+        "_loop",
+        "_max_bytes",
+        "_parser",
+        "_reply",
+        "_rings_at",
+        "_size",
+        "_timeout_s",
+        "_timer",
+        "_transport",
+        "open",
+        "since",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_answer_bytes: int) -> None:
         self._loop = loop
@@ -175,7 +216,9 @@ class _Connection(asyncio.Protocol):
         self._is_last = False
         self._fresh()
 
-    def ask(self, head: bytes, body: bytes | None, deadline: float, timeout_s: float) -> asyncio.Future[Reply]:
+    def ask(
+        self, head: bytes, body: bytes | None, deadline: float, timeout_s: float
+    ) -> asyncio.Future[Reply]:
         self._answer = answer = self._loop.create_future()
         self._deadline, self._timeout_s = deadline, timeout_s
         if self._timer is None or deadline < self._rings_at:
@@ -191,8 +234,14 @@ class _Connection(asyncio.Protocol):
     def finish(self) -> bool:
         """The call is over. Whether the connection can take another; if not it is closed now."""
         answer, self._answer = self._answer, None
-        whole = answer is not None and answer.done() and not answer.cancelled() and answer.exception() is None
-        # A backend that answers before it has read everything would take what is left for the next request.
+        whole = (
+            answer is not None
+            and answer.done()
+            and not answer.cancelled()
+            and answer.exception() is None
+        )
+        # A backend that answers before it has read everything would take what is left for the next
+        # request.
         if whole and self.open and not self._transport.get_write_buffer_size():
             self.since = time.monotonic()
             return True
@@ -233,7 +282,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():
-            self.abort()  # bytes that nobody asked for: whose answer the next one would be, nobody could tell
+            # Bytes that nobody asked for: whose answer the next one would be, nobody could tell.
+            self.abort()
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -243,7 +293,9 @@ class _Connection(asyncio.Protocol):
             self._broken = self._broken or "the serving backend's answer is not valid HTTP"
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
             self._broken = self._broken or _HUGE_HEAD
-        if self._broken:  # also by what came along after a whole answer: whose it is, nobody can tell
+        if (
+            self._broken
+        ):  # also by what came along after a whole answer: whose it is, nobody can tell
             self.fail(CutOff, self._broken)
         elif self._reply is not None:
             self._give()
@@ -254,7 +306,9 @@ class _Connection(asyncio.Protocol):
             self._give()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(CutOff, "the serving backend closed the connection before its answer was complete")
+        self.fail(
+            CutOff, "the serving backend closed the connection before its answer was complete"
+        )
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -269,7 +323,9 @@ class _Connection(asyncio.Protocol):
         elif name == b"transfer-encoding":
             self._framed = True
             if value.strip().lower() != b"chunked":
-                self._broken = "the serving backend's answer has a Transfer-Encoding other than chunked"
+                self._broken = (
+                    "the serving backend's answer has a Transfer-Encoding other than chunked"
+                )
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -294,7 +350,9 @@ class _Connection(asyncio.Protocol):
             self._broken = "the serving backend answered twice"
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._reply = Reply(self._parser.get_status_code(), self._content_type.decode("latin-1"), body)
+        self._reply = Reply(
+            self._parser.get_status_code(), self._content_type.decode("latin-1"), body
+        )
         self._is_last = not self._parser.should_keep_alive()
         self._fresh()
 

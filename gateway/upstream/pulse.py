@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 
 class Pulse:
-    """Whether one serving process answers. Probes and forwarded calls report here; ``on_return``: it is back."""
+    """Whether one serving process answers. Probes and forwarded calls report here; ``on_return``:
+    it is back."""
 
     def __init__(self, on_return: Callable[[], None] = lambda: None) -> None:
         self.up = False
@@ -28,6 +29,7 @@ class Pulse:
         return self.up and self._answered_at > moment
 
     def failed(self, reason: str, *, asked_at: float | None = None) -> None:
-        """Counts as down, unless an answer came in since ``asked_at``: slow to a probe is not dead."""
+        """Counts as down, unless an answer came in since ``asked_at``: slow to a probe is not
+        dead."""
         if asked_at is None or self._answered_at < asked_at:
             self.up, self.down, self.reason = False, True, reason

@@ -1,7 +1,9 @@
-"""Several serving processes as one: the least busy that answers gets the call, a silent one gets none.
+"""Several serving processes as one: the least busy that answers gets the call, a silent one gets
+none.
 
-Who failed is told by the calls and by the pulse (core.py), which also brings a replica back. A call goes on to another
-replica only where nothing can have run: it was never sent, the replica said NOT_FOUND, or it only asks for a state.
+Who failed is told by the calls and by the pulse (core.py), which also brings a replica back. A call
+goes on to another replica only where nothing can have run: it was never sent, the replica said
+NOT_FOUND, or it only asks for a state.
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ _REST_S, _LONGEST_REST_S = 0.25, 15.0
 
 
 class Replica:
-    """One serving process: its two ports, its pulse, what is under way there, how often it cut calls off."""
+    """One serving process: its two ports, its pulse, what is under way there, how often it cut
+    calls off."""
 
-    def __init__(self, rest: RestUpstream, grpc: GrpcUpstream, pulse_rest: RestUpstream, pulse: Pulse) -> None:
+    def __init__(
+        self, rest: RestUpstream, grpc: GrpcUpstream, pulse_rest: RestUpstream, pulse: Pulse
+    ) -> None:
         self.rest = rest
         self.grpc = grpc
-        self.pulse_rest = pulse_rest  # a connection of its own: a pool full of slow calls must not look like death
+        # A connection of its own: a pool full of slow calls must not look like death.
+        self.pulse_rest = pulse_rest
         self.pulse = pulse
         self.under_way = 0
         self.rests_until = 0.0
@@ -38,7 +44,8 @@ class Replica:
         self.pulse.answered()
 
     def cut_off(self) -> None:
-        """Alive to the pulse, yet calls end without an answer: after a few in a row it rests, longer each time."""
+        """Alive to the pulse, yet calls end without an answer: after a few in a row it rests,
+        longer each time."""
         self._cut += 1
         if self._cut >= _CUT_IN_A_ROW:
             rest_s = min(_REST_S * 2 ** min(self._cut - _CUT_IN_A_ROW, 10), _LONGEST_REST_S)
@@ -84,13 +91,17 @@ class Replicas:
                 self._go_on(e, replica, tried, reads=method == "GET")
             else:
                 replica.answered()
-                is_missing = reply.status == 404 and (method == "GET" or NOT_SERVED.encode() in reply.body)
+                is_missing = reply.status == 404 and (
+                    method == "GET" or NOT_SERVED.encode() in reply.body
+                )
                 if not is_missing or not self._others(replica, tried):
                     return reply
             finally:
                 replica.under_way -= 1
 
-    async def call(self, path: str, request: bytes, *, timeout_s: float, request_id: str = "") -> bytes:
+    async def call(
+        self, path: str, request: bytes, *, timeout_s: float, request_id: str = ""
+    ) -> bytes:
         deadline = time.monotonic() + timeout_s
         tried: list[Replica] = []
         while True:
@@ -98,7 +109,9 @@ class Replicas:
             replica.under_way += 1
             try:
                 left_s = deadline - time.monotonic() if tried else timeout_s
-                reply = await replica.grpc.call(path, request, timeout_s=left_s, request_id=request_id)
+                reply = await replica.grpc.call(
+                    path, request, timeout_s=left_s, request_id=request_id
+                )
             except (BackendDown, CutOff) as e:
                 self._go_on(e, replica, tried, reads=path in _READS)
             except NotFound as e:
@@ -121,7 +134,8 @@ class Replicas:
         """What each replica answers; an error only when none knows, NOT_FOUND before all others."""
         asked = [r for r in self.all if not r.pulse.down] or self.all
         told = await asyncio.gather(
-            *(r.grpc.call(path, request, timeout_s=timeout_s) for r in asked), return_exceptions=True
+            *(r.grpc.call(path, request, timeout_s=timeout_s) for r in asked),
+            return_exceptions=True,
         )
         answers = [t for t in told if isinstance(t, bytes)]
         if answers:
@@ -144,13 +158,17 @@ class Replicas:
         if not open_:
             raise _silent(self.all)
         turned = self._turn % len(open_)
-        return min(open_[turned:] + open_[:turned], key=lambda r: (r.rests_until > now, r.under_way))
+        return min(
+            open_[turned:] + open_[:turned], key=lambda r: (r.rests_until > now, r.under_way)
+        )
 
     def _others(self, replica: Replica, tried: list[Replica]) -> bool:
         tried.append(replica)
         return any(not r.pulse.down and r not in tried for r in self.all)
 
-    def _go_on(self, e: BackendDown | CutOff, replica: Replica, tried: list[Replica], *, reads: bool) -> None:
+    def _go_on(
+        self, e: BackendDown | CutOff, replica: Replica, tried: list[Replica], *, reads: bool
+    ) -> None:
         """Raises, unless the call may go to another replica and there is one."""
         if isinstance(e, BackendDown):
             replica.pulse.failed(e.message)

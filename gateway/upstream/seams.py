@@ -1,4 +1,5 @@
-"""The two seams to the serving backend, REST and gRPC, raw bytes in and out; and gRPC's channel behind one of them."""
+"""The two seams to the serving backend, REST and gRPC, raw bytes in and out; and gRPC's channel
+behind one of them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class Reply(NamedTuple):
     body: bytes
 
 
-NOT_SERVED = "Servable not found"  # the backend's words for a version it lacks; a graph's own NOT_FOUND has run
+# The backend's words for a version it lacks; a graph's own NOT_FOUND has run.
+NOT_SERVED = "Servable not found"
 
 
 class CutOff(Unavailable):
@@ -40,7 +42,9 @@ class RestUpstream(Protocol):
 
 
 class GrpcUpstream(Protocol):
-    async def call(self, path: str, request: bytes, *, timeout_s: float, request_id: str = "") -> bytes: ...
+    async def call(
+        self, path: str, request: bytes, *, timeout_s: float, request_id: str = ""
+    ) -> bytes: ...
 
     async def close(self) -> None: ...
 
@@ -55,7 +59,8 @@ class GrpcChannel:
             options=[
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_receive_message_length", -1),
-                # A backend that is back must be seen within a second, not after gRPC's two minutes of backoff.
+                # A backend that is back must be seen within a second, not after gRPC's two minutes
+                # of backoff.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 250),
@@ -65,13 +70,17 @@ class GrpcChannel:
         )
         self._calls: dict[str, Any] = {}
 
-    async def call(self, path: str, request: bytes, *, timeout_s: float, request_id: str = "") -> bytes:
+    async def call(
+        self, path: str, request: bytes, *, timeout_s: float, request_id: str = ""
+    ) -> bytes:
         stub = self._calls.get(path)
         if stub is None:
             stub = self._calls[path] = self._channel.unary_unary(path)
         try:
             answer: bytes = await stub(
-                request, timeout=timeout_s, metadata=(("x-request-id", request_id),) if request_id else None
+                request,
+                timeout=timeout_s,
+                metadata=(("x-request-id", request_id),) if request_id else None,
             )
             return answer
         except grpc.aio.AioRpcError as e:
@@ -85,7 +94,9 @@ class GrpcChannel:
         if code is grpc.StatusCode.UNAVAILABLE and _not_connected(text):
             return BackendDown(f"the serving backend at {self._target} cannot be reached")
         if code is grpc.StatusCode.UNAVAILABLE and _cut_off(text):
-            return CutOff("the serving backend closed the connection before its answer was complete")
+            return CutOff(
+                "the serving backend closed the connection before its answer was complete"
+            )
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and text in ("", "Deadline Exceeded"):
             return DeadlineExceeded(f"the serving backend did not answer within {timeout_s:.3g} s")
         return from_grpc_code(int(code.value[0]), text)
@@ -93,8 +104,12 @@ class GrpcChannel:
 
 def _not_connected(text: str) -> bool:
     # gRPC core's own words; a backend's UNAVAILABLE carries the backend's words.
-    return text.startswith(("failed to connect", "connections to all backends failing", "DNS resolution failed"))
+    return text.startswith(
+        ("failed to connect", "connections to all backends failing", "DNS resolution failed")
+    )
 
 
 def _cut_off(text: str) -> bool:
-    return text.startswith(("Socket closed", "Connection reset", "recvmsg:", "GOAWAY", "Stream removed"))
+    return text.startswith(
+        ("Socket closed", "Connection reset", "recvmsg:", "GOAWAY", "Stream removed")
+    )

@@ -1,4 +1,5 @@
-"""Talk to a model server: Headrace's gateway, ``headrace serve`` or TensorFlow Serving, over REST or gRPC."""
+"""Talk to a model server: Headrace's gateway, ``headrace serve`` or TensorFlow Serving, over REST
+or gRPC."""
 
 from headrace.client.aio import AsyncClient
 from headrace.client.client import Client

@@ -1,4 +1,5 @@
-"""Where a server is: the url a caller gave, checked once, with a clear word on what is wrong with it."""
+"""Where a server is: the url a caller gave, checked once, with a clear word on what is wrong with
+it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _GATEWAY_PORT = "8000"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``path`` is the prefix a REST server is mounted under, without a slash at its end; gRPC has none."""
+    """``path`` is the prefix a REST server is mounted under, without a slash at its end; gRPC has
+    none."""
 
     scheme: str
     host: str
@@ -55,7 +57,8 @@ class Address:
 
 
 def from_environment(environ: Mapping[str, str]) -> str:
-    """The url meant where none is given: HEADRACE_URL, else the gateway of this machine. Empty counts as unset."""
+    """The url meant where none is given: HEADRACE_URL, else the gateway of this machine. Empty
+    counts as unset."""
     if url := environ.get("HEADRACE_URL"):
         return url
     port = environ.get("HEADRACE_HTTP_PORT") or _GATEWAY_PORT
@@ -73,7 +76,9 @@ def parse(url: str) -> Address:
     except ValueError as cause:
         raise InvalidArgument(f"url {url!r} cannot be read: {cause}") from cause
     if parts.scheme not in _SCHEMES:
-        raise InvalidArgument(f"url {url!r}: scheme {parts.scheme!r} is none of {', '.join(_SCHEMES)}")
+        raise InvalidArgument(
+            f"url {url!r}: scheme {parts.scheme!r} is none of {', '.join(_SCHEMES)}"
+        )
     if not parts.hostname:
         raise InvalidArgument(f"url {url!r} names no host; say {parts.scheme}://127.0.0.1:8000")
     if parts.username is not None or parts.password is not None:
@@ -86,7 +91,9 @@ def parse(url: str) -> Address:
 def _default_port(url: str, parts: SplitResult) -> int:
     if parts.scheme in _HTTP_PORTS:
         return _HTTP_PORTS[parts.scheme]
-    raise InvalidArgument(f"url {url!r} has no port; Headrace's gateway has gRPC on 8001, TensorFlow Serving on 8500")
+    raise InvalidArgument(
+        f"url {url!r} has no port; Headrace's gateway has gRPC on 8001, TensorFlow Serving on 8500"
+    )
 
 
 def _prefix(url: str, parts: SplitResult) -> str:
@@ -95,7 +102,9 @@ def _prefix(url: str, parts: SplitResult) -> str:
     if parts.query or parts.fragment:
         raise InvalidArgument(f"url {url!r}: only the server's address is wanted; say {bare}")
     if f"{path}/".find("/v1/") >= 0:
-        raise InvalidArgument(f"url {url!r} goes on to a model; give the server's address alone: {bare}")
+        raise InvalidArgument(
+            f"url {url!r} goes on to a model; give the server's address alone: {bare}"
+        )
     if path and parts.scheme not in _HTTP_PORTS:
         raise InvalidArgument(f"url {url!r}: a gRPC address has no path; say {bare}")
     return path

@@ -1,4 +1,5 @@
-"""AsyncClient: the same client for asyncio. gRPC through grpc.aio; REST in threads, since requests knows no asyncio."""
+"""AsyncClient: the same client for asyncio. gRPC through grpc.aio; REST in threads, since requests
+knows no asyncio."""
 
 from __future__ import annotations
 
@@ -31,10 +32,12 @@ MAX_THREADS = 32
 
 
 class AsyncClient:
-    """``AsyncClient("grpc://127.0.0.1:8001")``: Client's methods, awaited. Belongs to one event loop.
+    """``AsyncClient("grpc://127.0.0.1:8001")``: Client's methods, awaited. Belongs to one event
+    loop.
 
-    Over http:// each call takes one of 32 threads, and a cancelled call's thread goes on until its answer or its
-    timeout; many calls at once are cheaper over grpc://, where cancelling a call cancels it at the server too.
+    Over http:// each call takes one of 32 threads, and a cancelled call's thread goes on until its
+    answer or its timeout; many calls at once are cheaper over grpc://, where cancelling a call
+    cancels it at the server too.
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -55,22 +58,33 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Result:
         """As Client.predict."""
-        flow = self._core.predict(Target(model, version, label), inputs, signature_or_default(signature))
+        flow = self._core.predict(
+            Target(model, version, label), inputs, signature_or_default(signature)
+        )
         found: Result = await self._run(flow, timeout_s)
         return found
 
     async def metadata(
-        self, model: str, *, version: int | None = None, label: str | None = None, timeout_s: float | None = None
+        self,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, Signature]:
         """As Client.metadata."""
-        found: dict[str, Signature] = await self._run(self._core.metadata(Target(model, version, label)), timeout_s)
+        found: dict[str, Signature] = await self._run(
+            self._core.metadata(Target(model, version, label)), timeout_s
+        )
         return found
 
     async def status(
         self, model: str, *, version: int | None = None, timeout_s: float | None = None
     ) -> list[VersionStatus]:
         """As Client.status."""
-        found: list[VersionStatus] = await self._run(self._core.status(Target(model, version)), timeout_s)
+        found: list[VersionStatus] = await self._run(
+            self._core.status(Target(model, version)), timeout_s
+        )
         return found
 
     async def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
@@ -90,7 +104,10 @@ class AsyncClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -129,7 +146,8 @@ class _Threads:
 
 
 class _Channel:
-    """Flows on the event loop, over a channel made at the first call: grpc.aio ties it to the running loop."""
+    """Flows on the event loop, over a channel made at the first call: grpc.aio ties it to the
+    running loop."""
 
     def __init__(self, address: Address) -> None:
         self._address = address

@@ -24,8 +24,9 @@ from headrace.wire.signatures import Signature
 class Client:
     """``Client("http://127.0.0.1:8000")``, or grpc://host:port; https:// and grpcs:// over TLS.
 
-    One client serves any number of threads: it keeps one pool of connections (REST) or one channel (gRPC).
-    Every call ends within ``timeout_s``, all its requests together. Errors are those of ``headrace.wire.errors``.
+    One client serves any number of threads: it keeps one pool of connections (REST) or one channel
+    (gRPC). Every call ends within ``timeout_s``, all its requests together. Errors are those of
+    ``headrace.wire.errors``.
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -47,27 +48,40 @@ class Client:
     ) -> Result:
         """The model's outputs: an array where there is one, else a dict of arrays by name.
 
-        ``inputs`` is an array (or nested lists) for a signature with one input, else a dict by input name. Values are
-        cast to the input's dtype where that loses no meaning. Strings come back as arrays of bytes.
+        ``inputs`` is an array (or nested lists) for a signature with one input, else a dict by
+        input name. Values are cast to the input's dtype where that loses no meaning. Strings come
+        back as arrays of bytes.
         """
-        flow = self._core.predict(Target(model, version, label), inputs, signature_or_default(signature))
+        flow = self._core.predict(
+            Target(model, version, label), inputs, signature_or_default(signature)
+        )
         found: Result = self._run(flow, timeout_s)
         return found
 
     def metadata(
-        self, model: str, *, version: int | None = None, label: str | None = None, timeout_s: float | None = None
+        self,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, Signature]:
         """The signatures of a version by name: what goes in, what comes out."""
-        found: dict[str, Signature] = self._run(self._core.metadata(Target(model, version, label)), timeout_s)
+        found: dict[str, Signature] = self._run(
+            self._core.metadata(Target(model, version, label)), timeout_s
+        )
         return found
 
-    def status(self, model: str, *, version: int | None = None, timeout_s: float | None = None) -> list[VersionStatus]:
+    def status(
+        self, model: str, *, version: int | None = None, timeout_s: float | None = None
+    ) -> list[VersionStatus]:
         """Every version the server knows of, the newest first."""
         found: list[VersionStatus] = self._run(self._core.status(Target(model, version)), timeout_s)
         return found
 
     def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
-        """The models the gateway serves. Unimplemented over gRPC and at a TensorFlow Serving, which keep no list."""
+        """The models the gateway serves. Unimplemented over gRPC and at a TensorFlow Serving, which
+        keep no list."""
         found: list[dict[str, Any]] = self._run(self._core.models(), timeout_s)
         return found
 
@@ -86,7 +100,10 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -101,7 +118,8 @@ class Client:
 
 
 def _connected(address: Address) -> tuple[Any, Any]:
-    """The wire and the transport of an address; the library of the other protocol is never imported."""
+    """The wire and the transport of an address; the library of the other protocol is never
+    imported."""
     if address.is_grpc:
         from headrace.client.grpc import GrpcTransport, GrpcWire
 

@@ -1,6 +1,8 @@
-"""What a client does, free of protocol and of I/O: a call is a generator that yields what to send and gets what came.
+"""What a client does, free of protocol and of I/O: a call is a generator that yields what to send
+and gets what came.
 
-So the synchronous and the asynchronous client share every decision. A wire (rest, grpc) words the calls.
+So the synchronous and the asynchronous client share every decision. A wire (rest, grpc) words the
+calls.
 """
 
 from __future__ import annotations
@@ -30,14 +32,16 @@ Result = np.ndarray | dict[str, np.ndarray]
 Flow = Generator[Any, Any, Any]
 
 DEFAULT_TIMEOUT_S = 30.0
-# How long the signatures of "the latest version" or of a label are believed. A call that does not fit asks again in any
-# case; this bounds the one change no answer shows: an output published anew with another dtype, over REST.
+# How long the signatures of "the latest version" or of a label are believed. A call that does not
+# fit asks again in any case; this bounds the one change no answer shows: an output published anew
+# with another dtype, over REST.
 METADATA_MAX_AGE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a call is for: a model, and one of a version or a label, or neither for the latest version."""
+    """Whom a call is for: a model, and one of a version or a label, or neither for the latest
+    version."""
 
     model: str
     version: int | None = None
@@ -45,7 +49,9 @@ class Target:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise InvalidArgument("no model named; models() or the server's config says which there are")
+            raise InvalidArgument(
+                "no model named; models() or the server's config says which there are"
+            )
         if self.version is not None and self.label is not None:
             raise InvalidArgument(f"{self.model}: give a version or a label, not both")
 
@@ -57,14 +63,19 @@ class Metadata:
 
     def signature(self, target: Target, name: str) -> Signature:
         if name not in self.signatures:
-            known = ", ".join(sorted(s for s in self.signatures if not s.startswith("__"))) or "none"
-            raise InvalidArgument(f"{target.model}: no signature {name!r} in version {self.version}; it has {known}")
+            known = (
+                ", ".join(sorted(s for s in self.signatures if not s.startswith("__"))) or "none"
+            )
+            raise InvalidArgument(
+                f"{target.model}: no signature {name!r} in version {self.version}; it has {known}"
+            )
         return self.signatures[name]
 
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """``state`` is START, LOADING, AVAILABLE, UNLOADING or END; ``error_code`` "OK" unless the load failed."""
+    """``state`` is START, LOADING, AVAILABLE, UNLOADING or END; ``error_code`` "OK" unless the load
+    failed."""
 
     version: int
     state: str
@@ -85,9 +96,12 @@ class Misfit(Unknown):
 
 
 class Wire(Protocol):
-    """One protocol's words. Each method but ``prediction`` gives a call; sending it gives what the name says."""
+    """One protocol's words. Each method but ``prediction`` gives a call; sending it gives what the
+    name says."""
 
-    def predict(self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature) -> Any: ...
+    def predict(
+        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+    ) -> Any: ...
 
     def prediction(self, answer: Any, signature: Signature) -> Prediction: ...
 
@@ -106,7 +120,9 @@ class Core:
         self._known: dict[Target, tuple[Metadata, float]] = {}
 
     def predict(self, target: Target, inputs: Any, signature_name: str) -> Flow:
-        return (yield from self._with_versions(target, self._predict(target, inputs, signature_name)))
+        return (
+            yield from self._with_versions(target, self._predict(target, inputs, signature_name))
+        )
 
     def metadata(self, target: Target) -> Flow:
         return (yield from self._with_versions(target, self._fetch(target))).signatures
@@ -135,7 +151,8 @@ class Core:
                 answer = yield self._wire.predict(target, arrays, signature)
                 break
             except (InvalidArgument, FailedPrecondition, NotFound):
-                # Perhaps another version is live than the one this call was made for. Such a refusal ran nothing.
+                # Perhaps another version is live than the one this call was made for. Such a
+                # refusal ran nothing.
                 if is_fresh:
                     raise
                 newer = yield from self._fetch(target)
@@ -151,7 +168,11 @@ class Core:
             prediction = self._wire.prediction(answer, metadata.signature(target, signature_name))
         if prediction.version not in (None, metadata.version):
             self._known.pop(target, None)
-        return next(iter(prediction.outputs.values())) if len(prediction.outputs) == 1 else prediction.outputs
+        return (
+            next(iter(prediction.outputs.values()))
+            if len(prediction.outputs) == 1
+            else prediction.outputs
+        )
 
     def _with_versions(self, target: Target, flow: Flow) -> Flow:
         """The flow; where there is no such version, servers leave out which there are."""
@@ -168,7 +189,9 @@ class Core:
             if target.version in numbers:
                 raise
             there = ", ".join(map(str, numbers)) or "none"
-            raise NotFound(f"{target.model}: no version {target.version}; available: {there}") from refusal
+            raise NotFound(
+                f"{target.model}: no version {target.version}; available: {there}"
+            ) from refusal
 
     def _status(self, target: Target) -> Flow:
         return (yield self._wire.status(target))

@@ -1,4 +1,5 @@
-"""When a call has to end: one deadline for all the requests it takes, worded with what the caller gave."""
+"""When a call has to end: one deadline for all the requests it takes, worded with what the caller
+gave."""
 
 from __future__ import annotations
 

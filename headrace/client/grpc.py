@@ -1,4 +1,5 @@
-"""gRPC: the calls as TensorFlow Serving's messages, and the channels that carry them, blocking and asyncio."""
+"""gRPC: the calls as TensorFlow Serving's messages, and the channels that carry them, blocking and
+asyncio."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOA
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 # gRPC's own texts, as against those a server wrote.
 _NO_CONNECTION = re.compile(
-    r"failed to connect|connection (refused|reset)|socket closed|errors resolving|dns resol|goaway", re.I
+    r"failed to connect|connection (refused|reset)|socket closed|errors resolving|dns resol|goaway",
+    re.I,
 )
 _HTTP1_SERVER = "http1.x server"
 _LOCAL_DEADLINE = "Deadline Exceeded"
@@ -38,7 +40,9 @@ class GrpcCall:
 
 
 class GrpcWire:
-    def predict(self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature) -> GrpcCall:
+    def predict(
+        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+    ) -> GrpcCall:
         request = messages.PredictRequest()
         _fill(request.model_spec, target)
         request.model_spec.signature_name = signature.name
@@ -49,7 +53,9 @@ class GrpcWire:
     def prediction(self, answer: Any, signature: Signature) -> Prediction:
         spec = answer.model_spec
         version = int(spec.version.value) if spec.HasField("version") else None
-        return Prediction({name: tensors.from_proto(proto) for name, proto in answer.outputs.items()}, version)
+        return Prediction(
+            {name: tensors.from_proto(proto) for name, proto in answer.outputs.items()}, version
+        )
 
     def metadata(self, target: Target) -> GrpcCall:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
@@ -65,7 +71,9 @@ class GrpcWire:
         raise Unimplemented("gRPC has no call that lists models; ask the gateway's http:// address")
 
     def ready(self) -> GrpcCall:
-        raise Unimplemented("gRPC has no readiness of a whole server; name a model: ready(model), or use http://")
+        raise Unimplemented(
+            "gRPC has no readiness of a whole server; name a model: ready(model), or use http://"
+        )
 
 
 class GrpcTransport:
@@ -98,7 +106,9 @@ class AioTransport:
         if address.is_encrypted:
             self._channel = grpc.aio.secure_channel(*_secure(address))
         else:
-            self._channel = grpc.aio.insecure_channel(address.host_and_port, options=_options(address))
+            self._channel = grpc.aio.insecure_channel(
+                address.host_and_port, options=_options(address)
+            )
         self._stubs = _stubs(self._channel)
 
     async def send(self, call: GrpcCall, deadline: Deadline) -> Any:
@@ -114,7 +124,10 @@ class AioTransport:
 
 def _options(address: Address) -> list[tuple[str, Any]]:
     return [
-        ("grpc.max_receive_message_length", -1),  # Python's default of 4 MiB is less than a batch of pictures
+        (
+            "grpc.max_receive_message_length",
+            -1,
+        ),  # Python's default of 4 MiB is less than a batch of pictures
         ("grpc.max_send_message_length", -1),
         # A server that comes back is found within a second, not within gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -146,7 +159,9 @@ def _translated(cause: Any, address: Address, deadline: Deadline) -> HeadraceErr
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and said == _LOCAL_DEADLINE:
         return deadline.exceeded()
     if code is grpc.StatusCode.UNAVAILABLE and (not said or _NO_CONNECTION.search(said)):
-        return Unreachable(f"cannot reach {address}: {said.rpartition(': ')[2].rstrip(']') or 'no reason given'}")
+        return Unreachable(
+            f"cannot reach {address}: {said.rpartition(': ')[2].rstrip(']') or 'no reason given'}"
+        )
     error = from_grpc_code(code.value[0], said)
     error.details = _details(cause)
     return error

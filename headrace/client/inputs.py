@@ -1,4 +1,5 @@
-"""From what a caller has to what a signature takes: names, arrays, dtypes. Only casts that lose no meaning are made."""
+"""From what a caller has to what a signature takes: names, arrays, dtypes. Only casts that lose no
+meaning are made."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _KINDS = {"b": _BOOL, "i": _INTEGER, "u": _INTEGER, "f": _FLOAT, "c": _COMPLEX}
 
 
 def named(inputs: Any, signature: Signature, *, model: str) -> dict[str, np.ndarray]:
-    """The arrays of a request by input name, each of its input's dtype. What is missing, the server tells."""
+    """The arrays of a request by input name, each of its input's dtype. What is missing, the server
+    tells."""
     if not isinstance(inputs, Mapping):
         if len(signature.inputs) != 1:
             raise InvalidArgument(f"{model}: give a dict, because {_wanted(signature)}")
@@ -26,7 +28,9 @@ def named(inputs: Any, signature: Signature, *, model: str) -> dict[str, np.ndar
     unknown = [str(name) for name in inputs if name not in signature.inputs]
     if unknown:
         raise InvalidArgument(f"{model}: no input {unknown[0]!r}; {_wanted(signature)}")
-    return {name: _array(name, value, signature.inputs[name].dtype) for name, value in inputs.items()}
+    return {
+        name: _array(name, value, signature.inputs[name].dtype) for name, value in inputs.items()
+    }
 
 
 def _wanted(signature: Signature) -> str:
@@ -55,7 +59,9 @@ def _array(name: str, value: Any, dtype: DType | None) -> np.ndarray:
 
 def _cast(name: str, array: np.ndarray, dtype: DType) -> np.ndarray:
     if array.size == 0 and array.dtype == np.float64:
-        return array.astype(dtype.numpy)  # an empty list has no kind of its own; numpy calls it float64
+        return array.astype(
+            dtype.numpy
+        )  # an empty list has no kind of its own; numpy calls it float64
     have = dtypes.by_numpy(array.dtype)
     if have is None or have.is_string or _kind(have) > _kind(dtype):
         raise InvalidArgument(f"{name}: {_values(array)}, expected {dtype.word}{_how(have, dtype)}")
@@ -78,13 +84,17 @@ def _how(have: DType | None, wanted: DType) -> str:
 
 
 def _kind(dtype: DType) -> int:
-    return _FLOAT if dtype is dtypes.BFLOAT16 else _KINDS[dtype.numpy.kind]  # numpy knows bfloat16 as "V"
+    return (
+        _FLOAT if dtype is dtypes.BFLOAT16 else _KINDS[dtype.numpy.kind]
+    )  # numpy knows bfloat16 as "V"
 
 
 def _check_range(name: str, array: np.ndarray, dtype: DType) -> None:
     bounds = np.iinfo(dtype.numpy)
     if array.size and not (bounds.min <= int(array.min()) and int(array.max()) <= bounds.max):
-        raise InvalidArgument(f"{name}: a value is outside {dtype}, which holds {bounds.min} to {bounds.max}")
+        raise InvalidArgument(
+            f"{name}: a value is outside {dtype}, which holds {bounds.min} to {bounds.max}"
+        )
 
 
 def _strings(name: str, value: Any) -> np.ndarray:

@@ -36,8 +36,13 @@ def read_file(path: Path) -> Any:
 
 
 def to_json(outputs: Result) -> str:
-    """One line: an array's nested lists, or an object of them. Bytes are text where they can be, else b64."""
-    plain = {name: _lists(a) for name, a in outputs.items()} if isinstance(outputs, Mapping) else _lists(outputs)
+    """One line: an array's nested lists, or an object of them. Bytes are text where they can be,
+    else b64."""
+    plain = (
+        {name: _lists(a) for name, a in outputs.items()}
+        if isinstance(outputs, Mapping)
+        else _lists(outputs)
+    )
     return json.dumps(plain, default=_as_text)
 
 

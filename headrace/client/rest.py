@@ -51,11 +51,16 @@ class RestCall:
 
 
 class RestWire:
-    def predict(self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature) -> RestCall:
+    def predict(
+        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+    ) -> RestCall:
         for name, array in arrays.items():
             _check_json_holds(name, array, signature.inputs[name])
         body = rest.build_predict(
-            arrays, signature_name=signature.name, row_format=_fits_rows(arrays, signature), signature=signature
+            arrays,
+            signature_name=signature.name,
+            row_format=_fits_rows(arrays, signature),
+            signature=signature,
         )
         return RestCall("POST", f"{_model_path(target)}:predict", _accepted, body)
 
@@ -63,14 +68,24 @@ class RestWire:
         try:
             found = answers.parse_predictions(answer, signature)
         except InvalidArgument as cause:
-            raise Misfit(f"the answer does not fit signature {signature.name}: {cause.message}") from cause
-        return Prediction({name: _shaped(array, signature.outputs[name]) for name, array in found.items()})
+            raise Misfit(
+                f"the answer does not fit signature {signature.name}: {cause.message}"
+            ) from cause
+        return Prediction(
+            {name: _shaped(array, signature.outputs[name]) for name, array in found.items()}
+        )
 
     def metadata(self, target: Target) -> RestCall:
-        return RestCall("GET", f"{_model_path(target)}/metadata", lambda status, body: _metadata(_json(status, body)))
+        return RestCall(
+            "GET",
+            f"{_model_path(target)}/metadata",
+            lambda status, body: _metadata(_json(status, body)),
+        )
 
     def status(self, target: Target) -> RestCall:
-        return RestCall("GET", _model_path(target), lambda status, body: _statuses(_json(status, body)))
+        return RestCall(
+            "GET", _model_path(target), lambda status, body: _statuses(_json(status, body))
+        )
 
     def models(self) -> RestCall:
         return RestCall("GET", "/v1/models", _models)
@@ -82,7 +97,8 @@ class RestWire:
 class RestTransport:
     """One pool of kept connections, safe for any number of threads.
 
-    The adapter is used without a Session: no cookies, no redirects, no .netrc, half the time a call.
+    The adapter is used without a Session: no cookies, no redirects, no .netrc, half the time a
+    call.
     """
 
     def __init__(self, address: Address) -> None:
@@ -90,11 +106,17 @@ class RestTransport:
         self._adapter = HTTPAdapter(pool_maxsize=_CONNECTIONS_KEPT)
         # The environment is asked once, and never for a proxy to this very machine.
         self._proxies = {} if address.is_loopback else get_environ_proxies(str(address))
-        self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        self._verify = (
+            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        )
 
     def send(self, call: RestCall, deadline: Deadline) -> Any:
-        request = requests.Request(call.method, str(self._address) + call.path, headers=_HEADERS, data=call.body)
-        timeout: Any = urllib3.Timeout(total=deadline.left_s())  # to connect and to begin to answer, together
+        request = requests.Request(
+            call.method, str(self._address) + call.path, headers=_HEADERS, data=call.body
+        )
+        timeout: Any = urllib3.Timeout(
+            total=deadline.left_s()
+        )  # to connect and to begin to answer, together
         try:
             with self._adapter.send(
                 request.prepare(),
@@ -115,7 +137,8 @@ class RestTransport:
 
 
 def _body(raw: Any, deadline: Deadline) -> bytes:
-    """Read as it comes, because the socket's timeout alone would let a trickling answer go on for ever."""
+    """Read as it comes, because the socket's timeout alone would let a trickling answer go on for
+    ever."""
     pieces = []
     while piece := raw.read1(_READ_BYTES):
         pieces.append(piece)
@@ -154,18 +177,22 @@ def _check_json_holds(name: str, array: np.ndarray, spec: TensorSpec) -> None:
     if spec.dtype in _JSON_LACKS:
         raise Unimplemented(f"{name}: {spec.dtype} does not travel as JSON; use a grpc:// address")
     if 0 in array.shape[:-1]:
-        raise InvalidArgument(f"{name}: JSON cannot say the shape {array.shape}; use a grpc:// address")
+        raise InvalidArgument(
+            f"{name}: JSON cannot say the shape {array.shape}; use a grpc:// address"
+        )
 
 
 def _fits_rows(arrays: Mapping[str, np.ndarray], signature: Signature) -> bool:
-    """Rows are the shorter answer, but only for one batched tensor in and one out; the columns hold everything."""
+    """Rows are the shorter answer, but only for one batched tensor in and one out; the columns hold
+    everything."""
     specs = [*signature.inputs.values(), *signature.outputs.values()]
     is_simple = len(specs) == 2 and all(s.shape and s.shape[0] == -1 for s in specs)
     return is_simple and all(a.ndim > 0 and len(a) > 0 for a in arrays.values())
 
 
 def _shaped(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """An empty JSON list has lost its inner dimensions; the signature knows them where they are fixed."""
+    """An empty JSON list has lost its inner dimensions; the signature knows them where they are
+    fixed."""
     if array.shape == (0,) and spec.shape and all(d >= 0 for d in spec.shape[1:]):
         return array.reshape(0, *spec.shape[1:])
     return array
@@ -178,14 +205,17 @@ def _accepted(status: int, body: bytes) -> bytes:
 
 
 def _error(status: int, body: bytes) -> HeadraceError:
-    """The server's words and details; where the body is none of ours, its beginning, so that a wrong address shows."""
+    """The server's words and details; where the body is none of ours, its beginning, so that a
+    wrong address shows."""
     text = body.decode("utf-8", "replace")
     try:
         said = json.loads(text, strict=False)
         error = from_http_status(status, str(said["error"]))
         details = said.get("details", [])
     except (ValueError, TypeError, KeyError, RecursionError):
-        return from_http_status(status, f"HTTP status {status}: {text.strip()[:200] or 'an empty body'}")
+        return from_http_status(
+            status, f"HTTP status {status}: {text.strip()[:200] or 'an empty body'}"
+        )
     error.details = [d for d in details if isinstance(d, dict)] if isinstance(details, list) else []
     return error
 
@@ -202,7 +232,9 @@ def _metadata(said: Any) -> Metadata:
 
     definitions = messages.SignatureDefMap()
     try:
-        json_format.ParseDict(said["metadata"]["signature_def"], definitions, ignore_unknown_fields=True)
+        json_format.ParseDict(
+            said["metadata"]["signature_def"], definitions, ignore_unknown_fields=True
+        )
         version = int(said["model_spec"]["version"])
     except (KeyError, TypeError, ValueError, json_format.ParseError) as cause:
         raise Misfit(f"the metadata cannot be read: {cause}") from cause
@@ -214,7 +246,10 @@ def _statuses(said: Any) -> list[VersionStatus]:
     try:
         return [
             VersionStatus(
-                int(row["version"]), row["state"], row["status"]["error_code"], row["status"]["error_message"]
+                int(row["version"]),
+                row["state"],
+                row["status"]["error_code"],
+                row["status"]["error_message"],
             )
             for row in said["model_version_status"]
         ]
@@ -225,14 +260,17 @@ def _statuses(said: Any) -> list[VersionStatus]:
 def _models(status: int, body: bytes) -> Any:
     if status in (400, 404) and b'"models"' not in body:
         raise Unimplemented(
-            "this server has no list of models (TensorFlow Serving has none); ask for one by status(model)"
+            "this server has no list of models (TensorFlow Serving has none); ask for one by "
+            "status(model)"
         )
     return _json(status, body)["models"]
 
 
 def _ready(status: int, body: bytes) -> bool:
     if status == 404:
-        raise Unimplemented("this server has no /readyz (TensorFlow Serving has none); name a model: ready(model)")
+        raise Unimplemented(
+            "this server has no /readyz (TensorFlow Serving has none); name a model: ready(model)"
+        )
     if status not in (200, 503):
         raise _error(status, body)
     return status == 200

@@ -1,6 +1,8 @@
-"""For the tests of code that calls models: a Client whose models are functions in this process, no server needed.
+"""For the tests of code that calls models: a Client whose models are functions in this process, no
+server needed.
 
-Only the network is missing: names, dtypes, versions and errors are the real client's business here too.
+Only the network is missing: names, dtypes, versions and errors are the real client's business here
+too.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ import numpy as np
 
 from headrace.client.address import Address
 from headrace.client.client import Client
-from headrace.client.core import DEFAULT_TIMEOUT_S, Core, Metadata, Prediction, Target, VersionStatus
+from headrace.client.core import (
+    DEFAULT_TIMEOUT_S,
+    Core,
+    Metadata,
+    Prediction,
+    Target,
+    VersionStatus,
+)
 from headrace.client.deadline import Deadline
 from headrace.wire import dtypes
 from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound
@@ -48,10 +57,13 @@ class Call:
 class FakeClient(Client):
     """``FakeClient({"half_plus_two": FakeModel(lambda x: x / 2 + 2, inputs={"x": "float32"})})``.
 
-    ``calls`` lists what was asked. ``fail_with`` is raised by every request while it is set: Unavailable("down").
+    ``calls`` lists what was asked. ``fail_with`` is raised by every request while it is set:
+    Unavailable("down").
     """
 
-    def __init__(self, models: Mapping[str, FakeModel], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, models: Mapping[str, FakeModel], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
         self.address = Address("fake", "models", 0)
         self.timeout_s = timeout_s
         self.fail_with: HeadraceError | None = None
@@ -81,7 +93,9 @@ class _Models:
     served: Mapping[str, FakeModel]
     calls: list[Call] = field(default_factory=list)
 
-    def predict(self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature) -> _Answer:
+    def predict(
+        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+    ) -> _Answer:
         def run() -> dict[str, np.ndarray]:
             model = self._model(target)
             missing = sorted(model.inputs.keys() - arrays.keys())
@@ -116,7 +130,10 @@ class _Models:
     def _model(self, target: Target) -> FakeModel:
         model = self.served.get(target.model)
         if model is None or target.version not in (None, model.version):
-            raise NotFound(f"no fake model {target.model!r}" + (f" version {target.version}" if target.version else ""))
+            raise NotFound(
+                f"no fake model {target.model!r}"
+                + (f" version {target.version}" if target.version else "")
+            )
         return model
 
 

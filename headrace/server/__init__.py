@@ -1,4 +1,5 @@
-"""The embedded server: TensorFlow Serving's wire, flags and lifecycle in one pip-installable process."""
+"""The embedded server: TensorFlow Serving's wire, flags and lifecycle in one pip-installable
+process."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""The access log: a line for each request, as text or JSON, on stderr. What was sent and answered is never in it.
+"""The access log: a line for each request, as text or JSON, on stderr. What was sent and answered
+is never in it.
 
-Who only asks how things are, and is told, gets no line: probes ask several times a second, day and night.
+Who only asks how things are, and is told, gets no line: probes ask several times a second, day and
+night.
 
-A call costs its caller an append to a list; a thread of its own words the lines and writes them, many at a time.
+A call costs its caller an append to a list; a thread of its own words the lines and writes them,
+many at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from headrace.server import log
 
 _EVERY_S = 0.25
 _KEPT_BYTES = 256  # what strangers ask for must not fill the memory
-_MOST = 100_000  # lines that wait; where stderr is slower than the callers, the rest is counted only
+_MOST = (
+    100_000  # lines that wait; where stderr is slower than the callers, the rest is counted only
+)
 
 
 class Request(NamedTuple):
@@ -48,7 +53,14 @@ class AccessLog:
             self._thread.start()
 
     def rest(
-        self, method: str, target: bytes, status: int, started: float, *, bytes_out: int, request_id: bytes = b""
+        self,
+        method: str,
+        target: bytes,
+        status: int,
+        started: float,
+        *,
+        bytes_out: int,
+        request_id: bytes = b"",
     ) -> None:
         """``started`` is a moment of time.perf_counter()."""
         if self.enabled:
@@ -77,7 +89,9 @@ class AccessLog:
             self._lost += 1
             return
         seconds = time.perf_counter() - started
-        self._waiting.append(Request(time.time(), door, method, target, status, seconds, bytes_out, request_id))
+        self._waiting.append(
+            Request(time.time(), door, method, target, status, seconds, bytes_out, request_id)
+        )
 
     def _run(self) -> None:
         stopped = False
@@ -98,16 +112,25 @@ class AccessLog:
 
 def _text(request: Request) -> str:
     line = (
-        f"{_moment(request.at)} INFO request {_called(request.door, request.method, request.target)} "
+        f"{_moment(request.at)} INFO request "
+        f"{_called(request.door, request.method, request.target)} "
         f"status={request.status} ms={request.seconds * 1000:.3f}"
     )
     if request.bytes_out is not None:
         line += f" bytes_out={request.bytes_out}"
-    return f"{line} request_id={log.text(request.request_id.decode('latin-1'))}" if request.request_id else line
+    return (
+        f"{line} request_id={log.text(request.request_id.decode('latin-1'))}"
+        if request.request_id
+        else line
+    )
 
 
 def _called(door: str, method: str, target: bytes) -> str:
-    return _kept(door, method, target) if len(target) <= _KEPT_BYTES else _word_call(door, method, target)
+    return (
+        _kept(door, method, target)
+        if len(target) <= _KEPT_BYTES
+        else _word_call(door, method, target)
+    )
 
 
 def _word_call(door: str, method: str, target: bytes) -> str:

@@ -34,7 +34,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = flags.parse(argv)
         if config.version:
-            print(f"TensorFlow ModelServer: headrace {headrace.__version__}\nTensorFlow Library: {capi.version()}")
+            print(
+                f"TensorFlow ModelServer: headrace {headrace.__version__}\nTensorFlow Library: "
+                f"{capi.version()}"
+            )
             return 0
         logs.install()
         for flag in flags.without_effect(argv):
@@ -47,7 +50,9 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         # What TF Serving says on stdout, below, knows no place.
         log.error("config is wrong", extra={"reason": textfiles.fault(error)})
-        print(f"Failed to start server. Error: {error.status_name}: {error.serving_text}", flush=True)
+        print(
+            f"Failed to start server. Error: {error.status_name}: {error.serving_text}", flush=True
+        )
         return _FAILED
     except HeadraceError as error:
         print(f"Failed to start server. Error: {error.status_name}: {error.message}", flush=True)
@@ -61,8 +66,9 @@ def _serve(config: ServerConfig) -> int:
         threading.Thread(target=_preload, daemon=True).start()
     from headrace.server.server import Server
 
-    # A pipe that the interpreter itself writes to, in whichever thread a signal comes: a handler in Python runs in this
-    # thread alone, and not while it waits; and waiting for an Event would take a lock that the handler may need.
+    # A pipe that the interpreter itself writes to, in whichever thread a signal comes: a handler in
+    # Python runs in this thread alone, and not while it waits; and waiting for an Event would take
+    # a lock that the handler may need.
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     signal.set_wakeup_fd(tell)
@@ -97,10 +103,17 @@ def _announce_ready(server: Server, started: float) -> None:
     if server.wait_until_ready():
         log.info(
             "ready",
-            extra={"seconds": time.monotonic() - started, "grpc": server.grpc_port, "rest": server.rest_port},
+            extra={
+                "seconds": time.monotonic() - started,
+                "grpc": server.grpc_port,
+                "rest": server.rest_port,
+            },
         )
         if lacking := server.not_served():
-            log.warning("ready, but not with every model; why is above", extra={"not_served": ",".join(lacking)})
+            log.warning(
+                "ready, but not with every model; why is above",
+                extra={"not_served": ",".join(lacking)},
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The answers of the server, free of protocol: predict, classify, regress, status, metadata. Both doors call it."""
+"""The answers of the server, free of protocol: predict, classify, regress, status, metadata. Both
+doors call it."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ class Core:
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
     ) -> Prediction:
-        """``inputs`` reads the request once the signature is known; an empty ``output_filter`` means all outputs."""
+        """``inputs`` reads the request once the signature is known; an empty ``output_filter``
+        means all outputs."""
         with self._repository.use(spec) as (version, model):
             signature = self._wanted(model, spec)
             arrays = inputs(signature)
@@ -95,7 +97,8 @@ class Core:
         is_gone: Callable[[], bool] | None = None,
         is_alone: Callable[[], bool] | None = None,
     ) -> Prediction:
-        """All outputs, asked for by an event loop: ``inputs`` is read in it, so it had better be small.
+        """All outputs, asked for by an event loop: ``inputs`` is read in it, so it had better be
+        small.
 
         ``is_alone``: the loop has nobody else's call that could run together with this one."""
         with self._repository.use(spec) as (version, model):
@@ -104,13 +107,20 @@ class Core:
             started = time.perf_counter()
             outputs = await self._runner.run_soon(
                 *(model, signature, arrays, tuple(signature.outputs)),
-                deadline=deadline, is_gone=is_gone, is_alone=is_alone,
-            )  # fmt: skip
+                deadline=deadline,
+                is_gone=is_gone,
+                is_alone=is_alone,
+            )
             self._metrics.ran(spec.name, "Predict", time.perf_counter() - started)
         return Prediction(version, signature, outputs)
 
     def infer(
-        self, spec: ModelSpec, method: str, examples: Sequence[bytes], *, deadline: float | None = None
+        self,
+        spec: ModelSpec,
+        method: str,
+        examples: Sequence[bytes],
+        *,
+        deadline: float | None = None,
     ) -> Inference:
         """CLASSIFY or REGRESS over serialized tf.Examples."""
         with self._repository.use(spec) as (version, model):
@@ -131,7 +141,9 @@ class Core:
         """``tasks`` are asked for once the model is found: what is wrong with them comes second."""
         with self._repository.use(spec) as (version, model):
             run = self._run(spec.name, model, "MultiInference", deadline)
-            results = inference.infer_all(model, tasks, examples, run, check_method=self._check_methods)
+            results = inference.infer_all(
+                model, tasks, examples, run, check_method=self._check_methods
+            )
             self._metrics.examples_read(spec.name, len(examples))
         return Inference(version, results)
 
@@ -162,7 +174,9 @@ class Core:
         return signature
 
     def _run(self, name: str, model: LoadedModel, api: str, deadline: float | None) -> Run:
-        def run(signature: Signature, inputs: Inputs, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        def run(
+            signature: Signature, inputs: Inputs, outputs: Sequence[str]
+        ) -> dict[str, np.ndarray]:
             started = time.perf_counter()
             answer = self._runner.run(model, signature, inputs, outputs, deadline=deadline)
             self._metrics.ran(name, api, time.perf_counter() - started)
@@ -198,7 +212,8 @@ def _outputs(signature: Signature, wanted: Sequence[str]) -> Sequence[str]:
         if alias not in signature.outputs:
             known = ",".join(sorted(signature.outputs))
             raise InvalidArgument(
-                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set {{{known}}}."
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in "
+                f"the set {{{known}}}."
             )
         if alias in seen:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")

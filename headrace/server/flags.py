@@ -1,4 +1,5 @@
-"""The command line in TensorFlow Serving's syntax: --name=value, or bare --name. ServerConfig is the table."""
+"""The command line in TensorFlow Serving's syntax: --name=value, or bare --name. ServerConfig is
+the table."""
 
 from __future__ import annotations
 
@@ -15,7 +16,11 @@ _FIELDS = {f.name: f for f in dataclasses.fields(ServerConfig)}
 _MODELS = frozenset({"path", "model_base_path", "model_config_file"})
 _PORTS = frozenset({"port", "rest_api_port"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
-_LIMITS = {"port": (0, 65535), "int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
+_LIMITS = {
+    "port": (0, 65535),
+    "int32": (-(1 << 31), (1 << 31) - 1),
+    "int64": (-(1 << 63), (1 << 63) - 1),
+}
 _CHOICES = {"access_log": ("text", "json", "off"), "mixed_precision": ("", "bfloat16")}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -25,7 +30,8 @@ class FlagError(ValueError):
 
 
 def parse(argv: Sequence[str], *, out: TextIO | None = None) -> ServerConfig:
-    """The flags as a config, the first argument that is none as its path, where no flag names models.
+    """The flags as a config, the first argument that is none as its path, where no flag names
+    models.
 
     As with TF Serving an unknown argument is named, with the usage, and passed over."""
     values: dict[str, Any] = {}
@@ -46,7 +52,8 @@ def parse(argv: Sequence[str], *, out: TextIO | None = None) -> ServerConfig:
 
 
 def _path(argv: Sequence[str], unknown: Sequence[str]) -> str:
-    """The first that is not meant as a flag: neither name=value, its dashes missing, nor the value in --name value."""
+    """The first that is not meant as a flag: neither name=value, its dashes missing, nor the value
+    in --name value."""
     before = ""
     for argument in argv:
         name, equals, _ = argument.partition("=")
@@ -93,7 +100,14 @@ def table() -> list[Flag]:
     names = list(_FIELDS)
     first_of_ours = names.index("path")
     return [
-        Flag(f.name, _kind(f), _text(f.default), f.metadata["help"], f.metadata["honoured"], at >= first_of_ours)
+        Flag(
+            f.name,
+            _kind(f),
+            _text(f.default),
+            f.metadata["help"],
+            f.metadata["honoured"],
+            at >= first_of_ours,
+        )
         for at, f in enumerate(_FIELDS.values())
     ]
 
@@ -101,24 +115,31 @@ def table() -> list[Flag]:
 def reference() -> str:
     """The table as docs/reference/serve-flags.md has it."""
     theirs, ours = ([f for f in table() if f.ours is which] for which in (False, True))
-    parts = [_REFERENCE_HEAD, _rows(theirs), "\n## Ours\n\nTensorFlow Serving has none of these.\n\n", _rows(ours)]
+    parts = [
+        _REFERENCE_HEAD,
+        _rows(theirs),
+        "\n## Ours\n\nTensorFlow Serving has none of these.\n\n",
+        _rows(ours),
+    ]
     return "".join(parts)
 
 
 _REFERENCE_HEAD = """\
 # Flags of `headrace serve`
 
-<!-- Made from headrace/server/config.py: python -m headrace.server.flags > docs/reference/serve-flags.md -->
+<!-- Made by python -m headrace.server.flags > docs/reference/serve-flags.md -->
 
-`headrace serve PATH` serves what is at that path as it is: a folder of one model's versions; one SavedModel, as
-version 1; or a folder of such models, each named by its own folder. Other flags go with it.
+`headrace serve PATH` serves what is at that path as it is: a folder of one model's versions; one
+SavedModel, as version 1; or a folder of such models, each named by its own folder. Other flags go
+with it.
 
-As with TensorFlow Serving a flag is `--name=value`, and `--name` alone turns one on that is true or false. Any other
-argument is named, with the usage, and passed over; a value that does not fit its flag ends the start with exit
-code 255. A flag marked *taken* is TensorFlow Serving's, has no meaning here, and says so once when it is given.
+As with TensorFlow Serving a flag is `--name=value`, and `--name` alone turns one on that is true or
+false. Any other argument is named, with the usage, and passed over; a value that does not fit its
+flag ends the start with exit code 255. A flag marked *taken* is TensorFlow Serving's, has no
+meaning here, and says so once when it is given.
 
-Files that flags name are read once, at the start, except `model_config_file`, which is read again every
-`model_config_file_poll_wait_seconds`.
+Files that flags name are read once, at the start, except `model_config_file`, which is read again
+every `model_config_file_poll_wait_seconds`.
 
 ## TensorFlow Serving's
 

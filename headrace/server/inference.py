@@ -1,6 +1,8 @@
-"""Classify and regress over one loaded model: which tensors a signature lends to them, and what its outputs say.
+"""Classify and regress over one loaded model: which tensors a signature lends to them, and what its
+outputs say.
 
-Knows nothing of repositories or protocols, so that warm-up can ask a model nobody else can reach yet.
+Knows nothing of repositories or protocols, so that warm-up can ask a model nobody else can reach
+yet.
 """
 
 from __future__ import annotations
@@ -55,7 +57,14 @@ class Task:
         return self.signature_name or DEFAULT_SIGNATURE
 
 
-def infer(model: LoadedModel, task: Task, examples: Sequence[bytes], run: Run, *, check_method: bool = False) -> Result:
+def infer(
+    model: LoadedModel,
+    task: Task,
+    examples: Sequence[bytes],
+    run: Run,
+    *,
+    check_method: bool = False,
+) -> Result:
     """One task over serialized tf.Examples."""
     signature = model.signatures.get(task.signature)
     if signature is None:
@@ -66,9 +75,15 @@ def infer(model: LoadedModel, task: Task, examples: Sequence[bytes], run: Run, *
 
 
 def infer_all(
-    model: LoadedModel, tasks: Iterable[Task], examples: Sequence[bytes], run: Run, *, check_method: bool = False
+    model: LoadedModel,
+    tasks: Iterable[Task],
+    examples: Sequence[bytes],
+    run: Run,
+    *,
+    check_method: bool = False,
 ) -> list[Result]:
-    """Several tasks over the same examples, in one run: each input tensor of their signatures is fed all of them."""
+    """Several tasks over the same examples, in one run: each input tensor of their signatures is
+    fed all of them."""
     methods: list[str] = []
     wanted: dict[str, tuple[Signature, Sequence[str]]] = {}
     for task in tasks:
@@ -78,7 +93,10 @@ def infer_all(
         if signature is None:
             raise InvalidArgument(f"Requested signature not found in model graph: {task.signature}")
         methods.append(task.method)
-        wanted[task.signature] = signature, _outputs(model, signature, task.method, check_method=check_method)
+        wanted[task.signature] = (
+            signature,
+            _outputs(model, signature, task.method, check_method=check_method),
+        )
     joined = _joined(wanted)
     answer = run(joined, dict.fromkeys(joined.inputs, _tensor(examples)), tuple(joined.outputs))
     return [
@@ -92,19 +110,28 @@ def infer_all(
 
 
 def _joined(wanted: Mapping[str, tuple[Signature, Sequence[str]]]) -> Signature:
-    """A signature of all tensors, by their names: what two tasks have in common is fed, or computed, once."""
+    """A signature of all tensors, by their names: what two tasks have in common is fed, or
+    computed, once."""
     inputs = {s.inputs[_INPUT].tensor_name: s.inputs[_INPUT] for s, _ in wanted.values()}
-    outputs = {s.outputs[alias].tensor_name: s.outputs[alias] for s, aliases in wanted.values() for alias in aliases}
+    outputs = {
+        s.outputs[alias].tensor_name: s.outputs[alias]
+        for s, aliases in wanted.values()
+        for alias in aliases
+    }
     return Signature("+".join(sorted(wanted)), dict(sorted(inputs.items())), outputs)
 
 
-def _outputs(model: LoadedModel, signature: Signature, method: str, *, check_method: bool) -> Sequence[str]:
+def _outputs(
+    model: LoadedModel, signature: Signature, method: str, *, check_method: bool
+) -> Sequence[str]:
     """The outputs to fetch; or why the signature is no such one, in TensorFlow Serving's words."""
     if method not in (CLASSIFY, REGRESS):
         raise Unimplemented(f"Unsupported signature method_name: {method}")
     kind = "classification" if method == CLASSIFY else "regression"
     if check_method and signature.method_name != method:
-        raise InvalidArgument(f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}")
+        raise InvalidArgument(
+            f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}"
+        )
     if len(signature.inputs) != 1:
         raise InvalidArgument("Expected one input Tensor.")
     count = len(signature.outputs)
@@ -113,20 +140,26 @@ def _outputs(model: LoadedModel, signature: Signature, method: str, *, check_met
     if count not in (1, 2):
         raise InvalidArgument(f"Expected one or two output Tensors, found {count}")
     if _INPUT not in signature.inputs:
-        raise InvalidArgument(f"No {kind} inputs found in SignatureDef: {_debug_only(model, signature)}")
+        raise InvalidArgument(
+            f"No {kind} inputs found in SignatureDef: {_debug_only(model, signature)}"
+        )
     known = (_VALUES,) if method == REGRESS else (_CLASSES, _SCORES)
     found = [alias for alias in known if alias in signature.outputs]
     if not found and method == REGRESS:
-        raise InvalidArgument(f"No regression outputs found in SignatureDef: {_debug_proto(model, signature)}")
+        raise InvalidArgument(
+            f"No regression outputs found in SignatureDef: {_debug_proto(model, signature)}"
+        )
     if not found:
         raise InvalidArgument(
-            'Expected classification signature outputs to contain at least one of "classes" or "scores". '
+            'Expected classification signature outputs to contain at least one of "classes" or '
+            '"scores". '
             f"Signature was: {_debug_proto(model, signature)}"
         )
     return found
 
 
-# protobuf marks its debug texts, so that nobody reads them back; how many blanks follow is drawn by each process.
+# protobuf marks its debug texts, so that nobody reads them back; how many blanks follow is drawn by
+# each process.
 
 
 def _debug_only(model: LoadedModel, signature: Signature) -> str:
@@ -163,14 +196,17 @@ def _result(method: str, outputs: Mapping[str, np.ndarray], count: int) -> Resul
         scores = np.zeros(classes.shape, np.float32)
     if classes.shape[1] != scores.shape[1]:
         raise InvalidArgument(
-            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. "
+            f"{scores.shape[1]}"
         )
     return Classes(classes.tolist(), scores)
 
 
 def _check_matrix(alias: str, array: np.ndarray, wanted: str, count: int) -> None:
     if array.ndim != 2:
-        raise InvalidArgument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+        raise InvalidArgument(
+            f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}"
+        )
     if _dtype(array) != wanted:
         raise InvalidArgument(f"Expected {alias} Tensor of {wanted}. Got: {_dtype(array)}")
     if len(array) != count:
@@ -180,10 +216,13 @@ def _check_matrix(alias: str, array: np.ndarray, wanted: str, count: int) -> Non
 def _values(array: np.ndarray, count: int) -> np.ndarray:
     if array.ndim != 1 and not (array.ndim == 2 and array.shape[1] == 1):
         raise InvalidArgument(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(array)}"
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            f"{_shape(array)}"
         )
     if len(array) != count:
-        raise InvalidArgument(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
+        raise InvalidArgument(
+            f"Input batch size did not match output batch size: {count} vs. {len(array)}"
+        )
     if _dtype(array) != dtypes.FLOAT.enum:
         raise InvalidArgument(f"Expected output Tensor of DT_FLOAT.  Got: {_dtype(array)}")
     return array.reshape(count)

@@ -1,4 +1,5 @@
-"""The tensors of a PredictRequest as a signature wants them: names, defaults, parsing; TF Serving's words."""
+"""The tensors of a PredictRequest as a signature wants them: names, defaults, parsing; TF Serving's
+words."""
 
 from __future__ import annotations
 
@@ -19,13 +20,17 @@ def read(signature: Signature, sent: Mapping[str, Any]) -> dict[str, np.ndarray]
     for alias, spec in signature.inputs.items():
         if alias not in sent and alias not in signature.defaults:
             raise InvalidArgument(
-                f"Signature input alias: {alias}(feed name: {spec.tensor_name}) not found in request and no default "
-                f"value provided. Inputs expected to be in the request {{{_listed(sent)}}}, or default input alias "
+                f"Signature input alias: {alias}(feed name: {spec.tensor_name}) not found in "
+                "request and no default "
+                f"value provided. Inputs expected to be in the request {{{_listed(sent)}}}, or "
+                "default input alias "
                 f"set: {_listed(signature.defaults)}"
             )
         proto = sent[alias] if alias in sent else signature.defaults[alias]
         if proto.tensor_shape.unknown_rank:
-            proto.tensor_shape.unknown_rank = False  # with no dimensions, that is a scalar to TF Serving
+            proto.tensor_shape.unknown_rank = (
+                False  # with no dimensions, that is a scalar to TF Serving
+            )
         try:
             arrays[alias] = tensors.from_proto(proto)
         except InvalidArgument as error:
@@ -33,7 +38,8 @@ def read(signature: Signature, sent: Mapping[str, Any]) -> dict[str, np.ndarray]
     used = sent.keys() & arrays.keys()
     if len(used) != len(sent):
         raise InvalidArgument(
-            f"Inputs contains invalid name. Used request inputs: {_listed(used)}, request input: {_listed(sent)}"
+            f"Inputs contains invalid name. Used request inputs: {_listed(used)}, request input: "
+            f"{_listed(sent)}"
         )
     return arrays
 
@@ -45,8 +51,10 @@ def _check_count(signature: Signature, sent: Mapping[str, Any]) -> None:
         return
     extra, missing = sent.keys() - wanted, wanted - sent.keys()
     raise InvalidArgument(
-        f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{_listed(sent)}}}) != "
-        f"len({{{_listed(wanted)}}}). Sent extra: {{{_listed(extra)}}}. Missing but required: {{{_listed(missing)}}}."
+        f"input size does not match signature: {len(sent)}!={len(wanted)} "
+        f"len({{{_listed(sent)}}}) != "
+        f"len({{{_listed(wanted)}}}). Sent extra: {{{_listed(extra)}}}. Missing but required: "
+        f"{{{_listed(missing)}}}."
     )
 
 

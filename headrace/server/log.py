@@ -1,4 +1,5 @@
-"""Log lines to stderr: time, level, a constant text, then fields as name=value. What is logged holds no payloads."""
+"""Log lines to stderr: time, level, a constant text, then fields as name=value. What is logged
+holds no payloads."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 def install(level: int = logging.INFO) -> None:
-    """Sends the server's log to stderr; for programs. A library that embeds a Server keeps its own logging."""
+    """Sends the server's log to stderr; for programs. A library that embeds a Server keeps its own
+    logging."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Fields())
     for name, least in (("headrace", level), ("uvicorn", max(level, logging.WARNING))):
@@ -34,4 +36,8 @@ class _Fields(logging.Formatter):
 def text(value: object) -> str:
     """A field's value, quoted where it would not be read as one."""
     plain = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return plain if plain.isprintable() and plain and " " not in plain and '"' not in plain else json.dumps(plain)
+    return (
+        plain
+        if plain.isprintable() and plain and " " not in plain and '"' not in plain
+        else json.dumps(plain)
+    )

@@ -80,7 +80,10 @@ class Histogram:
     def lines(self) -> Iterator[str]:
         yield f"# TYPE {self.name} histogram"
         with self._lock:
-            cells = [(labels, list(cell.counts), cell.total) for labels, cell in sorted(self._cells.items())]
+            cells = [
+                (labels, list(cell.counts), cell.total)
+                for labels, cell in sorted(self._cells.items())
+            ]
         limits = [*(f"{limit:g}" for limit in self.limits), "+Inf"]
         for labels, counts, total in cells:
             pairs = _pairs(self.labels, labels)
@@ -96,7 +99,8 @@ class Histogram:
 class Metrics:
     """One server's. Cheap enough to count always; shown only where a monitoring config asks for it.
 
-    Names that callers make up must not fill the memory: past a number of unknown models, a model counts as "".
+    Names that callers make up must not fill the memory: past a number of unknown models, a model
+    counts as "".
     """
 
     def __init__(self) -> None:
@@ -104,7 +108,9 @@ class Metrics:
         self.load_attempts = Counter(f"{load}load_attempt_count", ("model_path", "status"))
         self.load_latency = Counter(f"{load}load_latency", ("model_path",))
         self.warmup_latency = Histogram(f"{_SERVING}model_warmup_latency", ("model_path", "status"))
-        self.warmup_records = Counter(f"{_SERVING}model_warmup_records_read", ("model_path", "status"))
+        self.warmup_records = Counter(
+            f"{_SERVING}model_warmup_records_read", ("model_path", "status")
+        )
         self.requests = Counter(f"{_SERVING}request_count", ("model_name", "status"))
         self.examples = Counter(f"{_SERVING}request_example_count_total", ("model",))
         self.example_counts = Histogram(f"{_SERVING}request_example_counts", ("model",), _COUNTS)
@@ -159,15 +165,26 @@ class Metrics:
         return "\n".join(line for metric in self._all() for line in metric.lines()) + "\n"
 
     def total(self, name: str) -> int:
-        """A counter's sum over all its labels, by the name of the page or as a path; 0 for what is no counter."""
+        """A counter's sum over all its labels, by the name of the page or as a path; 0 for what is
+        no counter."""
         name = name.replace("/", ":")
-        return sum(metric.total() for metric in self._all() if isinstance(metric, Counter) and metric.name == name)
+        return sum(
+            metric.total()
+            for metric in self._all()
+            if isinstance(metric, Counter) and metric.name == name
+        )
 
     def _all(self) -> tuple[Counter | Histogram, ...]:
         return (
             *(self.load_attempts, self.load_latency, self.warmup_latency, self.warmup_records),
             *(self.requests, self.examples, self.example_counts, self.latency, self.runtime),
-            *(self.queuing, self.wrapped_runs, self.padding, self.input_sizes, self.processed_sizes),
+            *(
+                self.queuing,
+                self.wrapped_runs,
+                self.padding,
+                self.input_sizes,
+                self.processed_sizes,
+            ),
         )
 
     def _known(self, model: str, is_served: bool) -> str:
@@ -183,7 +200,10 @@ _MOST_NAMES = 1000
 
 
 def _pairs(names: Sequence[str], values: Labels) -> str:
-    return ",".join(f'{_NAME.sub("_", name)}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
+    return ",".join(
+        f'{_NAME.sub("_", name)}="{_escaped(value)}"'
+        for name, value in zip(names, values, strict=True)
+    )
 
 
 def _escaped(value: str) -> str:

@@ -1,4 +1,5 @@
-"""Where and when work is done: the one place that decides how a run is executed, and the pool REST calls work in."""
+"""Where and when work is done: the one place that decides how a run is executed, and the pool REST
+calls work in."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 class Runner:
-    """Deadlines are moments of time.monotonic(). ``max_waiting``: calls that may wait for a thread of the pool."""
+    """Deadlines are moments of time.monotonic(). ``max_waiting``: calls that may wait for a thread
+    of the pool."""
 
     def __init__(self, *, threads: int, max_waiting: int = 1000) -> None:
         self._pool = ThreadPoolExecutor(threads, "call")
@@ -69,13 +71,20 @@ class Runner:
             soon = self._soon = self._soon or Soon(self._pool)
             return await soon.run(gatherer, inputs, outputs, deadline=deadline, is_gone=is_gone)
         return await self.call(
-            lambda: model.run(signature, inputs, outputs, timeout_s=_left(deadline)), deadline=deadline, is_gone=is_gone
+            lambda: model.run(signature, inputs, outputs, timeout_s=_left(deadline)),
+            deadline=deadline,
+            is_gone=is_gone,
         )
 
     async def call(
-        self, work: Callable[[], Answer], *, deadline: float | None, is_gone: Callable[[], bool] | None = None
+        self,
+        work: Callable[[], Answer],
+        *,
+        deadline: float | None,
+        is_gone: Callable[[], bool] | None = None,
     ) -> Answer:
-        """Does the work in the pool. The caller hears at its deadline, even where the work cannot be interrupted."""
+        """Does the work in the pool. The caller hears at its deadline, even where the work cannot
+        be interrupted."""
 
         def timely() -> Answer:
             _left(deadline)  # it may have waited for a thread until nobody wanted it any more
@@ -84,12 +93,17 @@ class Runner:
             return work()
 
         if self._under_way >= self._most:
-            raise Unavailable(f"The server is busy: {self._under_way} calls are under way or wait; try again later")
+            raise Unavailable(
+                f"The server is busy: {self._under_way} calls are under way or wait; try again "
+                "later"
+            )
         self._under_way += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, timely)
         future.add_done_callback(self._done)
         try:
-            return await asyncio.wait_for(future, None if deadline is None else deadline - time.monotonic())
+            return await asyncio.wait_for(
+                future, None if deadline is None else deadline - time.monotonic()
+            )
         except TimeoutError:
             raise DeadlineExceeded(TIMED_OUT) from None
         except asyncio.CancelledError:

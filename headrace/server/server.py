@@ -1,4 +1,5 @@
-"""The server as a thing to start and stop: builds the parts from a config, opens the ports, closes all in order."""
+"""The server as a thing to start and stop: builds the parts from a config, opens the ports, closes
+all in order."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """``with Server(config) as server:`` serves; models load in the background, ``wait_until_ready`` waits for them."""
+    """``with Server(config) as server:`` serves; models load in the background,
+    ``wait_until_ready`` waits for them."""
 
     def __init__(self, config: ServerConfig) -> None:
         _check(config)
@@ -61,12 +63,16 @@ class Server:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
     def start(self) -> None:
-        """Opens the ports; raises, with nothing left open, when a config is broken or a port is taken."""
+        """Opens the ports; raises, with nothing left open, when a config is broken or a port is
+        taken."""
         with ExitStack() as opened:
             self._open(opened)
             self._closing = opened.pop_all()
@@ -92,9 +98,13 @@ class Server:
     def _open(self, opened: ExitStack) -> None:
         config = self.config
         metrics = Metrics()
-        repository = self._repository = _repository(config, _engine(config, opened, metrics), metrics)
+        repository = self._repository = _repository(
+            config, _engine(config, opened, metrics), metrics
+        )
         opened.callback(self._close_repository)
-        runner = Runner(threads=config.rest_api_num_threads, max_waiting=config.max_waiting_requests)
+        runner = Runner(
+            threads=config.rest_api_num_threads, max_waiting=config.max_waiting_requests
+        )
         opened.callback(runner.close)
         check = config.enable_signature_method_name_check
         core = Core(repository, runner, metrics=metrics, check_methods=check)
@@ -146,10 +156,15 @@ class Server:
             store.replace_file(Path(self.config.port_file), json.dumps(ports))
 
 
-def _grpc(config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics, access: AccessLog) -> GrpcServer:
+def _grpc(
+    config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics, access: AccessLog
+) -> GrpcServer:
     as_content = config.enable_serialization_as_tensor_content
     models = ModelService(core, reloader, metrics=metrics)
-    answers = {**PredictionService(core, metrics=metrics, as_content=as_content).answers(), **models.answers()}
+    answers = {
+        **PredictionService(core, metrics=metrics, as_content=as_content).answers(),
+        **models.answers(),
+    }
     if config.enable_profiler:
         answers |= ProfilerService().answers()
     return GrpcServer(
@@ -186,12 +201,18 @@ def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
     for argument in filter(None, text.split(",")):
         name, equals, value = argument.partition("=")
         if not name or not equals:
-            raise InvalidArgument(f"grpc_channel_arguments: {argument!r} is not of the form name=value")
-        found.append((name, int(value) if value.removeprefix("-").isdecimal() and value.isascii() else value))
+            raise InvalidArgument(
+                f"grpc_channel_arguments: {argument!r} is not of the form name=value"
+            )
+        found.append(
+            (name, int(value) if value.removeprefix("-").isdecimal() and value.isascii() else value)
+        )
     return found
 
 
-def _rest(config: ServerConfig, core: Core, runner: Runner, metrics: Metrics, access: AccessLog) -> HttpServer:
+def _rest(
+    config: ServerConfig, core: Core, runner: Runner, metrics: Metrics, access: AccessLog
+) -> HttpServer:
     app = RestDoor(
         core,
         runner,
@@ -236,23 +257,41 @@ def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:
 def _check(config: ServerConfig) -> None:
     """What TF Serving says no to at its start, in its words."""
     if config.path and (config.model_config_file or config.model_base_path or config.models_root):
-        raise InvalidArgument(f"the path {config.path} goes without model_config_file, model_base_path and models_root")
+        raise InvalidArgument(
+            f"the path {config.path} goes without model_config_file, model_base_path and "
+            "models_root"
+        )
     if not config.path and not config.model_config_file and not config.model_base_path:
-        raise InvalidArgument("Both server_options.model_base_path and server_options.model_config_file are empty!")
-    if config.model_base_path and not config.model_config_file and not Path(config.model_base_path).is_absolute():
+        raise InvalidArgument(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
+    if (
+        config.model_base_path
+        and not config.model_config_file
+        and not Path(config.model_base_path).is_absolute()
+    ):
         raise InvalidArgument(
             f"Expected model {config.model_name} to have an absolute path or URI; "
             f"got base_path()={config.model_base_path}"
         )
     threads = (config.tensorflow_session_parallelism, config.tensorflow_intra_op_parallelism)
     if all(n > 0 for n in (*threads, config.tensorflow_inter_op_parallelism)):
-        raise InvalidArgument("Give tensorflow_session_parallelism, or the two it stands for, not all three")
+        raise InvalidArgument(
+            "Give tensorflow_session_parallelism, or the two it stands for, not all three"
+        )
     if not config.port and not config.grpc_socket_path and not config.rest_api_port:
-        raise InvalidArgument("port and rest_api_port are 0 and there is no grpc_socket_path: there is no way in")
+        raise InvalidArgument(
+            "port and rest_api_port are 0 and there is no grpc_socket_path: there is no way in"
+        )
     if config.batching_parameters_file and not config.enable_batching:
-        raise InvalidArgument("server_options.batching_parameters_file is set without setting enable_batching to true.")
+        raise InvalidArgument(
+            "server_options.batching_parameters_file is set without setting enable_batching to "
+            "true."
+        )
     if config.adaptive_max_batch_rows < 1 or config.max_waiting_requests < 0:
-        raise InvalidArgument("adaptive_max_batch_rows must be positive, and max_waiting_requests not negative")
+        raise InvalidArgument(
+            "adaptive_max_batch_rows must be positive, and max_waiting_requests not negative"
+        )
     if config.use_alts_credentials and config.ssl_config_file:
         raise InvalidArgument("Only one of use_alts_credentials and ssl_config_file can be given")
 
@@ -271,8 +310,11 @@ def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repos
 
 
 def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine:
-    """TensorFlow, with what the flags put around it: batching, then the warm-up that goes through it."""
-    tensorflow = TensorFlowEngine(tuple(config.saved_model_tags.split(",")), _session_options(config))
+    """TensorFlow, with what the flags put around it: batching, then the warm-up that goes through
+    it."""
+    tensorflow = TensorFlowEngine(
+        tuple(config.saved_model_tags.split(",")), _session_options(config)
+    )
     isolated = opened.enter_context(IsolatedEngine(tensorflow))
     engine: Engine = isolated if config.isolate else CarefulEngine(tensorflow, isolated)
     if config.enable_batching:
@@ -285,7 +327,9 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
     if config.enable_model_warmup:
         engine = WarmingEngine(engine, max(1, config.num_request_iterations_for_warmup), metrics)
     if config.adaptive_batching and not config.enable_batching:
-        limits = BatchLimits(config.adaptive_max_batch_rows, config.max_waiting_requests, parallel=max(1, CPUS - 1))
+        limits = BatchLimits(
+            config.adaptive_max_batch_rows, config.max_waiting_requests, parallel=max(1, CPUS - 1)
+        )
         engine = AdaptiveEngine(engine, limits, metrics)
     return engine
 

@@ -1,1 +1,2 @@
-"""TF Serving's vocabulary: messages, tensors, JSON bodies, signatures, configs, errors. No transport, no TensorFlow."""
+"""TF Serving's vocabulary: messages, tensors, JSON bodies, signatures, configs, errors. No
+transport, no TensorFlow."""

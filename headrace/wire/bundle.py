@@ -1,8 +1,8 @@
 """The index of a checkpoint's variables: how long each of its data files must be at least.
 
-variables.index is a sorted table in LevelDB's layout: blocks of prefix-compressed entries, a block that lists the
-blocks, and a footer that says where that is. Its values are BundleHeaderProto (under the empty key) and
-BundleEntryProto. Nothing of the data itself is read.
+variables.index is a sorted table in LevelDB's layout: blocks of prefix-compressed entries, a block
+that lists the blocks, and a footer that says where that is. Its values are BundleHeaderProto (under
+the empty key) and BundleEntryProto. Nothing of the data itself is read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
     if len(trailer) < _TRAILER_BYTES or size < 4:
         raise IndexError
     if trailer[0] != _PLAIN:
-        return  # TensorFlow writes none that is compressed; one would leave us with the files' names alone
+        # TensorFlow writes none that is compressed; one would leave us with the files' names alone.
+        return
     block = table[offset : offset + size]
     restarts = struct.unpack("<I", block[-4:])[0]
     end = size - 4 - 4 * restarts

@@ -1,6 +1,7 @@
 """multimodel.config, TensorFlow Serving's ModelServerConfig, as frozen dataclasses and back.
 
-What is wrong is said with line and column, also where the text is well-formed and its meaning is not.
+What is wrong is said with line and column, also where the text is well-formed and its meaning is
+not.
 """
 
 from __future__ import annotations
@@ -68,8 +69,9 @@ class ServingConfig:
 def load(path: str | os.PathLike[str], *, may_be_blank: bool = False) -> ServingConfig:
     """The config in a file; ConfigError also when the file cannot be read.
 
-    A blank file has no list, which is not an empty one: it looks like one that is being written or was cut off.
-    ``may_be_blank`` reads it as TensorFlow Serving does when it starts, as a config without any model.
+    A blank file has no list, which is not an empty one: it looks like one that is being written or
+    was cut off. ``may_be_blank`` reads it as TensorFlow Serving does when it starts, as a config
+    without any model.
     """
     source = os.fspath(path)
     try:
@@ -89,7 +91,10 @@ def parse(text: str, *, source: str = "", may_be_blank: bool = False) -> Serving
     """The config in TensorFlow Serving's text format; see load()."""
     message = messages.parse_text(messages.ModelServerConfig, text, source)
     if message.WhichOneof("config") is None and not may_be_blank:
-        reason = f"no {_LIST}: the file is empty or was cut off; to serve no model at all, write `{_LIST} {{}}`"
+        reason = (
+            f"no {_LIST}: the file is empty or was cut off; to serve no model at all, write "
+            f"`{_LIST} {{}}`"
+        )
         raise ConfigError(reason, line=1, column=1, source=source)
     return _Reader(places.find(text), source).config(message)
 
@@ -138,7 +143,8 @@ class _Reader:
     def config(self, message: Any) -> ServingConfig:
         if message.HasField("custom_model_config"):
             raise self._error(
-                "custom_model_config cannot be served, list models in model_config_list", "custom_model_config"
+                "custom_model_config cannot be served, list models in model_config_list",
+                "custom_model_config",
             )
         models: list[ModelConfig] = []
         first: dict[str, int] = {}
@@ -175,12 +181,17 @@ class _Reader:
 
     def _check_base_path(self, entry: Any, index: int) -> None:
         path = entry.base_path
-        serving = f"Expected model {entry.name} to have an absolute path or URI; got base_path()={path}"
+        serving = (
+            f"Expected model {entry.name} to have an absolute path or URI; got base_path()={path}"
+        )
         if not path:
-            raise self._error(f"model {entry.name!r} has no base_path", "base_path", index=index, serving=serving)
+            raise self._error(
+                f"model {entry.name!r} has no base_path", "base_path", index=index, serving=serving
+            )
         if not is_absolute(path):
             raise self._error(
-                f"base_path of model {entry.name!r} is {path!r}, expected an absolute path or a URI",
+                f"base_path of model {entry.name!r} is {path!r}, expected an absolute path or a "
+                "URI",
                 "base_path",
                 index=index,
                 serving=serving,
@@ -197,13 +208,20 @@ class _Reader:
         # model_type: TENSORFLOW is how configs said it before there was model_platform.
         platform = entry.model_platform or {0: "", 1: PLATFORM}.get(entry.model_type, "OTHER")
         if platform != PLATFORM:
-            named = "model_platform" if entry.model_platform or not entry.model_type else "model_type"
+            named = (
+                "model_platform" if entry.model_platform or not entry.model_type else "model_type"
+            )
             said = f"has the platform {platform!r}" if platform else "has no model_platform"
             serving = f"Model {entry.name} requests unsupported platform {platform}"
             if not platform:
-                serving = f"Illegal setting neither {_TYPE} nor {_PLATFORM}, model name is {entry.name}"
+                serving = (
+                    f"Illegal setting neither {_TYPE} nor {_PLATFORM}, model name is {entry.name}"
+                )
             raise self._error(
-                f"model {entry.name!r} {said}, expected {PLATFORM!r}", named, index=index, serving=serving
+                f"model {entry.name!r} {said}, expected {PLATFORM!r}",
+                named,
+                index=index,
+                serving=serving,
             )
 
     def _check_labels(self, entry: Any, index: int, policy: Policy) -> None:
@@ -213,9 +231,13 @@ class _Reader:
                 fault = "has an empty label"
             elif label in seen:
                 fault = f"has the label {label!r} twice"
-            elif isinstance(policy, Specific) and entry.version_labels[label] not in policy.versions:
+            elif (
+                isinstance(policy, Specific) and entry.version_labels[label] not in policy.versions
+            ):
                 version = entry.version_labels[label]
-                fault = f"has the label {label!r} on version {version}, which its policy does not serve"
+                fault = (
+                    f"has the label {label!r} on version {version}, which its policy does not serve"
+                )
             else:
                 seen.add(label)
                 continue
@@ -241,7 +263,9 @@ class _Reader:
         while path and path not in self.places:
             path = path[:-2]
         place = self.places.get(path, places.Place(0, 0))
-        return ConfigError(reason, line=place.line, column=place.column, source=self.source, serving_text=serving)
+        return ConfigError(
+            reason, line=place.line, column=place.column, source=self.source, serving_text=serving
+        )
 
 
 def wanted(policy: Policy, numbers: Iterable[int]) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
-"""The one dtype table: TensorFlow's name and number, numpy's dtype, the TensorProto field it travels in.
+"""The one dtype table: TensorFlow's name and number, numpy's dtype, the TensorProto field it
+travels in.
 
-Strings are numpy object arrays of ``bytes``. Types that no wire of ours carries as an array (resource, variant,
-the quantised and sub-byte ones) are not in the table.
+Strings are numpy object arrays of ``bytes``. Types that no wire of ours carries as an array
+(resource, variant, the quantised and sub-byte ones) are not in the table.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ REF_OFFSET = 100  # a reference variable's dtype is its value's number plus this
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DType:
-    """``name`` is TensorFlow's lower-case word ("float"), ``enum`` its DT_ word, ``field`` its TensorProto field.
+    """``name`` is TensorFlow's lower-case word ("float"), ``enum`` its DT_ word, ``field`` its
+    TensorProto field.
 
     There is one of each, so they are compared and looked up as objects."""
 
@@ -35,7 +37,8 @@ class DType:
 
     @property
     def word(self) -> str:
-        """What a sentence calls it: a caller has text, and only TensorFlow's own names say string."""
+        """What a sentence calls it: a caller has text, and only TensorFlow's own names say
+        string."""
         return "text" if self.is_string else self.name
 
     def __str__(self) -> str:
@@ -82,7 +85,8 @@ _BY_NUMPY = {d.numpy: d for d in ALL}
 
 
 def by_number(number: int) -> DType | None:
-    """The row for a DataType number, reference types counted as their value's type; None for what we do not carry."""
+    """The row for a DataType number, reference types counted as their value's type; None for what
+    we do not carry."""
     return _BY_NUMBER.get(number - REF_OFFSET if number > REF_OFFSET else number)
 
 
@@ -94,7 +98,8 @@ def by_numpy(dtype: np.dtype) -> DType | None:
 
 
 def cast_hint(have: DType, wanted: DType) -> str:
-    """ " (float64: .astype('float32'))": how numpy makes the one of the other; nothing where it cannot."""
+    """ " (float64: .astype('float32'))": how numpy makes the one of the other; nothing where it
+    cannot."""
     if have.is_string or wanted.is_string:
         return ""
     return f" ({have.numpy.name}: .astype('{wanted.numpy.name}'))"

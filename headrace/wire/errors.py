@@ -1,7 +1,7 @@
 """One tree of errors for every part of Headrace.
 
-Each class knows its canonical status: name, gRPC code and HTTP status, as plain values, so that nothing here
-imports a transport. Doors translate; they never invent.
+Each class knows its canonical status: name, gRPC code and HTTP status, as plain values, so that
+nothing here imports a transport. Doors translate; they never invent.
 
     HeadraceError
     ├── Cancelled            CANCELLED            1   499
@@ -32,13 +32,17 @@ if TYPE_CHECKING:
     from headrace.wire.faults import Fault
 
 
-DETAILS_METADATA = "headrace-details"  # gRPC's trailing metadata: what REST has under "details", as JSON
+DETAILS_METADATA = (
+    "headrace-details"  # gRPC's trailing metadata: what REST has under "details", as JSON
+)
 
 
 class HeadraceError(Exception):
-    """Anything a caller can be told about. ``fault`` says where in the request, when there is a place.
+    """Anything a caller can be told about. ``fault`` says where in the request, when there is a
+    place.
 
-    ``details`` is what a server said beside its message, as it came: a list of objects with path, expected, got.
+    ``details`` is what a server said beside its message, as it came: a list of objects with path,
+    expected, got.
     """
 
     status_name: ClassVar[str] = "UNKNOWN"
@@ -69,10 +73,11 @@ class BodyTooLarge(InvalidArgument):
 
 
 class ConfigError(InvalidArgument):
-    """A model config that cannot be used; ``line`` and ``column`` count from 1, 0 when no place is known.
+    """A model config that cannot be used; ``line`` and ``column`` count from 1, 0 when no place is
+    known.
 
-    ``serving_text`` is what TensorFlow Serving says of it, which knows no places; ``unparsed`` the full name of the
-    message that the text is not, where that is what is wrong.
+    ``serving_text`` is what TensorFlow Serving says of it, which knows no places; ``unparsed`` the
+    full name of the message that the text is not, where that is what is wrong.
     """
 
     def __init__(
@@ -85,7 +90,9 @@ class ConfigError(InvalidArgument):
         serving_text: str = "",
         unparsed: str = "",
     ) -> None:
-        place = f"{source or 'config'}:{line}:{column}: " if line else (f"{source}: " if source else "")
+        place = (
+            f"{source or 'config'}:{line}:{column}: " if line else (f"{source}: " if source else "")
+        )
         super().__init__(place + message)
         self.reason = message
         self.line = line

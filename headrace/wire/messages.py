@@ -1,7 +1,7 @@
 """Message classes of TensorFlow's and TensorFlow Serving's protocol, and the RPCs that carry them.
 
-They live in a private descriptor pool, so that they share a process with TensorFlow's own classes in either import
-order. Attribute access is typed Any: the fields are protobuf's business.
+They live in a private descriptor pool, so that they share a process with TensorFlow's own classes
+in either import order. Attribute access is typed Any: the fields are protobuf's business.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ for _file in schema.files():
 
 
 def message(full_name: str) -> Any:
-    """The class of any message of the table, nested ones too: ``tensorflow.AttrValue.ListValue``."""
+    """The class of any message of the table, nested ones too:
+    ``tensorflow.AttrValue.ListValue``."""
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(full_name))
 
 
@@ -109,7 +110,8 @@ TerminateResponse = _tensorflow("TerminateResponse")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One unary RPC: gRPC needs no stubs, only the path and how to read and write the two messages."""
+    """One unary RPC: gRPC needs no stubs, only the path and how to read and write the two
+    messages."""
 
     service: str
     name: str
@@ -125,14 +127,23 @@ PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 PROFILER_SERVICE = "tensorflow.ProfilerService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
-REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+REFLECTION_SERVICES = (
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
 
 PREDICT = Method(PREDICTION_SERVICE, "Predict", PredictRequest, PredictResponse)
 CLASSIFY = Method(PREDICTION_SERVICE, "Classify", ClassificationRequest, ClassificationResponse)
 REGRESS = Method(PREDICTION_SERVICE, "Regress", RegressionRequest, RegressionResponse)
-MULTI_INFERENCE = Method(PREDICTION_SERVICE, "MultiInference", MultiInferenceRequest, MultiInferenceResponse)
-GET_MODEL_METADATA = Method(PREDICTION_SERVICE, "GetModelMetadata", GetModelMetadataRequest, GetModelMetadataResponse)
-GET_MODEL_STATUS = Method(MODEL_SERVICE, "GetModelStatus", GetModelStatusRequest, GetModelStatusResponse)
+MULTI_INFERENCE = Method(
+    PREDICTION_SERVICE, "MultiInference", MultiInferenceRequest, MultiInferenceResponse
+)
+GET_MODEL_METADATA = Method(
+    PREDICTION_SERVICE, "GetModelMetadata", GetModelMetadataRequest, GetModelMetadataResponse
+)
+GET_MODEL_STATUS = Method(
+    MODEL_SERVICE, "GetModelStatus", GetModelStatusRequest, GetModelStatusResponse
+)
 HANDLE_RELOAD_CONFIG_REQUEST = Method(
     MODEL_SERVICE, "HandleReloadConfigRequest", ReloadConfigRequest, ReloadConfigResponse
 )
@@ -166,7 +177,8 @@ def pack(inner: Any) -> Any:
 
 
 def unpack(cls: Any, packed: Any) -> Any:
-    """What an Any holds, ours or the official one; InvalidArgument when it is another type or broken."""
+    """What an Any holds, ours or the official one; InvalidArgument when it is another type or
+    broken."""
     wanted, found = cls.DESCRIPTOR.full_name, packed.type_url.rpartition("/")[2]
     if found != wanted:
         raise InvalidArgument(f"an Any holds {found or 'nothing'}, expected {wanted}")
@@ -174,9 +186,14 @@ def unpack(cls: Any, packed: Any) -> Any:
 
 
 def signature_def_map(response: Any) -> Any:
-    """The SignatureDefMap inside a GetModelMetadataResponse; an empty one when the answer holds none."""
+    """The SignatureDefMap inside a GetModelMetadataResponse; an empty one when the answer holds
+    none."""
     packed = response.metadata
-    return unpack(SignatureDefMap, packed["signature_def"]) if "signature_def" in packed else SignatureDefMap()
+    return (
+        unpack(SignatureDefMap, packed["signature_def"])
+        if "signature_def" in packed
+        else SignatureDefMap()
+    )
 
 
 _PLACE = re.compile(r"\d+:\d+ : ")
@@ -184,7 +201,8 @@ _DOTTED = re.compile(r"\w+(?:\.\w+)+")
 
 
 def parse_text(cls: Any, text: str, source: str = "") -> Any:
-    """A message from protobuf's text format; ConfigError with line and column when it is not one."""
+    """A message from protobuf's text format; ConfigError with line and column when it is not
+    one."""
     try:
         return text_format.Parse(text, cls(), descriptor_pool=POOL)
     except text_format.ParseError as error:

@@ -1,4 +1,5 @@
-"""Where each field of a text-format message stands. protobuf's own parser says this only of what it refuses.
+"""Where each field of a text-format message stands. protobuf's own parser says this only of what it
+refuses.
 
 For text that has been parsed already: nothing here judges the text, it only follows its brackets.
 """
@@ -20,7 +21,8 @@ _CLOSERS = {"{": "}", "<": ">", "[": "]"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Line and column, from 1, of a field's name (or of a list's element), and its value's text if it is a scalar.
+    """Line and column, from 1, of a field's name (or of a list's element), and its value's text if
+    it is a scalar.
 
     ``start`` and ``end`` bound it in the text, the value with its brackets included.
     """
@@ -33,7 +35,8 @@ class Place:
 
 
 def find(text: str) -> Mapping[Path, Place]:
-    """Places by path: ``("model_config_list", 0, "config", 1, "name", 0)`` is the name of the second model."""
+    """Places by path: ``("model_config_list", 0, "config", 1, "name", 0)`` is the name of the
+    second model."""
     walk = _Walk(text)
     walk.fields((), closer="")
     return walk.found
@@ -47,7 +50,9 @@ class _Walk:
     at: int = 0
 
     def __post_init__(self) -> None:
-        self.tokens = [(m.group(), m.start()) for m in _TOKEN.finditer(self.text) if m.lastgroup != "blank"]
+        self.tokens = [
+            (m.group(), m.start()) for m in _TOKEN.finditer(self.text) if m.lastgroup != "blank"
+        ]
 
     def fields(self, path: Path, closer: str) -> None:
         """Fields up to the closing bracket; each name counts its own repetitions."""
@@ -86,7 +91,10 @@ class _Walk:
         parts = [self._next()]
         if parts[0] == "-":
             parts.append(self._next())
-        while parts[0][:1] in ("'", '"') and self._peek()[:1] in ("'", '"'):  # adjacent strings are one
+        while parts[0][:1] in ("'", '"') and self._peek()[:1] in (
+            "'",
+            '"',
+        ):  # adjacent strings are one
             parts.append(self._next())
         self.found[path] = Place(line, column, "".join(parts), start, self._end())
 

@@ -1,4 +1,5 @@
-"""TFRecord files, as warm-up requests come in: each record is its length and its data, each with a masked CRC32C."""
+"""TFRecord files, as warm-up requests come in: each record is its length and its data, each with a
+masked CRC32C."""
 
 from __future__ import annotations
 
@@ -22,11 +23,16 @@ _LANES_FROM_BYTES = 4096  # below, a plain loop is as quick as numpy is to start
 def write(file: BinaryIO, records: Iterable[bytes]) -> None:
     for record in records:
         length = struct.pack("<Q", len(record))
-        file.write(_HEAD.pack(len(record), masked_crc32c(length)) + record + _FOOT.pack(masked_crc32c(record)))
+        file.write(
+            _HEAD.pack(len(record), masked_crc32c(length))
+            + record
+            + _FOOT.pack(masked_crc32c(record))
+        )
 
 
 def read(file: BinaryIO) -> Iterator[bytes]:
-    """Each record in turn; DataLoss, in TensorFlow's words, at the first that is cut short or damaged."""
+    """Each record in turn; DataLoss, in TensorFlow's words, at the first that is cut short or
+    damaged."""
     offset = 0
     while head := file.read(_HEAD.size):
         if len(head) < _HEAD.size:
@@ -45,13 +51,15 @@ def read(file: BinaryIO) -> Iterator[bytes]:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """A CRC of data that holds CRCs is a weak one, so TensorFlow turns and shifts those it stores."""
+    """A CRC of data that holds CRCs is a weak one, so TensorFlow turns and shifts those it
+    stores."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & _MASK
 
 
 def crc32c(data: bytes) -> int:
-    """Long data is cut into as many lanes as there are bytes in one; numpy takes a byte of every lane at once."""
+    """Long data is cut into as many lanes as there are bytes in one; numpy takes a byte of every
+    lane at once."""
     lanes = int(len(data) ** 0.5) if len(data) >= _LANES_FROM_BYTES else 0
     if not lanes:
         return _plain(_MASK, data) ^ _MASK
@@ -65,7 +73,11 @@ def crc32c(data: bytes) -> int:
     crc = _MASK
     for state in states.tolist():  # what came before a lane, moved past it, and what the lane adds
         crc = (
-            shift[0][crc & 0xFF] ^ shift[1][crc >> 8 & 0xFF] ^ shift[2][crc >> 16 & 0xFF] ^ shift[3][crc >> 24] ^ state
+            shift[0][crc & 0xFF]
+            ^ shift[1][crc >> 8 & 0xFF]
+            ^ shift[2][crc >> 16 & 0xFF]
+            ^ shift[3][crc >> 24]
+            ^ state
         )
     return _plain(crc, data[lanes * width :]) ^ _MASK
 
@@ -94,7 +106,8 @@ def _table() -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _shift(width: int) -> tuple[tuple[int, ...], ...]:
-    """What ``width`` zero bytes make of each byte of a state: it is linear, so four tables say it all."""
+    """What ``width`` zero bytes make of each byte of a state: it is linear, so four tables say it
+    all."""
     matrix = [1 << bit for bit in range(32)]  # column b: what becomes of bit b
     power = [_plain(column, b"\0") for column in matrix]
     while width:
@@ -102,7 +115,9 @@ def _shift(width: int) -> tuple[tuple[int, ...], ...]:
             matrix = [_times(power, column) for column in matrix]
         power = [_times(power, column) for column in power]
         width >>= 1
-    return tuple(tuple(_times(matrix, byte << 8 * place) for byte in range(256)) for place in range(4))
+    return tuple(
+        tuple(_times(matrix, byte << 8 * place) for byte in range(256)) for place in range(4)
+    )
 
 
 def _times(matrix: list[int], vector: int) -> int:

@@ -1,7 +1,9 @@
-"""The body of a :predict call: parse_predict() reads one for the server and the gateway, build_predict() writes one.
+"""The body of a :predict call: parse_predict() reads one for the server and the gateway,
+build_predict() writes one.
 
-Two ways through. The fast one has simdjson parse, copies numbers straight into a buffer and proves the shape by the
-body's skeleton; whatever it is not sure of takes the exact one, which also words every fault.
+Two ways through. The fast one has simdjson parse, copies numbers straight into a buffer and proves
+the shape by the body's skeleton; whatever it is not sure of takes the exact one, which also words
+every fault.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ _LEADING = b"\xef\xbb\xbf"  # a byte order mark, which RapidJSON also skips in p
 
 
 def parse_predict(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> PredictBody:
-    """Syntax, top level and signature_name are checked here; what the signature says, in tensors()."""
+    """Syntax, top level and signature_name are checked here; what the signature says, in
+    tensors()."""
     if not body:
         opening.refuse_empty()
     if len(body) > rapidjson.MOST_HOLDERS and body.count(b"{") > rapidjson.MOST_HOLDERS:
-        opening.read(body, max_depth=max_depth)  # refuses it, before any quick way through looks at each object
+        opening.read(
+            body, max_depth=max_depth
+        )  # refuses it, before any quick way through looks at each object
     return PredictBody(body, max_depth)
 
 
@@ -51,7 +56,8 @@ class PredictBody:
         except (ValueError, RuntimeError):  # RuntimeError: deeper than simdjson goes
             root = None
         if isinstance(root, Object) and body[0] not in _LEADING:
-            # Asked for what is not there, simdjson throws in C++, which takes longer than reading the names.
+            # Asked for what is not there, simdjson throws in C++, which takes longer than reading
+            # the names.
             name = root["signature_name"] if "signature_name" in root.keys() else ""
             if isinstance(name, str):
                 self._root = root
@@ -66,7 +72,8 @@ class PredictBody:
         parsers.give_back(self._parser, len(self._body))
 
     def tensors(self, signature: Signature) -> Tensors:
-        """The inputs as arrays, converted as TensorFlow Serving does; InvalidArgument with the first fault's place."""
+        """The inputs as arrays, converted as TensorFlow Serving does; InvalidArgument with the
+        first fault's place."""
         if not signature.inputs:
             refuse(Fault("no_inputs", facts={"signature": self.signature_name or "DEFAULT"}))
         if self._root is not None:
@@ -76,7 +83,8 @@ class PredictBody:
         return from_object(self._object(), signature)
 
     def explain(self, signature: Signature) -> None:
-        """For a body that was refused: raises what its first misfit is, if the signature's shapes tell more."""
+        """For a body that was refused: raises what its first misfit is, if the signature's shapes
+        tell more."""
         if signature.inputs:
             firstfault.refuse_first(self._object(), signature)
 
@@ -85,7 +93,8 @@ class PredictBody:
         return list(self._root) if self._root is not None else self._object().names()
 
     def ambiguities(self) -> Fault | None:
-        """What TensorFlow Serving accepts and another reader of JSON may take for something else."""
+        """What TensorFlow Serving accepts and another reader of JSON may take for something
+        else."""
         if self._root is not None:
             return fastjson.duplicate_key(self._root)
         document = self._read()
@@ -102,11 +111,14 @@ class PredictBody:
 
     def _read(self) -> Document:
         if self._document is None:
-            self._document = self._loaded() or opening.read(self._body, max_depth=self._max_depth)[0]
+            self._document = (
+                self._loaded() or opening.read(self._body, max_depth=self._max_depth)[0]
+            )
         return self._document
 
     def _loaded(self) -> Document | None:
-        """What simdjson has accepted, the standard library reads as RapidJSON does, and faster than we can."""
+        """What simdjson has accepted, the standard library reads as RapidJSON does, and faster than
+        we can."""
         if rapidjson.count_holders(self._body) > rapidjson.MOST_HOLDERS:
             return None
         try:
@@ -120,7 +132,8 @@ class PredictBody:
 
 
 def _duplicate_key(body: JsonObject) -> Fault | None:
-    """A name that is there twice where it matters: the keys of the call, and the names of inputs."""
+    """A name that is there twice where it matters: the keys of the call, and the names of
+    inputs."""
     if twice := fastjson.first_duplicate(body.names(), fastjson.KEYS):
         return Fault("duplicate_key", (twice,))
     inputs = body["inputs"] if "inputs" in body else None

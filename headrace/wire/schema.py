@@ -36,7 +36,8 @@ _LINE = re.compile(r"(\w+) (\d+) (map<[^>]*>|[\w.]+)([*?]?)(?: @(\w+))?(?: json=
 
 @dataclass(frozen=True, slots=True)
 class FieldFact:
-    """One line of the table. ``mark`` is "*" for repeated, "?" for optional with presence, else empty."""
+    """One line of the table. ``mark`` is "*" for repeated, "?" for optional with presence, else
+    empty."""
 
     name: str
     number: int
@@ -59,7 +60,8 @@ def messages() -> dict[str, tuple[FieldFact, ...]]:
 
 
 def services() -> dict[str, list[tuple[str, str, str]]]:
-    """Every service by its full name: name, request and answer of its calls, streams marked with >."""
+    """Every service by its full name: name, request and answer of its calls, streams marked with
+    >."""
     table: dict[str, list[tuple[str, str, str]]] = {}
     calls: list[tuple[str, str, str]] = []
     for line in filter(None, grpc.SERVICES.splitlines()):
@@ -81,7 +83,9 @@ def files() -> Iterator[bytes]:
     yield wrappers_pb2.DESCRIPTOR.serialized_pb
     needed = ["google/protobuf/any.proto", "google/protobuf/wrappers.proto"]
     facts, enum_facts = messages(), enums()
-    kinds = {name: _Field.TYPE_MESSAGE for name in facts} | {name: _Field.TYPE_ENUM for name in enum_facts}
+    kinds = {name: _Field.TYPE_MESSAGE for name in facts} | {
+        name: _Field.TYPE_ENUM for name in enum_facts
+    }
     for package in _PACKAGES:
         file = descriptor_pb2.FileDescriptorProto(
             name=f"headrace/{package.replace('.', '/')}.proto", package=package, syntax="proto3"
@@ -123,7 +127,9 @@ def _fill(
     # Shorter names first: a parent is there before what is nested in it.
     for name in sorted((n for n in facts if _package_of(n) == package), key=lambda n: n.count(".")):
         parent, _, short = name.rpartition(".")
-        placed[name] = (file.message_type if parent == package else placed[parent].nested_type).add(name=short)
+        placed[name] = (file.message_type if parent == package else placed[parent].nested_type).add(
+            name=short
+        )
         for fact in facts[name]:
             _add_field(placed[name], name, fact, package=package, kinds=kinds)
     for name, values in enum_facts.items():
@@ -156,7 +162,12 @@ def _package_of(name: str) -> str:
 
 
 def _add_field(
-    message: descriptor_pb2.DescriptorProto, full_name: str, fact: FieldFact, *, package: str, kinds: dict[str, int]
+    message: descriptor_pb2.DescriptorProto,
+    full_name: str,
+    fact: FieldFact,
+    *,
+    package: str,
+    kinds: dict[str, int],
 ) -> None:
     field = message.field.add(name=fact.name, number=fact.number, label=_Field.LABEL_OPTIONAL)
     entry = _MAP.fullmatch(fact.type)
@@ -202,7 +213,9 @@ def _add_map_entry(
     field.type_name = f".{full_name}.{name}"
 
 
-def _set_type(field: descriptor_pb2.FieldDescriptorProto, type_: str, *, package: str, kinds: dict[str, int]) -> None:
+def _set_type(
+    field: descriptor_pb2.FieldDescriptorProto, type_: str, *, package: str, kinds: dict[str, int]
+) -> None:
     if type_ in _SCALARS:
         field.type = _SCALARS[type_]
         return

@@ -1,4 +1,5 @@
-"""What a model promises: TensorSpec and Signature, and check(), the one validator of gateway and server."""
+"""What a model promises: TensorSpec and Signature, and check(), the one validator of gateway and
+server."""
 
 from __future__ import annotations
 
@@ -22,9 +23,11 @@ _SHOWN_DIMS = 16
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output: ``alias`` is what callers say, ``tensor_name`` what the graph says ("x:0").
+    """One input or output: ``alias`` is what callers say, ``tensor_name`` what the graph says
+    ("x:0").
 
-    ``shape`` is None for an unknown rank; a dimension of -1 is free. ``dtype`` is None for one we do not carry.
+    ``shape`` is None for an unknown rank; a dimension of -1 is free. ``dtype`` is None for one we
+    do not carry.
     """
 
     alias: str
@@ -59,10 +62,12 @@ def check(
     row_format: bool | None = None,
     named: bool = True,
 ) -> None:
-    """Refuses what the signature does not promise to take: names, dtypes, ranks, fixed dimensions, unequal batches.
+    """Refuses what the signature does not promise to take: names, dtypes, ranks, fixed dimensions,
+    unequal batches.
 
-    ``row_format`` says that the shapes lead with the number of instances; ``named`` that the caller wrote the names
-    into the request, so that places may show them. ``place`` is where the inputs stand, ("inputs",) if not said.
+    ``row_format`` says that the shapes lead with the number of instances; ``named`` that the caller
+    wrote the names into the request, so that places may show them. ``place`` is where the inputs
+    stand, ("inputs",) if not said.
     """
     root = place or (("instances",) if row_format else ("inputs",))
     at = (*root, 0) if row_format else root
@@ -73,11 +78,27 @@ def check(
                 "names": ", ".join(sorted(signature.inputs)),
                 "hint": near_name(name, signature.inputs),
             }
-            _refuse(Fault("unknown_input", (*at, name), ", ".join(sorted(signature.inputs)), facts=facts))
+            _refuse(
+                Fault(
+                    "unknown_input", (*at, name), ", ".join(sorted(signature.inputs)), facts=facts
+                )
+            )
     if missing := [name for name in signature.required if name not in shapes]:
         first = missing[0]
-        expected = _promise(signature.inputs[first]) if len(missing) == 1 else ", ".join(sorted(signature.inputs))
-        _refuse(Fault("missing_input", (*at, first), expected, missing_text(missing), facts={"name": first}))
+        expected = (
+            _promise(signature.inputs[first])
+            if len(missing) == 1
+            else ", ".join(sorted(signature.inputs))
+        )
+        _refuse(
+            Fault(
+                "missing_input",
+                (*at, first),
+                expected,
+                missing_text(missing),
+                facts={"name": first},
+            )
+        )
     batch: tuple[int, str] | None = None
     for name, (dtype, shape) in shapes.items():
         spec = signature.inputs[name]
@@ -90,7 +111,9 @@ def check(
         _check_shape(spec.shape, shape, where, rows_at=root if row_format else None)
         if spec.shape and spec.shape[0] < 0:
             if batch is not None and batch[0] != shape[0]:
-                _refuse(Fault("batch", where, f"{batch[0]} as in {batch[1]}", f"a batch of {shape[0]}"))
+                _refuse(
+                    Fault("batch", where, f"{batch[0]} as in {batch[1]}", f"a batch of {shape[0]}")
+                )
             batch = batch or (shape[0], name)
 
 
@@ -125,7 +148,9 @@ def described(signatures: Mapping[str, Signature]) -> dict[str, Any]:
 
 def callable_ones(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
     """Without how a model is started, which TensorFlow keeps among its signatures too."""
-    return {name: s for name, s in sorted(signatures.items()) if not name.startswith("__saved_model_")}
+    return {
+        name: s for name, s in sorted(signatures.items()) if not name.startswith("__saved_model_")
+    }
 
 
 def from_signature_def(name: str, signature_def: Any) -> Signature:
@@ -133,20 +158,27 @@ def from_signature_def(name: str, signature_def: Any) -> Signature:
     return Signature(
         name=name,
         inputs={alias: _spec(alias, info) for alias, info in sorted(signature_def.inputs.items())},
-        outputs={alias: _spec(alias, info) for alias, info in sorted(signature_def.outputs.items())},
+        outputs={
+            alias: _spec(alias, info) for alias, info in sorted(signature_def.outputs.items())
+        },
         method_name=signature_def.method_name,
         defaults=dict(signature_def.defaults),
     )
 
 
 def fits(shape: Shape, wanted: Shape) -> bool:
-    return len(shape) == len(wanted) and all(w < 0 or w == d for w, d in zip(wanted, shape, strict=True))
+    return len(shape) == len(wanted) and all(
+        w < 0 or w == d for w, d in zip(wanted, shape, strict=True)
+    )
 
 
 def misfit(where: Place, shape: Shape, wanted: Shape, *, rows: int | None = None) -> Fault:
-    """A shape that does not fit, and what is probably the matter; ``rows`` says that it is one of so many instances."""
+    """A shape that does not fit, and what is probably the matter; ``rows`` says that it is one of
+    so many instances."""
     facts = {"hint": _shape_hint(shape, wanted, rows)}
-    return Fault("input_shape", where, shape_text(wanted), f"shape {shape_text(shape)}", facts=facts)
+    return Fault(
+        "input_shape", where, shape_text(wanted), f"shape {shape_text(shape)}", facts=facts
+    )
 
 
 def _shape_hint(shape: Shape, wanted: Shape, rows: int | None) -> str:
@@ -168,9 +200,13 @@ def _shape_hint(shape: Shape, wanted: Shape, rows: int | None) -> str:
 
 
 def _has_extra(longer: Shape, shorter: Shape) -> bool:
-    """Whether the one is the other with one dimension more, somewhere; -1 on either side matches anything."""
+    """Whether the one is the other with one dimension more, somewhere; -1 on either side matches
+    anything."""
     return any(
-        all(a == b or a < 0 or b < 0 for a, b in zip(longer[:i] + longer[i + 1 :], shorter, strict=True))
+        all(
+            a == b or a < 0 or b < 0
+            for a, b in zip(longer[:i] + longer[i + 1 :], shorter, strict=True)
+        )
         for i in range(len(longer))
     )
 

@@ -1,4 +1,5 @@
-"""The store: <base_path>/<version>/ folders by TensorFlow Serving's rules, and the live config rendered into it.
+"""The store: <base_path>/<version>/ folders by TensorFlow Serving's rules, and the live config
+rendered into it.
 
 Knows files and names; what a SavedModel means is for those who load it.
 """
@@ -20,25 +21,35 @@ from pathlib import Path
 
 from headrace.wire import bundle, config
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import ConfigError, DataLoss, NotFound, PermissionDenied, Unavailable, Unimplemented
+from headrace.wire.errors import (
+    ConfigError,
+    DataLoss,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+    Unimplemented,
+)
 
 CONFIG_NAME = "multimodel.config"
 MODELS_PREFIX = "/models"  # where the serving container sees the store
 _VERSION = re.compile(r"-?[0-9]+", re.ASCII)
 _VARIABLES = (b"VarHandleOp", b"VariableV2")
-# Copied in order of their names, saved_model.pb is there before variables/. A graph may hold variables that it fills
-# itself and that come in no file, so without that folder it is let in once nothing more has come for a while.
+# Copied in order of their names, saved_model.pb is there before variables/. A graph may hold
+# variables that it fills itself and that come in no file, so without that folder it is let in once
+# nothing more has come for a while.
 _FRESH_S = 5.0
 _HEADER = "# Rendered by Headrace from the list of models one edits; a change here is lost.\n"
 
 
 def versions(base_path: str | os.PathLike[str]) -> tuple[int, ...]:
-    """Ascending version numbers under a base path: every entry whose whole name is an int64. () when it is missing."""
+    """Ascending version numbers under a base path: every entry whose whole name is an int64. ()
+    when it is missing."""
     return tuple(sorted(_names(base_path)))
 
 
 def version_path(base_path: str | os.PathLike[str], version: int) -> Path:
-    """The entry of a version: of "1" and "001" the one that sorts last, as TensorFlow Serving takes it."""
+    """The entry of a version: of "1" and "001" the one that sorts last, as TensorFlow Serving takes
+    it."""
     name = _names(base_path).get(version)
     if name is None:
         raise NotFound(f"no version {version} under {os.fspath(base_path)}")
@@ -57,7 +68,8 @@ def saved_model(folder: str | os.PathLike[str]) -> Path | None:
 
 
 def missing(version_dir: str | os.PathLike[str]) -> str:
-    """What a version still lacks, in words; "" when it is whole: the SavedModel, and its variables in their length."""
+    """What a version still lacks, in words; "" when it is whole: the SavedModel, and its variables
+    in their length."""
     folder = Path(version_dir)
     graph = saved_model(folder)
     if graph is None:
@@ -83,7 +95,8 @@ def missing(version_dir: str | os.PathLike[str]) -> str:
 
 
 def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Path:
-    """Where a config's base path is on this machine: the prefix /models stands for ``models_root``, if there is one."""
+    """Where a config's base path is on this machine: the prefix /models stands for ``models_root``,
+    if there is one."""
     if "://" in base_path:
         scheme, _, rest = base_path.partition("://")
         if scheme != "file":
@@ -96,7 +109,8 @@ def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Pa
 
 
 def unserved_labels(models: ServingConfig, store: Path) -> list[str]:
-    """A sentence for each label on a version that is not there, or that the model's policy leaves out."""
+    """A sentence for each label on a version that is not there, or that the model's policy leaves
+    out."""
     told = []
     for model in models.models:
         if not model.labels or "://" in model.base_path:
@@ -108,14 +122,17 @@ def unserved_labels(models: ServingConfig, store: Path) -> list[str]:
                 continue
             why = "its policy does not serve" if version in there else "is not there"
             numbers = ", ".join(map(str, served)) or "none"
-            told.append(f"{model.name}: the label {label!r} is on version {version}, which {why}; served: {numbers}")
+            told.append(
+                f"{model.name}: the label {label!r} is on version {version}, which {why}; served: "
+                f"{numbers}"
+            )
     return told
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedLive:
-    """Names of the models in the live config, of those that wait for their first version, and of those that were in the
-    live config before and are no longer wanted."""
+    """Names of the models in the live config, of those that wait for their first version, and of
+    those that were in the live config before and are no longer wanted."""
 
     served: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -126,11 +143,13 @@ class RenderedLive:
 def render_live(desired: Path, store: Path) -> RenderedLive:
     """Write the live config: the desired models that have a version to serve.
 
-    A stock TensorFlow Serving keeps both its ports closed over a model without one. Replaced by one rename, left alone
-    when nothing changes; ConfigError when the desired file is broken, and the live one stays.
+    A stock TensorFlow Serving keeps both its ports closed over a model without one. Replaced by one
+    rename, left alone when nothing changes; ConfigError when the desired file is broken, and the
+    live one stays.
     """
     with _locked(store):
-        # Read under the lock: of two publishers that render at once, the later one has seen both versions.
+        # Read under the lock: of two publishers that render at once, the later one has seen both
+        # versions.
         wanted = config.load(desired)
         served = tuple(model for model in wanted.models if _can_serve(model, store))
         text = _HEADER + config.render(ServingConfig(served))
@@ -145,7 +164,8 @@ def render_live(desired: Path, store: Path) -> RenderedLive:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Give the file new content in one step: readers see the old or the new, also after a power cut."""
+    """Give the file new content in one step: readers see the old or the new, also after a power
+    cut."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -171,7 +191,9 @@ def _names(base_path: str | os.PathLike[str]) -> dict[int, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except PermissionError as error:
-        raise PermissionDenied(f"{os.fspath(base_path)} cannot be read: {error.strerror}") from error
+        raise PermissionDenied(
+            f"{os.fspath(base_path)} cannot be read: {error.strerror}"
+        ) from error
     except OSError as error:
         raise Unavailable(f"{os.fspath(base_path)} cannot be read: {error.strerror}") from error
     numbers = ((int(name), name) for name in names if _VERSION.fullmatch(name))
@@ -179,7 +201,8 @@ def _names(base_path: str | os.PathLike[str]) -> dict[int, str]:
 
 
 def _can_serve(model: ModelConfig, store: Path) -> bool:
-    """Whether there is a version the model's policy would serve. Paths outside the store are the user's own affair."""
+    """Whether there is a version the model's policy would serve. Paths outside the store are the
+    user's own affair."""
     path = posixpath.normpath(model.base_path)
     if path != MODELS_PREFIX and not path.startswith(MODELS_PREFIX + "/"):
         return True
@@ -206,7 +229,8 @@ def _wants_variables(graph: Path) -> bool:
 
 
 def _is_fresh(folder: Path) -> bool:
-    """Whether somebody wrote there just now. Of the times of a file only this one cannot be copied along with it."""
+    """Whether somebody wrote there just now. Of the times of a file only this one cannot be copied
+    along with it."""
     newest = max(entry.stat().st_ctime for entry in (folder, *folder.iterdir()))
     return time.time() - newest < _FRESH_S
 
@@ -231,7 +255,9 @@ def _locked(store: Path) -> Iterator[None]:
     """One renderer at a time; what a killed one left behind is swept up."""
     try:
         store.mkdir(parents=True, exist_ok=True)
-        handle = os.open(store / f".{CONFIG_NAME}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(
+            store / f".{CONFIG_NAME}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+        )
     except PermissionError as error:
         raise PermissionDenied(f"the store {store} cannot be written: {error.strerror}") from error
     try:

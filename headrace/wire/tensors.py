@@ -1,7 +1,8 @@
 """numpy arrays <-> TensorProto, and what a TensorProto says of itself without decoding it.
 
-The rules are TensorFlow's: tensor_content is the exact bytes; in the typed fields fewer values than elements repeat
-the last one, none mean zeros, more are ignored; a tensor without elements ignores whatever was sent.
+The rules are TensorFlow's: tensor_content is the exact bytes; in the typed fields fewer values than
+elements repeat the last one, none mean zeros, more are ignored; a tensor without elements ignores
+whatever was sent.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from headrace.wire.errors import InvalidArgument
 from headrace.wire.signatures import Shape, shape_text
 
 MAX_RANK = 254  # TensorFlow's own limit
-# Of a tensor that sent fewer values than its shape holds, so that a few bytes cannot claim much memory: 16 MiB of
-# floats; a string costs 100 bytes on its way into TensorFlow.
+# Of a tensor that sent fewer values than its shape holds, so that a few bytes cannot claim much
+# memory: 16 MiB of floats; a string costs 100 bytes on its way into TensorFlow.
 MAX_ELEMENTS, MAX_STRINGS = 1 << 22, 1 << 17
 _INT64_MAX = (1 << 63) - 1
 _TensorProto = messages.TensorProto
@@ -30,7 +31,8 @@ _PACKED_TAGS = {
 
 
 def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool = True) -> Any:
-    """The array as a TensorProto: its bytes as tensor_content, or typed values as TensorFlow Serving answers.
+    """The array as a TensorProto: its bytes as tensor_content, or typed values as TensorFlow
+    Serving answers.
 
     Strings always travel as values. ``dtype`` converts where no value changes its meaning.
     """
@@ -53,17 +55,21 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
     elif as_content:
         proto.tensor_content = _wire_bytes(array)
     elif row.field in _PACKED_TAGS:
-        # Packed floats are their bytes: 784 of them take 3 us, not the 18 of a list, and every NaN stays itself.
+        # Packed floats are their bytes: 784 of them take 3 us, not the 18 of a list, and every NaN
+        # stays itself.
         content = _wire_bytes(array)
         proto.MergeFromString(_PACKED_TAGS[row.field] + varint(len(content)) + content)
     else:
         flat = array.ravel()
-        getattr(proto, row.field).extend((flat.view(np.uint16) if row.field == "half_val" else flat).tolist())
+        getattr(proto, row.field).extend(
+            (flat.view(np.uint16) if row.field == "half_val" else flat).tolist()
+        )
     return proto
 
 
 def from_proto(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> np.ndarray:
-    """The tensor as an array, read-only where it shares the message's bytes; strings as an object array of bytes."""
+    """The tensor as an array, read-only where it shares the message's bytes; strings as an object
+    array of bytes."""
     row, shape = described(proto, max_elements=max_elements)
     count = _count(shape)
     try:
@@ -73,13 +79,20 @@ def from_proto(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> np.ndarray:
             return _strings(proto, count).reshape(shape)
         if proto.tensor_content:
             return _from_content(proto.tensor_content, row).reshape(shape)
-        return _filled(_from_values(getattr(proto, row.field), row, count), row, count).reshape(shape)
-    except ValueError as error:  # numpy stops at rank 64 and at sizes whose product leaves the address space
-        raise InvalidArgument(f"a tensor of shape {shape_text(shape)} cannot be held: {error}") from error
+        return _filled(_from_values(getattr(proto, row.field), row, count), row, count).reshape(
+            shape
+        )
+    except (
+        ValueError
+    ) as error:  # numpy stops at rank 64 and at sizes whose product leaves the address space
+        raise InvalidArgument(
+            f"a tensor of shape {shape_text(shape)} cannot be held: {error}"
+        ) from error
 
 
 def described(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> tuple[DType, Shape]:
-    """dtype and shape, after checking that what was sent fits them; no value is read, nothing that big allocated."""
+    """dtype and shape, after checking that what was sent fits them; no value is read, nothing that
+    big allocated."""
     number = proto.dtype
     row = dtypes.by_number(number) if number < dtypes.REF_OFFSET else None
     if row is None:
@@ -105,7 +118,8 @@ def described(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> tuple[DType, S
 
 
 def shape_of(proto: Any) -> Shape:
-    """The dimensions; InvalidArgument for an unknown rank, a negative dimension or more elements than int64 counts."""
+    """The dimensions; InvalidArgument for an unknown rank, a negative dimension or more elements
+    than int64 counts."""
     message = proto.tensor_shape
     if message.unknown_rank:
         raise InvalidArgument("tensor has a shape of unknown rank")
@@ -118,7 +132,9 @@ def shape_of(proto: Any) -> Shape:
             raise InvalidArgument(f"tensor has a negative dimension: {list(shape)}")
         count *= size
         if count > _INT64_MAX:
-            raise InvalidArgument(f"tensor of shape {shape_text(shape)} has more elements than can be counted")
+            raise InvalidArgument(
+                f"tensor of shape {shape_text(shape)} has more elements than can be counted"
+            )
     return shape
 
 
@@ -142,7 +158,8 @@ def _check_content(content: bytes, row: DType, shape: Shape, count: int) -> None
     wanted = count * row.numpy.itemsize
     if len(content) != wanted:
         raise InvalidArgument(
-            f"tensor says shape {shape_text(shape)} of {row}, {wanted} bytes, but tensor_content holds {len(content)}"
+            f"tensor says shape {shape_text(shape)} of {row}, {wanted} bytes, but tensor_content "
+            f"holds {len(content)}"
         )
 
 
@@ -181,7 +198,11 @@ def _filled(array: np.ndarray, row: DType, count: int) -> np.ndarray:
 
 
 def _strings(proto: Any, count: int) -> np.ndarray:
-    values = _split_strings(proto.tensor_content, count) if proto.tensor_content else list(proto.string_val[:count])
+    values = (
+        _split_strings(proto.tensor_content, count)
+        if proto.tensor_content
+        else list(proto.string_val[:count])
+    )
     values += [values[-1] if values else b""] * (count - len(values))
     array = np.empty(count, object)
     array[:] = values
@@ -211,7 +232,9 @@ def _string_lengths(content: bytes, count: int) -> tuple[list[int], int]:
             lengths.append(length)
             length = shift = 0
     if len(lengths) != count or at + sum(lengths) != len(content):
-        raise InvalidArgument(f"tensor says {count} strings, but its tensor_content does not hold exactly those")
+        raise InvalidArgument(
+            f"tensor says {count} strings, but its tensor_content does not hold exactly those"
+        )
     return lengths, at
 
 
@@ -240,14 +263,19 @@ def _as_bytes(array: np.ndarray) -> list[bytes]:
     try:
         return [value if isinstance(value, bytes) else value.encode() for value in values]
     except UnicodeEncodeError as error:
-        raise InvalidArgument(f"a string tensor holds text that is not Unicode: {error.reason}") from error
+        raise InvalidArgument(
+            f"a string tensor holds text that is not Unicode: {error.reason}"
+        ) from error
     except AttributeError as error:
         wrong = next(v for v in values if not isinstance(v, bytes | str))
-        raise InvalidArgument(f"a string tensor holds a {type(wrong).__name__}: {wrong!r:.80}") from error
+        raise InvalidArgument(
+            f"a string tensor holds a {type(wrong).__name__}: {wrong!r:.80}"
+        ) from error
 
 
 def _converted(array: np.ndarray, dtype: DType | None) -> tuple[np.ndarray, DType]:
-    """The array in ``dtype``, refusing what would lose meaning: 1.5 or 300 into uint8, numbers into strings."""
+    """The array in ``dtype``, refusing what would lose meaning: 1.5 or 300 into uint8, numbers into
+    strings."""
     if dtype is None:
         raise InvalidArgument(f"numpy dtype {array.dtype} has no TensorFlow dtype")
     if dtype.is_string or array.dtype.kind in "OSUT":

@@ -1,4 +1,5 @@
-"""The two doors under abuse: an embedded server, and a gateway with that server behind it; defaults all through."""
+"""The two doors under abuse: an embedded server, and a gateway with that server behind it; defaults
+all through."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from tests.live import LiveGateway, LiveServer
 MODELS = ("half_plus_two", "ident_float", "ident_string", "mnist_cnn", "slow")
 _HASTY_MODELS = ("half_plus_two", "ident_float")
 MOST = 24
-# A machine under load may let a caller wait before it has sent its first byte, and that is another case.
+# A machine under load may let a caller wait before it has sent its first byte, and that is another
+# case.
 _SECONDS = {"first_byte": 3.0, "head": 0.6, "body": 0.6, "send": 0.6, "idle": 3.0}
 
 
@@ -38,7 +40,9 @@ def doors(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         server = launch(model_config_file=config, file_system_poll_wait_seconds=0)
         server.wait_until_available(*MODELS)
         # half_plus_two as in TensorFlow Serving's guide: its signature is narrower than its graph.
-        gateway = LiveGateway(folder / "gateway", server, config, {"LENIENT_MODELS": "half_plus_two"})
+        gateway = LiveGateway(
+            folder / "gateway", server, config, {"LENIENT_MODELS": "half_plus_two"}
+        )
         yield Doors(server, gateway, config)
         gateway.close()
 
@@ -50,9 +54,16 @@ def hasty(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("hasty")
     config = folder / "models.config"
     config.write_text(servers.config_text({name: entries[name] for name in _HASTY_MODELS}))
-    flags: dict[str, object] = {f"rest_api_{name}_seconds": seconds for name, seconds in _SECONDS.items()}
-    flags |= {"rest_api_max_connections": MOST + 2, "grpc_handshake_seconds": 0.6}  # the gateway has one or two
-    settings: dict[str, object] = {f"{name.upper()}_S": seconds for name, seconds in _SECONDS.items()}
+    flags: dict[str, object] = {
+        f"rest_api_{name}_seconds": seconds for name, seconds in _SECONDS.items()
+    }
+    flags |= {
+        "rest_api_max_connections": MOST + 2,
+        "grpc_handshake_seconds": 0.6,
+    }  # the gateway has one or two
+    settings: dict[str, object] = {
+        f"{name.upper()}_S": seconds for name, seconds in _SECONDS.items()
+    }
     settings |= {"MAX_CONNECTIONS": MOST, "LENIENT_MODELS": "half_plus_two"}
     with LiveServer.launcher(folder) as launch:
         server = launch(model_config_file=config, file_system_poll_wait_seconds=0, **flags)

@@ -1,4 +1,5 @@
-"""How much memory a call leaves behind: what is repeated, how often, and how much each may leave."""
+"""How much memory a call leaves behind: what is repeated, how often, and how much each may
+leave."""
 
 from __future__ import annotations
 
@@ -37,11 +38,14 @@ class Plan:
 QUICK = Plan(2000, 20_000, 100)
 SLOW = Plan(50, 200, 10_000)
 CROWD = Plan(40, 100, 10_000)
-SAMPLE = Plan(200, 1000, 1000)  # for the quick suite: what a leak of a whole call or its stack shows in
+SAMPLE = Plan(
+    200, 1000, 1000
+)  # for the quick suite: what a leak of a whole call or its stack shows in
 
 
 def bytes_a_call(door: Door, repeat: Repeat, plan: Plan) -> float:
-    """Of up to three rounds the one that left least: a process that warms up stops growing, a leak does not."""
+    """Of up to three rounds the one that left least: a process that warms up stops growing, a leak
+    does not."""
     repeat(plan.warm_up)
     least = float("inf")
     for _ in range(_ROUNDS):
@@ -72,7 +76,10 @@ def anonymous_bytes(door: Door) -> int:
 
 def repeated_case(door: Door, case: Case, told: str) -> Repeat:
     """Small ones that keep the connection share one."""
-    is_small = all(isinstance(part, bytes) for part in case.parts) and sum(map(len, case.parts)) < _PIPELINED_BYTES
+    is_small = (
+        all(isinstance(part, bytes) for part in case.parts)
+        and sum(map(len, case.parts)) < _PIPELINED_BYTES
+    )
     is_shared = is_small and case.probed and "closed" not in told and case.what != "HEAD"
     turns = _PIPELINED if is_shared else 1
 
@@ -119,7 +126,10 @@ class Table:
         self._rows.setdefault((group, plan), {}).setdefault(door, []).append((left, what))
 
     def text(self) -> str:
-        lines = ["| class | rows | calls of each | headrace serve | gateway |", "|---|---|---|---|---|"]
+        lines = [
+            "| class | rows | calls of each | headrace serve | gateway |",
+            "|---|---|---|---|---|",
+        ]
         for (group, plan), doors in self._rows.items():
             rows = len({what for found in doors.values() for _, what in found})
             cells = " | ".join(_worst(doors.get(door, [])) for door in ("server", "gateway"))

@@ -1,4 +1,5 @@
-"""What is an OpenAPI document for the embedded server, which has none of its own: its few paths, by hand."""
+"""What is an OpenAPI document for the embedded server, which has none of its own: its few paths, by
+hand."""
 
 from __future__ import annotations
 
@@ -21,13 +22,20 @@ _VALUE: dict[str, Any] = {
     "anyOf": [
         {"type": ["number", "string", "boolean", "null"]},
         {"type": "array", "items": {"type": ["number", "array", "object", "null"]}},
-        {"type": "object", "properties": {"x": {"type": ["number", "array"]}, "b64": {"type": "string"}}},
+        {
+            "type": "object",
+            "properties": {"x": {"type": ["number", "array"]}, "b64": {"type": "string"}},
+        },
     ]
 }
 _SIGNATURE = {"enum": ["serving_default", "regress_x_to_y", "classify_x_to_y", "", "nobody"]}
 _PREDICT = {
     "type": "object",
-    "properties": {"instances": {"type": "array", "items": _VALUE}, "inputs": _VALUE, "signature_name": _SIGNATURE},
+    "properties": {
+        "instances": {"type": "array", "items": _VALUE},
+        "inputs": _VALUE,
+        "signature_name": _SIGNATURE,
+    },
     "anyOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
 }
 _EXAMPLES = {
@@ -58,6 +66,12 @@ def server() -> dict[str, Any]:
     return {"openapi": "3.1.0", "info": {"title": "headrace serve", "version": "1"}, "paths": paths}
 
 
-def _operation(parameters: list[dict[str, Any]], body: dict[str, Any] | None = None) -> dict[str, Any]:
-    content = {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}} if body else {}
+def _operation(
+    parameters: list[dict[str, Any]], body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    content = (
+        {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}}
+        if body
+        else {}
+    )
     return {"parameters": parameters, "responses": {"default": {"description": "any"}}, **content}

@@ -20,7 +20,9 @@ def _drip(connection: socket.socket, data: bytes) -> bytes:
     """A byte at a time until the other end answers or closes; then what it said."""
     until = time.monotonic() + _PATIENCE_S
     connection.settimeout(_STEP_S)
-    with contextlib.suppress(OSError):  # closed while we were sending; what was said before can still be read
+    with contextlib.suppress(
+        OSError
+    ):  # closed while we were sending; what was said before can still be read
         for i in range(len(data)):
             connection.sendall(data[i : i + 1])
             with contextlib.suppress(TimeoutError):

@@ -33,11 +33,15 @@ def doors_stay_well(doors: Doors) -> Iterator[None]:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_what_comes_back_over_a_socket(doors: Doors, case: Case, door: str) -> None:
-    assert converse(doors[door].rest_port, case.parts, probed=case.probed).told == getattr(case, door)
+    assert converse(doors[door].rest_port, case.parts, probed=case.probed).told == getattr(
+        case, door
+    )
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_caller_that_leaves_with_requests_in_line_leaves_no_trace(doors: Doors, door: str) -> None:
+def test_a_caller_that_leaves_with_requests_in_line_leaves_no_trace(
+    doors: Doors, door: str
+) -> None:
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", doors[door].rest_port)) as connection:
             connection.sendall(post(GOOD) * 20)
@@ -69,5 +73,7 @@ def test_frames_to_the_grpc_port(doors: Doors, sent: Frames, door: str) -> None:
 
 def test_no_answer_is_a_server_error() -> None:
     """501 apart, which is TensorFlow Serving's for a method it does not know."""
-    told = {word.strip(",") for case in CASES for door in DOORS for word in getattr(case, door).split()}
+    told = {
+        word.strip(",") for case in CASES for door in DOORS for word in getattr(case, door).split()
+    }
     assert not {word for word in told if word.startswith("5")} - {"501"}

@@ -30,7 +30,9 @@ _BODIES = (
     b'{"signature_name": "nobody", "instances": [1.0]}',
     b"\xff" * 500,
 )
-_SMALL = [c for c in CASES if sum(len(p) if isinstance(p, bytes) else 1 << 20 for p in c.parts) < 20_000]
+_SMALL = [
+    c for c in CASES if sum(len(p) if isinstance(p, bytes) else 1 << 20 for p in c.parts) < 20_000
+]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -56,11 +58,14 @@ def test_ten_thousand_requests_leave_what_a_thousand_left(doors: Doors, door: st
 
 
 def storm(door: Door, count: int, *, seed: int) -> None:
-    """Three of four over a kept connection with bodies good and bad, the others each over one of its own, or gRPC."""
+    """Three of four over a kept connection with bodies good and bad, the others each over one of
+    its own, or gRPC."""
     chance = random.Random(seed)
     names = itertools.count()
     with (
-        contextlib.closing(http.client.HTTPConnection("127.0.0.1", door.rest_port, timeout=60)) as kept,
+        contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", door.rest_port, timeout=60)
+        ) as kept,
         calls(door) as call,
     ):
         for i in range(count):
@@ -69,7 +74,11 @@ def storm(door: Door, count: int, *, seed: int) -> None:
                     case = chance.choice(_SMALL)
                     converse(door.rest_port, case.parts, probed=case.probed)
                 case 7:
-                    call(chance.choice([garbage(i, 300), predict(float_val=[1.0]).SerializeToString(), b""]))
+                    call(
+                        chance.choice(
+                            [garbage(i, 300), predict(float_val=[1.0]).SerializeToString(), b""]
+                        )
+                    )
                 case _:
                     # Made-up names too: none of them may be kept for ever.
                     name = f"nobody{next(names)}" if i % 8 == 5 else "half_plus_two"

@@ -1,6 +1,8 @@
-"""Generated requests: schemathesis on both OpenAPI documents, hypothesis on bodies, heads and protobufs.
+"""Generated requests: schemathesis on both OpenAPI documents, hypothesis on bodies, heads and
+protobufs.
 
-Whatever comes, the answer is no fault of the server's, and afterwards both doors are as well as before.
+Whatever comes, the answer is no fault of the server's, and afterwards both doors are as well as
+before.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ def doors_stay_well(doors: Doors) -> Iterator[None]:
 
 def rounds(short: int, long: int, is_long: bool) -> settings:
     return settings(
-        max_examples=long if is_long else short, deadline=None, database=None, suppress_health_check=_HEALTH
+        max_examples=long if is_long else short,
+        deadline=None,
+        database=None,
+        suppress_health_check=_HEALTH,
     )
 
 
@@ -86,10 +91,15 @@ SCALARS = st.one_of(
     st.just({"b64": "%"}),
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("xyb64"), inner, max_size=3)
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("xyb64"), inner, max_size=3)
+    ),
 )
 BODIES = st.dictionaries(
-    st.sampled_from(["instances", "inputs", "examples", "context", "signature_name", "x"]), VALUES, max_size=3
+    st.sampled_from(["instances", "inputs", "examples", "context", "signature_name", "x"]),
+    VALUES,
+    max_size=3,
 ).map(lambda body: json.dumps(body).encode())
 VERBS = st.sampled_from(["predict", "classify", "regress"])
 NAMES = st.sampled_from(["half_plus_two", "ident_float", "ident_string", "mnist_cnn"])
@@ -103,7 +113,8 @@ def mangled(draw: Any, whole: st.SearchStrategy[bytes]) -> bytes:
         at = draw(st.integers(0, len(data)))
         to = min(len(data), at + draw(st.integers(0, 8)))
         new = draw(
-            st.sampled_from([b"", data[at:to] * 2, b"\r\n", b"\n", b"\0", b"\xff", b":", b" "]) | st.binary(max_size=8)
+            st.sampled_from([b"", data[at:to] * 2, b"\r\n", b"\n", b"\0", b"\xff", b":", b" "])
+            | st.binary(max_size=8)
         )
         data = data[:at] + new + data[to:]
     return data
@@ -126,8 +137,12 @@ def test_no_body_is_answered_with_a_server_error(doors: Doors, door: str, is_lon
         answered()
 
 
-SMALL = st.sampled_from([b"".join(p for p in c.parts if isinstance(p, bytes)) for c in CASES if len(c.parts) < 4])
-REQUESTS = st.sampled_from([post(GOOD), get(MODEL), get(MODEL) + post(GOOD)]) | SMALL.filter(lambda r: len(r) < 2000)
+SMALL = st.sampled_from(
+    [b"".join(p for p in c.parts if isinstance(p, bytes)) for c in CASES if len(c.parts) < 4]
+)
+REQUESTS = st.sampled_from([post(GOOD), get(MODEL), get(MODEL) + post(GOOD)]) | SMALL.filter(
+    lambda r: len(r) < 2000
+)
 
 
 @pytest.mark.parametrize("is_long", ROUNDS)
@@ -142,7 +157,9 @@ def test_no_bytes_are_answered_with_a_server_error(doors: Doors, door: str, is_l
     answered()
 
 
-METHODS = st.sampled_from(messages.METHODS).filter(lambda m: m is not messages.HANDLE_RELOAD_CONFIG_REQUEST)
+METHODS = st.sampled_from(messages.METHODS).filter(
+    lambda m: m is not messages.HANDLE_RELOAD_CONFIG_REQUEST
+)
 GOOD_MESSAGES = st.sampled_from(
     [
         predict(float_val=[1.0]).SerializeToString(),
@@ -153,7 +170,9 @@ GOOD_MESSAGES = st.sampled_from(
 
 @pytest.mark.parametrize("is_long", ROUNDS)
 @pytest.mark.parametrize("door", DOORS)
-def test_no_message_is_answered_with_a_fault_of_ours(doors: Doors, door: str, is_long: bool) -> None:
+def test_no_message_is_answered_with_a_fault_of_ours(
+    doors: Doors, door: str, is_long: bool
+) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{doors[door].grpc_port}") as channel:
 
         @rounds(150, 5000, is_long)
@@ -165,6 +184,8 @@ def test_no_message_is_answered_with_a_fault_of_ours(doors: Doors, door: str, is
                 told = f"{error.code()} {error.details()}"
                 assert error.code().name not in ("UNKNOWN", "UNAVAILABLE"), told
                 # Bytes that are no message are INTERNAL at TensorFlow Serving too.
-                assert error.code().name != "INTERNAL" or (door == "server" and error.details() != _OURS), told
+                assert error.code().name != "INTERNAL" or (
+                    door == "server" and error.details() != _OURS
+                ), told
 
         answered()

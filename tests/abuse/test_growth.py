@@ -23,9 +23,12 @@ _EVERY = 24
 
 
 def _spread(rows: Sequence[Any]) -> list[Any]:
-    """A few for `make test-long`; 20,000 calls of each class through each door take an hour, so the rest is full."""
+    """A few for `make test-long`; 20,000 calls of each class through each door take an hour, so the
+    rest is full."""
     return [
-        pytest.param(row, id=_name(row), marks=pytest.mark.full if number % _EVERY else pytest.mark.long)
+        pytest.param(
+            row, id=_name(row), marks=pytest.mark.full if number % _EVERY else pytest.mark.long
+        )
         for number, row in enumerate(rows)
     ]
 
@@ -43,14 +46,18 @@ def table() -> Iterator[growth.Table]:
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("case", [c for c in CASES if c.what in _SAMPLE_CASES], ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.what in _SAMPLE_CASES], ids=lambda case: case.id
+)
 def test_a_refused_request_leaves_no_memory(doors: Doors, case: Case, door: str) -> None:
     repeat = growth.repeated_case(doors[door], case, getattr(case, door))
     assert growth.bytes_a_call(doors[door], repeat, SAMPLE) < SAMPLE.limit
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("call", [c for c in CALLS if c.what in _SAMPLE_CALLS], ids=lambda call: call.what)
+@pytest.mark.parametrize(
+    "call", [c for c in CALLS if c.what in _SAMPLE_CALLS], ids=lambda call: call.what
+)
 def test_a_refused_call_leaves_no_memory(doors: Doors, call: Call, door: str) -> None:
     with growth.repeated_call(doors[door], call) as repeat:
         assert growth.bytes_a_call(doors[door], repeat, SAMPLE) < SAMPLE.limit
@@ -82,7 +89,9 @@ def test_no_broken_stream_leaves_memory_or_descriptors(
     doors: Doors, table: growth.Table, sent: Frames, door: str
 ) -> None:
     before = descriptors(doors[door])
-    left = growth.bytes_a_call(doors[door], growth.crowded(partial(play, doors[door].grpc_port, sent.data)), CROWD)
+    left = growth.bytes_a_call(
+        doors[door], growth.crowded(partial(play, doors[door].grpc_port, sent.data)), CROWD
+    )
     table.add("HTTP/2 frames to the gRPC ports", sent.what, door, CROWD, left)
     assert left < CROWD.limit
     settles(doors[door], before + 2)
@@ -90,10 +99,14 @@ def test_no_broken_stream_leaves_memory_or_descriptors(
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", _spread(list(slow.SCRIPTS)))
-def test_no_slow_caller_leaves_memory_or_descriptors(hasty: Doors, table: growth.Table, name: str, door: str) -> None:
+def test_no_slow_caller_leaves_memory_or_descriptors(
+    hasty: Doors, table: growth.Table, name: str, door: str
+) -> None:
     before = descriptors(hasty[door])
     script, _ = slow.SCRIPTS[name]
-    left = growth.bytes_a_call(hasty[door], growth.crowded(partial(slow.play, script, hasty[door].rest_port)), CROWD)
+    left = growth.bytes_a_call(
+        hasty[door], growth.crowded(partial(slow.play, script, hasty[door].rest_port)), CROWD
+    )
     table.add("callers that take their time", name, door, CROWD, left)
     assert left < CROWD.limit
     settles(hasty[door], before + 2)

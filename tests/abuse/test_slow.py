@@ -1,4 +1,5 @@
-"""Nobody holds a connection for longer than the limits say; beyond the most connections callers are told so."""
+"""Nobody holds a connection for longer than the limits say; beyond the most connections callers are
+told so."""
 
 from __future__ import annotations
 
@@ -42,7 +43,10 @@ def test_a_slow_caller_is_let_go(
 @pytest.mark.parametrize("door", DOORS)
 def test_connections_beyond_the_most_are_told_and_leave_nothing(hasty: Doors, door: str) -> None:
     port, before = hasty[door].rest_port, descriptors(hasty[door])
-    with slow.crowd(port, MOST + 4), socket.create_connection(("127.0.0.1", port), timeout=10) as one_more:
+    with (
+        slow.crowd(port, MOST + 4),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as one_more,
+    ):
         told = one_more.recv(1 << 16)
         assert told.startswith(b"HTTP/1.1 503 ") and b"\r\nretry-after: 1\r\n" in told
     with slow.crowd(port, 4 * MOST):

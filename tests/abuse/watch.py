@@ -1,4 +1,5 @@
-"""What a process holds: resident memory and descriptors; and that it is still the one that was started."""
+"""What a process holds: resident memory and descriptors; and that it is still the one that was
+started."""
 
 from __future__ import annotations
 
@@ -36,4 +37,8 @@ def assert_well(door: Door) -> None:
 
 def settles(door: Door, most: int, *, within_s: float = 10.0) -> None:
     """Descriptors come down to what they were."""
-    until(lambda: descriptors(door) <= most, within_s, lambda: f"{descriptors(door)} descriptors, {most} before")
+    until(
+        lambda: descriptors(door) <= most,
+        within_s,
+        lambda: f"{descriptors(door)} descriptors, {most} before",
+    )

@@ -1,4 +1,5 @@
-"""A conversation over a bare socket, byte for byte as a case has it, and what came back in a few words."""
+"""A conversation over a bare socket, byte for byte as a case has it, and what came back in a few
+words."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ Part = bytes | tuple[bytes, int] | float  # bytes, bytes times over, or seconds 
 
 @dataclass(frozen=True)
 class Heard:
-    """The statuses of the answers in their order, and whether the connection was closed after them."""
+    """The statuses of the answers in their order, and whether the connection was closed after
+    them."""
 
     statuses: tuple[int, ...]
     closed: bool
@@ -30,11 +32,14 @@ class Heard:
         return f"{answers}, closed" if self.closed else answers
 
 
-def converse(port: int, parts: Sequence[Part], *, probed: bool = True, quiet_s: float = _QUIET_S) -> Heard:
-    """Sends the parts and reads every answer. ``probed``: one more request is sent behind them, whose 404 names it.
+def converse(
+    port: int, parts: Sequence[Part], *, probed: bool = True, quiet_s: float = _QUIET_S
+) -> Heard:
+    """Sends the parts and reads every answer. ``probed``: one more request is sent behind them,
+    whose 404 names it.
 
-    Its answer being the next one proves that both ends agree where the case ended; it is not among those told.
-    Without, the first answer is all that is waited for.
+    Its answer being the next one proves that both ends agree where the case ended; it is not among
+    those told. Without, the first answer is all that is waited for.
     """
     data = b""
     with socket.create_connection(("127.0.0.1", port), timeout=quiet_s) as connection:
@@ -59,7 +64,9 @@ def converse(port: int, parts: Sequence[Part], *, probed: bool = True, quiet_s: 
                     closed = True
                     break
                 data += got
-    answers = list(_answers(data, bodyless=parts[0][:5] == b"HEAD " if isinstance(parts[0], bytes) else False))
+    answers = list(
+        _answers(data, bodyless=parts[0][:5] == b"HEAD " if isinstance(parts[0], bytes) else False)
+    )
     if probed and answers and b"probe" in answers[-1][1]:
         answers.pop()
     return Heard(tuple(s for s, _ in answers), closed, tuple(body for _, body in answers))
@@ -91,7 +98,9 @@ def _answers(data: bytes, *, bodyless: bool) -> Iterator[tuple[int, bytes]]:
         if not blank or not head.startswith(b"HTTP/1.1 "):
             raise AssertionError(f"not an HTTP answer: {data[:200]!r}")
         status = int(head[9:12])
-        bodyless = bodyless and (not rest or rest.startswith(b"HTTP/"))  # a HEAD that could not be read has one
+        bodyless = bodyless and (
+            not rest or rest.startswith(b"HTTP/")
+        )  # a HEAD that could not be read has one
         length = 0 if bodyless or status == CONTINUE else _length(head)
         if status != CONTINUE:
             yield status, rest[:length]

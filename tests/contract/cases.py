@@ -1,5 +1,5 @@
-"""The cases of the contract as values: exchanges recorded from a real TensorFlow Serving, and written ones for what its
-specification says and no recording shows. cases/README.md says more."""
+"""The cases of the contract as values: exchanges recorded from a real TensorFlow Serving, and
+written ones for what its specification says and no recording shows. cases/README.md says more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ LIFECYCLE = _FOLDER / "lifecycle.jsonl"
 
 @dataclass(frozen=True)
 class Ours:
-    """A deliberate difference, and the status we answer: a number over REST, a code's name over gRPC."""
+    """A deliberate difference, and the status we answer: a number over REST, a code's name over
+    gRPC."""
 
     why: str
     status: int | str
@@ -71,7 +72,8 @@ class Case:
 
 @dataclass(frozen=True)
 class GrpcCase:
-    """One call. ``request`` and ``response`` are protobuf text, or bytes where ``method`` is a path."""
+    """One call. ``request`` and ``response`` are protobuf text, or bytes where ``method`` is a
+    path."""
 
     id: str
     server: str
@@ -85,7 +87,11 @@ class GrpcCase:
 
 
 def rest() -> list[Case]:
-    return [_case(row, is_written=file is REST_WRITTEN) for file in (REST, REST_WRITTEN) for row in _rows(file)]
+    return [
+        _case(row, is_written=file is REST_WRITTEN)
+        for file in (REST, REST_WRITTEN)
+        for row in _rows(file)
+    ]
 
 
 def grpc() -> list[GrpcCase]:
@@ -101,9 +107,13 @@ def _grpc_case(row: Mapping[str, Any]) -> GrpcCase:
         id=row["id"],
         server=row["server"],
         method=row["method"],
-        request=bytes.fromhex(row["request_bytes"]) if "request_bytes" in row else row.get("request", ""),
+        request=bytes.fromhex(row["request_bytes"])
+        if "request_bytes" in row
+        else row.get("request", ""),
         status=row.get("status", ""),
-        response=bytes.fromhex(row["response_bytes"]) if "response_bytes" in row else row.get("response"),
+        response=bytes.fromhex(row["response_bytes"])
+        if "response_bytes" in row
+        else row.get("response"),
         details=row.get("details"),
         then={model: (status, body) for model, (status, body) in row.get("then", {}).items()},
         ours=_ours(row),
@@ -125,7 +135,9 @@ def _case(row: Mapping[str, Any], *, is_written: bool) -> Case:
         raw_parts=row.get("raw"),
         is_gzip=row.get("gzip", False),
         status=row.get("status", 0),
-        answer=base64.b64decode(row["answer_base64"]) if "answer_base64" in row else row.get("answer", "").encode(),
+        answer=base64.b64decode(row["answer_base64"])
+        if "answer_base64" in row
+        else row.get("answer", "").encode(),
         answer_headers=row.get("answer_headers", {}),
         closed=row.get("closed", False),
         died=row.get("died", False),

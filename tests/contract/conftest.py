@@ -1,4 +1,5 @@
-"""The recorded servers again, ours this time or those that the environment names; and the count of what agreed."""
+"""The recorded servers again, ours this time or those that the environment names; and the count of
+what agreed."""
 
 from __future__ import annotations
 
@@ -16,8 +17,11 @@ _LEVELS = ("bytes", "parsed", "class", "ours")
 
 
 @pytest.fixture(scope="session")
-def server(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Caller]]:
-    """The server of a recorded configuration by its letter; one of ours is started when first asked for."""
+def server(
+    contract_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Caller]]:
+    """The server of a recorded configuration by its letter; one of ours is started when first asked
+    for."""
     targets = servers.targets()
     running: dict[str, LiveServer] = {}
     with LiveServer.launcher(tmp_path_factory.mktemp("servers")) as launch:
@@ -31,7 +35,9 @@ def server(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> I
                 entries, flags = servers.configuration(letter, contract_models)
                 config = tmp_path_factory.mktemp(letter) / "models.config"
                 config.write_text(servers.config_text(entries))
-                running[letter] = launch(model_config_file=config, file_system_poll_wait_seconds=0, **flags)
+                running[letter] = launch(
+                    model_config_file=config, file_system_poll_wait_seconds=0, **flags
+                )
                 running[letter].wait_until_available(*entries)
             return running[letter]
 
@@ -42,14 +48,15 @@ def server(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def is_ours() -> bool:
-    """Whether our deliberate differences are what to expect: a target that lists its models is ours too."""
+    """Whether our deliberate differences are what to expect: a target that lists its models is ours
+    too."""
     return all(target.get("/v1/models").status == 200 for target in servers.targets().values())
 
 
 @pytest.fixture
 def level(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Says how closely a case agreed: its bytes, what they say, or only the kind of answer; or that it is a difference
-    of ours."""
+    """Says how closely a case agreed: its bytes, what they say, or only the kind of answer; or that
+    it is a difference of ours."""
 
     def said(how: str) -> None:
         assert how in _LEVELS
@@ -72,5 +79,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.line(f"{kind}: {found.total()} cases agree: {told}")
     if counts:
         terminalreporter.line(
-            "(bytes: the same; parsed: the same once read; class: the same kind; ours: docs/compatibility.md)"
+            "(bytes: the same; parsed: the same once read; class: the same kind; ours: "
+            "docs/compatibility.md)"
         )

@@ -1,8 +1,10 @@
-"""The configurations of the recorded servers, by letter; and how to bring a real TensorFlow Serving up with one:
+"""The configurations of the recorded servers, by letter; and how to bring a real TensorFlow Serving
+up with one:
 
     python -m tests.contract.servers FOLDER
 
-exports the models into FOLDER, writes a model config for each letter there, and prints the flags to start with.
+exports the models into FOLDER, writes a model config for each letter there, and prints the flags to
+start with.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def configuration(letter: str, models: Path) -> tuple[Mapping[str, str], Mapping
             return entry("half_plus_two"), {}
         case "relabel":
             flags = {"allow_version_labels_for_unavailable_models": True}
-            return entry("half_plus_two", TWO, f"{_BOTH} {stable}") | entry("half_plus_three"), flags
+            return entry("half_plus_two", TWO, f"{_BOTH} {stable}") | entry(
+                "half_plus_three"
+            ), flags
     raise AssertionError(letter)
 
 

@@ -1,5 +1,6 @@
-"""Every case of the lists again, through the gateway: the same status class and the same success bodies, but for the
-rules in docs/compatibility.md, section Gateway; and clients that are not ours, unmodified."""
+"""Every case of the lists again, through the gateway: the same status class and the same success
+bodies, but for the rules in docs/compatibility.md, section Gateway; and clients that are not ours,
+unmodified."""
 
 from __future__ import annotations
 
@@ -44,7 +45,10 @@ def behind(
             folder = tmp_path_factory.mktemp(f"gateway-{letter}")
             config = folder / "models.config"
             config.write_text(servers.config_text(entries))
-            settings = {"UPSTREAM_PROTOCOL": protocol, "LENIENT_MODELS": ",".join(entries) if lenient else ""}
+            settings = {
+                "UPSTREAM_PROTOCOL": protocol,
+                "LENIENT_MODELS": ",".join(entries) if lenient else "",
+            }
             running[key] = LiveGateway(folder, server(letter), config, settings)
         return running[key]
 
@@ -54,7 +58,9 @@ def behind(
 
 
 @pytest.mark.parametrize("protocol", ["auto", pytest.param("grpc", marks=pytest.mark.long)])
-def test_lenient_every_case_agrees_or_falls_under_a_rule(behind: Callable[..., LiveGateway], protocol: str) -> None:
+def test_lenient_every_case_agrees_or_falls_under_a_rule(
+    behind: Callable[..., LiveGateway], protocol: str
+) -> None:
     ruled: Counter[str] = Counter()
     trouble = []
     reset_counter(behind("A", True, protocol))
@@ -81,7 +87,8 @@ def test_strict_refuses_by_the_same_rules_and_by_shape(behind: Callable[..., Liv
 
 
 def outcome(gateway: Caller, case: Case | GrpcCase) -> tuple[str | None, str]:
-    """ "" where the case agrees, the rule it falls under where it does not, None where there is none; and what came."""
+    """ "" where the case agrees, the rule it falls under where it does not, None where there is
+    none; and what came."""
     return rest_outcome(gateway, case) if isinstance(case, Case) else grpc_outcome(gateway, case)
 
 
@@ -91,7 +98,11 @@ def rest_outcome(gateway: Caller, case: Case) -> tuple[str | None, str]:
     assert isinstance(status, int)
     said = f"{answer.status} {answer.body[:200]!r}, recorded {status}"
     if answer.status // 100 == status // 100:
-        is_same = status >= 300 or case.ours or STRENGTH[agreement(answer, case)] >= STRENGTH[wanted(case)]
+        is_same = (
+            status >= 300
+            or case.ours
+            or STRENGTH[agreement(answer, case)] >= STRENGTH[wanted(case)]
+        )
         return ("" if is_same else None), said
     kinds = kinds_of(answer.body)
     if not case.path.lower().startswith("/v1/"):
@@ -124,7 +135,9 @@ def grpc_outcome(gateway: Caller, case: GrpcCase) -> tuple[str | None, str]:
     if isinstance(case.response, bytes):
         return ("" if got == case.response else None), "another answer"
     method = METHODS[case.method]
-    is_same = unpacked(method.response.FromString(got)) == unpacked(messages.parse_text(method.response, case.response))
+    is_same = unpacked(method.response.FromString(got)) == unpacked(
+        messages.parse_text(method.response, case.response)
+    )
     return ("" if is_same else None), "another answer"
 
 
@@ -165,7 +178,9 @@ def test_the_official_clients_calls_work_unmodified(door: LiveGateway, call: str
 
 
 def test_the_official_clients_status_works_unmodified(door: LiveGateway) -> None:
-    official_client.test_status(official_client.Stub(door.channel, "tensorflow.serving.ModelService"))
+    official_client.test_status(
+        official_client.Stub(door.channel, "tensorflow.serving.ModelService")
+    )
 
 
 # TensorFlow Serving's guides, but for the port.
@@ -187,7 +202,11 @@ GUIDE = {
         "curl http://localhost:8501/v1/models/half_plus_two",
         {
             "model_version_status": [
-                {"version": "123", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+                {
+                    "version": "123",
+                    "state": "AVAILABLE",
+                    "status": {"error_code": "OK", "error_message": ""},
+                }
             ]
         },
     ),
@@ -206,5 +225,7 @@ def curl(line: str) -> bytes:
     if shutil.which("curl"):
         return subprocess.run(words, check=True, capture_output=True, timeout=30).stdout
     body = words[words.index("-d") + 1].encode() if "-d" in words else None
-    with urllib.request.urlopen(words[-1], data=body, timeout=30) as got:  # like curl, it calls any body a form
+    with urllib.request.urlopen(
+        words[-1], data=body, timeout=30
+    ) as got:  # like curl, it calls any body a form
         return bytes(got.read())

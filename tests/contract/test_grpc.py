@@ -1,4 +1,5 @@
-"""Every gRPC call of the case lists, recorded ones and written ones, against a live server; reloads each on its own."""
+"""Every gRPC call of the case lists, recorded ones and written ones, against a live server; reloads
+each on its own."""
 
 from __future__ import annotations
 
@@ -18,9 +19,14 @@ from tests.contract.cases import GrpcCase
 from tests.live import Caller, LiveServer, until
 
 METHODS = {method.name: method for method in messages.METHODS}
-HEALTH, REFLECTION = f"/{messages.HEALTH_SERVICE}/Check", f"/{messages.REFLECTION_SERVICES[1]}/ServerReflectionInfo"
+HEALTH, REFLECTION = (
+    f"/{messages.HEALTH_SERVICE}/Check",
+    f"/{messages.REFLECTION_SERVICES[1]}/ServerReflectionInfo",
+)
 FROM_THE_GRAPH = re.compile(r"\{\{(function_)?node|\[\[")
-BLANKS_BY_CHANCE = re.compile(r"(goo\.gle/debug\w+) +")  # protobuf draws their number for each process
+BLANKS_BY_CHANCE = re.compile(
+    r"(goo\.gle/debug\w+) +"
+)  # protobuf draws their number for each process
 CASES = cases.grpc()
 SINGLE = [case for case in CASES if case.server != "reload"]
 RELOADS = {
@@ -47,9 +53,13 @@ def test_call(case: GrpcCase, server: Servers, is_ours: bool, level: Say) -> Non
 
 @pytest.mark.parametrize(("start", "ids"), RELOADS.values(), ids=RELOADS)
 def test_reload(
-    start: str, ids: Sequence[str], contract_models: Path, launch: LiveServer.Launcher, tmp_path: Path,
+    start: str,
+    ids: Sequence[str],
+    contract_models: Path,
+    launch: LiveServer.Launcher,
+    tmp_path: Path,
     record_property: Callable[[str, object], None],
-) -> None:  # fmt: skip
+) -> None:
     """Each from a server of its own, so only of ours."""
     if servers.targets():
         pytest.skip("a reload changes what the target serves")
@@ -67,7 +77,9 @@ def test_reload(
 def says(live: Caller, then: Mapping[str, tuple[int, str]]) -> bool:
     """Whether REST says of these models what it did 2.5 s after the recorded reload."""
     answers = {model: live.get(f"/v1/models/{model}") for model in then}
-    return all((answers[m].status, answers[m].body.decode()) == wanted for m, wanted in then.items())
+    return all(
+        (answers[m].status, answers[m].body.decode()) == wanted for m, wanted in then.items()
+    )
 
 
 def test_every_reload_is_in_a_story() -> None:
@@ -89,11 +101,17 @@ def test_eight_megabytes_both_ways(server: Servers, level: Say) -> None:
 
 
 def filled(case: GrpcCase, models: Path) -> GrpcCase:
-    """A recorded reload with the paths of our models; what a note says in words is the config that follows."""
+    """A recorded reload with the paths of our models; what a note says in words is the config that
+    follows."""
     text = str(case.request)
     if "{" not in text:
-        text = 'config{model_config_list{config{name:"half_plus_two" base_path:"$HP2" model_platform:"tensorflow"}}}'
-    text = text.replace("$HP2X2", str(models / servers.TWO)).replace("$HP2", str(models / "half_plus_two"))
+        text = (
+            'config{model_config_list{config{name:"half_plus_two" base_path:"$HP2" '
+            'model_platform:"tensorflow"}}}'
+        )
+    text = text.replace("$HP2X2", str(models / servers.TWO)).replace(
+        "$HP2", str(models / "half_plus_two")
+    )
     return GrpcCase(case.id, case.server, case.method, text, *(getattr(case, n) for n in FIELDS))
 
 
@@ -119,7 +137,9 @@ def answered(live: Caller, case: GrpcCase, *, is_ours: bool) -> str:
         assert got == case.response
         return "bytes"
     method = METHODS[case.method]
-    assert unpacked(method.response.FromString(got)) == unpacked(messages.parse_text(method.response, case.response))
+    assert unpacked(method.response.FromString(got)) == unpacked(
+        messages.parse_text(method.response, case.response)
+    )
     return "parsed"
 
 
@@ -133,7 +153,9 @@ def call_of(case: GrpcCase) -> tuple[str, bytes]:
             return REFLECTION, asked(list_services="*").SerializeToString()
         case name if name in METHODS:
             method = METHODS[name]
-            return method.path, messages.parse_text(method.request, case.request).SerializeToString()
+            return method.path, messages.parse_text(
+                method.request, case.request
+            ).SerializeToString()
         case path:
             assert isinstance(case.request, bytes)
             return path, case.request

@@ -53,7 +53,11 @@ def test_command_line(row: Mapping[str, Any], store: Path, level: Callable[[str]
             if "action" in step:
                 ACTIONS[step["action"]](store)
             else:
-                until(lambda step=step: unlike(step, process, caller) == "", START_S, lambda: told(store))
+                until(
+                    lambda step=step: unlike(step, process, caller) == "",
+                    START_S,
+                    lambda: told(store),
+                )
         if wanted.get("exit_after_sigterm") is not None:
             until(lambda: "Running gRPC" in told(store), START_S, lambda: told(store))
             process.send_signal(signal.SIGTERM)
@@ -74,9 +78,15 @@ def unlike(step: Mapping[str, Any], process: subprocess.Popen[bytes], caller: Ca
     for door, port in (("rest_open", caller.rest_port), ("grpc_open", caller.grpc_port)):
         if is_open(port) != step[door]:
             return door
-    if "states" in step and {str(v): s for v, s in caller.states("default").items()} != step["states"]:
+    if (
+        "states" in step
+        and {str(v): s for v, s in caller.states("default").items()} != step["states"]
+    ):
         return "states"
-    for name, ask in (("status", lambda: caller.get("/v1/models/default")), ("predict", lambda: predict(caller))):
+    for name, ask in (
+        ("status", lambda: caller.get("/v1/models/default")),
+        ("predict", lambda: predict(caller)),
+    ):
         if name in step:
             answer = ask()
             if [answer.status, answer.json] != step[name]:
@@ -104,13 +114,18 @@ def delete_all(store: Path) -> None:
 ACTIONS: Mapping[str, Callable[[Path], object]] = {
     "corrupt 125": corrupt,
     "delete all versions": delete_all,
-    "rewrite config to other model": lambda store: os.replace(store / "other.txt", store / "mc.txt"),
+    "rewrite config to other model": lambda store: os.replace(
+        store / "other.txt", store / "mc.txt"
+    ),
 }
 
 
 @contextmanager
-def started(row: Mapping[str, Any], store: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, Caller]]:
-    """The process, its standard output, and who speaks to it; ports are free ones, but for one said to be taken."""
+def started(
+    row: Mapping[str, Any], store: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], Path, Caller]]:
+    """The process, its standard output, and who speaks to it; ports are free ones, but for one said
+    to be taken."""
     grpc_port, rest_port = hold_ports(2)
     ports = {"18500": str(grpc_port), "18501": str(rest_port)}
     said = store / "stdout.log"
@@ -119,9 +134,18 @@ def started(row: Mapping[str, Any], store: Path) -> Iterator[tuple[subprocess.Po
             taken.bind(("127.0.0.1", rest_port))
             taken.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", "headrace", "serve", *(argument(a, ports, store) for a in row["args"])],
-            cwd=ROOT, stdout=out, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "headrace",
+                "serve",
+                *(argument(a, ports, store) for a in row["args"]),
+            ],
+            cwd=ROOT,
+            stdout=out,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         caller = Caller("127.0.0.1", rest_port, grpc_port)
         try:
             yield process, said, caller
@@ -143,14 +167,19 @@ def is_open(port: int) -> bool:
 
 
 def config(name: str, path: Path) -> str:
-    return f'model_config_list {{ config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }} }}\n'
+    return (
+        f'model_config_list {{ config {{ name: "{name}" base_path: "{path}" model_platform: '
+        f'"tensorflow" }} }}\n'
+    )
 
 
 def warm(version: Path, count: int) -> None:
     log = messages.PredictionLog()
     request = log.predict_log.request
     request.model_spec.name = "any"
-    request.inputs["x"].CopyFrom(messages.TensorProto(dtype=1, tensor_shape={"dim": [{"size": 1}]}, float_val=[1.0]))
+    request.inputs["x"].CopyFrom(
+        messages.TensorProto(dtype=1, tensor_shape={"dim": [{"size": 1}]}, float_val=[1.0])
+    )
     extra = version / "assets.extra"
     extra.mkdir()
     with (extra / "tf_serving_warmup_requests").open("wb") as file:

@@ -1,4 +1,5 @@
-"""Clients that are not ours run every RPC: official message classes, gRPC's own health and reflection clients."""
+"""Clients that are not ours run every RPC: official message classes, gRPC's own health and
+reflection clients."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from tests.contract import servers
 from tests.live import LiveServer, until
@@ -70,13 +73,18 @@ def test_predict(predictions: Any) -> None:
     answer = predictions.Predict(sent, timeout=10)
 
     assert list(answer.outputs["y"].float_val) == [2.5, 3.0, 4.5]
-    assert (answer.model_spec.version.value, answer.model_spec.signature_name) == (123, "serving_default")
+    assert (answer.model_spec.version.value, answer.model_spec.signature_name) == (
+        123,
+        "serving_default",
+    )
 
 
 def test_classify(predictions: Any) -> None:
     spec = {**HALF, "signature_name": "classify_x_to_y"}
 
-    answer = predictions.Classify(request("ClassificationRequest", model_spec=spec, input=INPUT), timeout=10)
+    answer = predictions.Classify(
+        request("ClassificationRequest", model_spec=spec, input=INPUT), timeout=10
+    )
 
     assert [c.score for c in answer.result.classifications[0].classes] == [3.0]
 
@@ -84,18 +92,25 @@ def test_classify(predictions: Any) -> None:
 def test_regress(predictions: Any) -> None:
     spec = {**HALF, "signature_name": "regress_x_to_y2"}
 
-    answer = predictions.Regress(request("RegressionRequest", model_spec=spec, input=INPUT), timeout=10)
+    answer = predictions.Regress(
+        request("RegressionRequest", model_spec=spec, input=INPUT), timeout=10
+    )
 
     assert [r.value for r in answer.result.regressions] == [4.0]
 
 
 def test_multi_inference(predictions: Any) -> None:
     tasks = [
-        {"model_spec": {**HALF, "signature_name": f"{kind}_x_to_y"}, "method_name": f"tensorflow/serving/{kind}"}
+        {
+            "model_spec": {**HALF, "signature_name": f"{kind}_x_to_y"},
+            "method_name": f"tensorflow/serving/{kind}",
+        }
         for kind in ("regress", "classify")
     ]
 
-    answer = predictions.MultiInference(request("MultiInferenceRequest", tasks=tasks, input=INPUT), timeout=10)
+    answer = predictions.MultiInference(
+        request("MultiInferenceRequest", tasks=tasks, input=INPUT), timeout=10
+    )
 
     assert answer.results[0].regression_result.regressions[0].value == 3.0
     assert answer.results[1].classification_result.classifications[0].classes[0].score == 3.0
@@ -122,10 +137,14 @@ def test_reload_and_back(models: Any, live: LiveServer, contract_models: Path) -
         sent = request("ReloadConfigRequest", metric_names=["/tensorflow/serving/request_count"])
         for name in names:
             path = str(contract_models / name)
-            sent.config.model_config_list.config.add(name=name, base_path=path, model_platform="tensorflow")
+            sent.config.model_config_list.config.add(
+                name=name, base_path=path, model_platform="tensorflow"
+            )
         return sent
 
-    answer = models.HandleReloadConfigRequest(config("half_plus_two", "half_plus_three"), timeout=30)
+    answer = models.HandleReloadConfigRequest(
+        config("half_plus_two", "half_plus_three"), timeout=30
+    )
 
     assert answer.status.error_code == 0
     assert [metric.name for metric in answer.metric] == ["/tensorflow/serving/request_count"]
@@ -137,13 +156,18 @@ def test_reload_and_back(models: Any, live: LiveServer, contract_models: Path) -
 def test_health(live: LiveServer) -> None:
     stub = health_pb2_grpc.HealthStub(live.channel)
 
-    assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+    assert (
+        stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status
+        == health_pb2.HealthCheckResponse.SERVING
+    )
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
     watch.cancel()
 
 
-def test_more_watchers_than_threads_leave_the_server_free(live: LiveServer, predictions: Any) -> None:
+def test_more_watchers_than_threads_leave_the_server_free(
+    live: LiveServer, predictions: Any
+) -> None:
     stub = health_pb2_grpc.HealthStub(live.channel)
     watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(40)]
 
@@ -153,13 +177,17 @@ def test_more_watchers_than_threads_leave_the_server_free(live: LiveServer, pred
         watch.cancel()
 
 
-def test_watchers_hear_that_the_server_stops(launch: LiveServer.Launcher, contract_models: Path) -> None:
+def test_watchers_hear_that_the_server_stops(
+    launch: LiveServer.Launcher, contract_models: Path
+) -> None:
     live = launch(
         model_name="half_plus_two",
         model_base_path=contract_models / "half_plus_two",
         enable_grpc_healthcheck_service=True,
     )
-    watch = health_pb2_grpc.HealthStub(live.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+    watch = health_pb2_grpc.HealthStub(live.channel).Watch(
+        health_pb2.HealthCheckRequest(), timeout=60
+    )
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
 
     assert live.terminate() == 0
@@ -198,10 +226,14 @@ def test_a_call_made_from_nothing_but_reflection(live: LiveServer) -> None:
 def test_reflection_answers_every_question_of_a_stream(live: LiveServer, version: str) -> None:
     asked = [
         reflection_pb2.ServerReflectionRequest(host="h", list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol="tensorflow.serving.ModelService.GetModelStatus"),
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="tensorflow.serving.ModelService.GetModelStatus"
+        ),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.Thing"),
         reflection_pb2.ServerReflectionRequest(file_by_filename="no/such/file.proto"),
-        reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="tensorflow.TensorProto"),
+        reflection_pb2.ServerReflectionRequest(
+            all_extension_numbers_of_type="tensorflow.TensorProto"
+        ),
         reflection_pb2.ServerReflectionRequest(),
     ]
     stream = live.channel.stream_stream(
@@ -230,7 +262,9 @@ def test_reflection_answers_every_question_of_a_stream(live: LiveServer, version
         ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "stream_stream"),
     ],
 )
-def test_bytes_that_are_no_message_are_refused_alike_everywhere(live: LiveServer, path: str, kind: str) -> None:
+def test_bytes_that_are_no_message_are_refused_alike_everywhere(
+    live: LiveServer, path: str, kind: str
+) -> None:
     broken = b"\xff" * 20
     call = getattr(live.channel, kind)(path)
 
@@ -238,4 +272,7 @@ def test_bytes_that_are_no_message_are_refused_alike_everywhere(live: LiveServer
         answer = call(iter([broken]) if kind == "stream_stream" else broken, timeout=10)
         next(answer)
 
-    assert (refusal.value.code().name, refusal.value.details()) == ("INTERNAL", "Exception deserializing request!")
+    assert (refusal.value.code().name, refusal.value.details()) == (
+        "INTERNAL",
+        "Exception deserializing request!",
+    )

@@ -1,4 +1,5 @@
-"""The :predict cases without a server: body -> tensors -> a function known by head -> body, every byte."""
+"""The :predict cases without a server: body -> tensors -> a function known by head -> body, every
+byte."""
 
 from __future__ import annotations
 
@@ -21,14 +22,21 @@ Arrays = Mapping[str, np.ndarray]
 Model = tuple[Signature, Callable[[Arrays], Arrays]]
 
 
-def _signature(inputs: Mapping[str, DType], outputs: Mapping[str, DType], name: str = "serving_default") -> Signature:
+def _signature(
+    inputs: Mapping[str, DType], outputs: Mapping[str, DType], name: str = "serving_default"
+) -> Signature:
     def specs(tensors: Mapping[str, DType]) -> dict[str, TensorSpec]:
-        return {alias: TensorSpec(alias, f"{alias}:0", dtype, None, dtype.number) for alias, dtype in tensors.items()}
+        return {
+            alias: TensorSpec(alias, f"{alias}:0", dtype, None, dtype.number)
+            for alias, dtype in tensors.items()
+        }
 
     return Signature(name, specs(inputs), specs(outputs))
 
 
-def _one_to_one(dtype: DType, function: Callable[[np.ndarray], np.ndarray], out: str = "y") -> Model:
+def _one_to_one(
+    dtype: DType, function: Callable[[np.ndarray], np.ndarray], out: str = "y"
+) -> Model:
     return _signature({"x": dtype}, {out: dtype}), lambda arrays: {out: function(arrays["x"])}
 
 
@@ -75,7 +83,8 @@ MODELS: dict[str, dict[str, Model]] = {
     "two_in_two_out": {
         "serving_default": (
             _signature(
-                {"int_t": dtypes.INT32, "str_t": dtypes.STRING}, {"int_o": dtypes.INT32, "str_o": dtypes.STRING}
+                {"int_t": dtypes.INT32, "str_t": dtypes.STRING},
+                {"int_o": dtypes.INT32, "str_o": dtypes.STRING},
             ),
             lambda arrays: {"int_o": arrays["int_t"], "str_o": arrays["str_t"]},
         )
@@ -85,16 +94,32 @@ MODELS: dict[str, dict[str, Model]] = {
         "get_counter": (_signature({}, {"output": F}), lambda _: {}),
         "reset_counter": (_signature({}, {"output": F}), lambda _: {}),
     },
-} | {f"ident_{name}": {"serving_default": _one_to_one(dtype, lambda x: x)} for name, dtype in IDENTITIES.items()}
+} | {
+    f"ident_{name}": {"serving_default": _one_to_one(dtype, lambda x: x)}
+    for name, dtype in IDENTITIES.items()
+}
 
 _PATH = re.compile(r"/[vV]1/[mM]odels/(\w+)(?:/versions/\d+|/labels/\w+)?:predict")
-# Not the codec's: another model or version was asked for, the graph itself said no, or the answer hangs on a state.
-_RUNTIME = ("Servable not found", "Unrecognized servable", "assertion failed", "{{node", "{{function_node")
+# Not the codec's: another model or version was asked for, the graph itself said no, or the answer
+# hangs on a state.
+_RUNTIME = (
+    "Servable not found",
+    "Unrecognized servable",
+    "assertion failed",
+    "{{node",
+    "{{function_node",
+)
 
 
 def _is_codecs(case: Case) -> bool:
     match = _PATH.fullmatch(case.path)
-    if match is None or case.method != "POST" or case.raw is not None or case.died or match[1] not in (*MODELS, "foo"):
+    if (
+        match is None
+        or case.method != "POST"
+        or case.raw is not None
+        or case.died
+        or match[1] not in (*MODELS, "foo")
+    ):
         return False
     if not case.answer:  # a version beyond int64, turned away before the body is read
         return False
@@ -108,7 +133,9 @@ CASES = [case for case in cases.rest() if _is_codecs(case)]
 def _body(case: Case) -> bytes:
     if "gzip" not in case.headers.get("Content-Encoding", ""):
         return case.body
-    return gzip.decompress(case.body) if case.is_gzip else b""  # what cannot be inflated counts as empty
+    return (
+        gzip.decompress(case.body) if case.is_gzip else b""
+    )  # what cannot be inflated counts as empty
 
 
 def _run(model: str, body: bytes) -> bytes:
@@ -116,7 +143,9 @@ def _run(model: str, body: bytes) -> bytes:
     parsed = rest.parse_predict(body)
     name = parsed.signature_name or "serving_default"
     if name not in MODELS[model]:
-        fault = faults.Fault("unknown_signature", facts={"signature": name, "model": model, "version": 1})
+        fault = faults.Fault(
+            "unknown_signature", facts={"signature": name, "model": model, "version": 1}
+        )
         raise InvalidArgument(faults.our_text(fault), fault=fault)
     signature, function = MODELS[model][name]
     tensors = parsed.tensors(signature)
@@ -156,7 +185,9 @@ def test_our_words_for_recorded_refusals_are_clean() -> None:
     assert len(texts) > 80
     for text in texts:
         assert text.encode().decode() == text
-        assert "{" not in text.replace('{"b64"', "")  # no dump of the body, no template left unfilled
+        assert "{" not in text.replace(
+            '{"b64"', ""
+        )  # no dump of the body, no template left unfilled
 
 
 def _refusal(case: Case) -> str:

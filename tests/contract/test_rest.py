@@ -14,15 +14,21 @@ from tests.contract import cases
 from tests.contract.cases import Case
 from tests.live import Answer, Caller
 
-FROM_THE_GRAPH = re.compile(r"\{\{(function_)?node|\[\[")  # node names in it are the recorded export's
-BLANKS_BY_CHANCE = re.compile(r"(goo\.gle/debug\w+) +")  # protobuf draws their number for each process
+FROM_THE_GRAPH = re.compile(
+    r"\{\{(function_)?node|\[\["
+)  # node names in it are the recorded export's
+BLANKS_BY_CHANCE = re.compile(
+    r"(goo\.gle/debug\w+) +"
+)  # protobuf draws their number for each process
 CASES = cases.rest()
 COUNTER = "/v1/models/counter:predict"
 STRENGTH = {"bytes": 3, "parsed": 2, "class": 1, "none": 0}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_exchange(case: Case, server: Callable[[str], Caller], is_ours: bool, level: Callable[[str], None]) -> None:
+def test_exchange(
+    case: Case, server: Callable[[str], Caller], is_ours: bool, level: Callable[[str], None]
+) -> None:
     live = server(case.server)
     if case.died and not is_ours:
         pytest.skip("it would end the process")
@@ -38,13 +44,18 @@ def test_exchange(case: Case, server: Callable[[str], Caller], is_ours: bool, le
         assert answer.status == case.status
         assert_same_headers(answer, case)
         agreed = agreement(answer, case)
-        assert STRENGTH[agreed] >= STRENGTH[wanted(case)], f"{agreed}: {answer.body!r}, expected {case.answer!r}"
+        assert STRENGTH[agreed] >= STRENGTH[wanted(case)], (
+            f"{agreed}: {answer.body!r}, expected {case.answer!r}"
+        )
         level(agreed)
-    assert live.predict("half_plus_two", {"instances": [1.0, 2.0, 5.0]}).json == {"predictions": [2.5, 3.0, 4.5]}
+    assert live.predict("half_plus_two", {"instances": [1.0, 2.0, 5.0]}).json == {
+        "predictions": [2.5, 3.0, 4.5]
+    }
 
 
 def count_up_to(case: Case, live: Caller) -> None:
-    """The counter goes on from one case to the next: to where it stood before this one when that was recorded."""
+    """The counter goes on from one case to the next: to where it stood before this one when that
+    was recorded."""
     reset_counter(live)
     for before in CASES[: CASES.index(case)]:
         if before.path == COUNTER:
@@ -53,7 +64,9 @@ def count_up_to(case: Case, live: Caller) -> None:
 
 def reset_counter(live: Caller) -> None:
     """By gRPC: REST cannot call a signature without inputs."""
-    request = messages.PredictRequest(model_spec={"name": "counter", "signature_name": "reset_counter"})
+    request = messages.PredictRequest(
+        model_spec={"name": "counter", "signature_name": "reset_counter"}
+    )
     live.channel.unary_unary(messages.PREDICT.path)(request.SerializeToString(), timeout=30)
 
 
@@ -79,7 +92,9 @@ def wanted(case: Case) -> str:
     if case.error is not None and BLANKS_BY_CHANCE.search(case.error):
         return "parsed"
     # The order of names in what TF Serving keeps in a hash map is nobody's promise.
-    has_map = case.status == 200 and (case.path.endswith("/metadata") or "two_in_two_out" in case.path)
+    has_map = case.status == 200 and (
+        case.path.endswith("/metadata") or "two_in_two_out" in case.path
+    )
     return "parsed" if has_map else "bytes"
 
 
@@ -87,7 +102,11 @@ def agreement(answer: Answer, case: Case) -> str:
     if answer.body == case.answer:
         return "bytes"
     if case.is_metrics:
-        return "class" if b"# TYPE :tensorflow:" in answer.body and b"# TYPE :tensorflow:" in case.answer else "none"
+        return (
+            "class"
+            if b"# TYPE :tensorflow:" in answer.body and b"# TYPE :tensorflow:" in case.answer
+            else "none"
+        )
     mine, theirs = read(answer.body), read(case.answer)
     if mine == theirs:
         return "parsed"
@@ -102,7 +121,11 @@ def read(body: bytes) -> Any:
         value = json.loads(body.decode("utf-8", "surrogateescape"), parse_constant=str)
     except ValueError:
         return body
-    return BLANKS_BY_CHANCE.sub(r"\1 ", value["error"]) if isinstance(value, dict) and "error" in value else value
+    return (
+        BLANKS_BY_CHANCE.sub(r"\1 ", value["error"])
+        if isinstance(value, dict) and "error" in value
+        else value
+    )
 
 
 def kind(text: str) -> str:

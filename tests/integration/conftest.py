@@ -1,4 +1,5 @@
-"""A real `headrace serve` and a real gateway as child processes, on free ports, over toy models known by head."""
+"""A real `headrace serve` and a real gateway as child processes, on free ports, over toy models
+known by head."""
 
 from __future__ import annotations
 
@@ -59,7 +60,11 @@ class Child:
         log = self.folder / f"{self.name}.log"
         self.process = start_module(*self.arguments, log=log, environ={**plain, **self.environ})
         try:
-            wait_for(lambda: self.port_file.exists() or self._dead(), within_s=60, what=f"{self.name} opens its ports")
+            wait_for(
+                lambda: self.port_file.exists() or self._dead(),
+                within_s=60,
+                what=f"{self.name} opens its ports",
+            )
         except AssertionError as e:
             self.kill()
             raise AssertionError(f"{e}\n{self.log}") from None
@@ -67,7 +72,10 @@ class Child:
 
     def keep_ports(self, grpc: str, rest: str) -> None:
         """Started again it listens where it did."""
-        flags = {f"{grpc}=auto": f"{grpc}={self.ports['grpc']}", f"{rest}=auto": f"{rest}={self.ports['rest']}"}
+        flags = {
+            f"{grpc}=auto": f"{grpc}={self.ports['grpc']}",
+            f"{rest}=auto": f"{rest}={self.ports['rest']}",
+        }
         self.arguments = [flags.get(argument, argument) for argument in self.arguments]
 
     def _dead(self) -> bool:
@@ -92,7 +100,8 @@ class Child:
 
 @dataclass
 class Stack:
-    """Store, serving and gateway; ``http`` and ``grpc`` are the gateway's addresses, ``direct`` serving's REST."""
+    """Store, serving and gateway; ``http`` and ``grpc`` are the gateway's addresses, ``direct``
+    serving's REST."""
 
     folder: Path
     serving: Child
@@ -120,7 +129,9 @@ class Stack:
 
     def predict(self, model: str, body: Any, **more: Any) -> requests.Response:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return requests.post(f"{self.http}/v1/models/{model}:predict", data=data, timeout=30, **more)
+        return requests.post(
+            f"{self.http}/v1/models/{model}:predict", data=data, timeout=30, **more
+        )
 
     def ready(self, query: str = "") -> bool:
         return requests.get(f"{self.http}/readyz{query}", timeout=5).status_code == 200
@@ -134,7 +145,9 @@ class Stack:
             if child.process is not None and child.process.poll() is not None:
                 child.start()
         for model in models:
-            wait_for(lambda m=model: self.ready(f"?model={m}"), within_s=30, what=f"{model} is ready")
+            wait_for(
+                lambda m=model: self.ready(f"?model={m}"), within_s=30, what=f"{model} is ready"
+            )
 
     def write_config(self, text: str) -> None:
         aside = self.config.with_name(".aside")
@@ -149,13 +162,21 @@ class Stack:
 
 
 def listed(*names: str, more: str = "") -> str:
-    rows = [f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow"{more} }}' for n in names]
+    rows = [
+        f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow"{more} }}'
+        for n in names
+    ]
     return "model_config_list {\n" + "\n".join(rows) + "\n}\n"
 
 
 @contextlib.contextmanager
 def running(
-    folder: Path, models: Path, names: tuple[str, ...], *, flags: tuple[str, ...] = (), **environ: str
+    folder: Path,
+    models: Path,
+    names: tuple[str, ...],
+    *,
+    flags: tuple[str, ...] = (),
+    **environ: str,
 ) -> Iterator[Stack]:
     """``flags`` are serving's, ``environ`` the gateway's settings."""
     store = folder / "store"

@@ -17,8 +17,12 @@ TRAIN = "import sys; from trainer import cli; sys.exit(cli.main(sys.argv[1:]))"
 
 @pytest.mark.full
 @pytest.mark.parametrize("model", zoo.names())
-def test_a_full_training_reaches_its_bar(model: str, tmp_path: Path, with_tensorflow: ForkServer) -> None:
-    done = with_tensorflow.run(TRAIN, "train", model, environ={**os.environ, **environment(tmp_path)}, timeout_s=7200)
+def test_a_full_training_reaches_its_bar(
+    model: str, tmp_path: Path, with_tensorflow: ForkServer
+) -> None:
+    done = with_tensorflow.run(
+        TRAIN, "train", model, environ={**os.environ, **environment(tmp_path)}, timeout_s=7200
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     made = card.read(tmp_path / "models" / model / "1")
     assert made["quick"] is False

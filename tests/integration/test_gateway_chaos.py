@@ -1,4 +1,5 @@
-"""The backend is killed, paused, slowed and garbled under load: every answer is right or a clean refusal."""
+"""The backend is killed, paused, slowed and garbled under load: every answer is right or a clean
+refusal."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ class Proxy:
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
             transports.append(up_writer.transport)
-            await asyncio.gather(self._pipe(reader, up_writer), self._pipe(up_reader, writer, is_answer=True))
+            await asyncio.gather(
+                self._pipe(reader, up_writer), self._pipe(up_reader, writer, is_answer=True)
+            )
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -187,14 +190,18 @@ class Callers:
             reply = await stub(request.SerializeToString(), timeout=30)  # type: ignore[operator]
         except grpc.aio.AioRpcError as e:
             return e.code().name, e.details()
-        return "OK", float(tensors.from_proto(messages.PredictResponse.FromString(reply).outputs["y"])[0, 0])
+        return "OK", float(
+            tensors.from_proto(messages.PredictResponse.FromString(reply).outputs["y"])[0, 0]
+        )
 
 
 @pytest.fixture
 def proxied(tmp_path: Path, contract_models: Path) -> Iterator[tuple[Stack, Proxy]]:
     proxies: list[Proxy] = []
     try:
-        with running(tmp_path, contract_models, ("half_plus_two",), TIMEOUT_S=str(TIMEOUT_S)) as stack:
+        with running(
+            tmp_path, contract_models, ("half_plus_two",), TIMEOUT_S=str(TIMEOUT_S)
+        ) as stack:
             proxies.append(Proxy(stack.serving.ports["rest"]))
             stack.gateway.kill()
             stack.gateway.environ["HEADRACE_UPSTREAM_REST"] = f"http://127.0.0.1:{proxies[0].port}"
@@ -207,7 +214,9 @@ def proxied(tmp_path: Path, contract_models: Path) -> Iterator[tuple[Stack, Prox
 
 
 @pytest.mark.parametrize("per_second", [50, pytest.param(200, marks=pytest.mark.long)])
-def test_whatever_happens_to_the_backend_answers_are_right_or_clean_refusals_in_time(proxied, per_second):
+def test_whatever_happens_to_the_backend_answers_are_right_or_clean_refusals_in_time(
+    proxied, per_second
+):
     stack, proxy = proxied
     with Callers(stack, per_second) as callers:
         with phase(callers, "calm"):
@@ -251,7 +260,8 @@ def test_whatever_happens_to_the_backend_answers_are_right_or_clean_refusals_in_
 
 @contextmanager
 def phase(callers: Callers, name: str) -> Iterator[None]:
-    """Calls begun from here on bear this name; those of the phase before get a moment to end in peace."""
+    """Calls begun from here on bear this name; those of the phase before get a moment to end in
+    peace."""
     callers.phase = name
     time.sleep(0.5)
     yield

@@ -1,4 +1,5 @@
-"""Both doors of a real gateway before a real server: answers known by head, refusals, and what passes untouched."""
+"""Both doors of a real gateway before a real server: answers known by head, refusals, and what
+passes untouched."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ IMAGE = np.zeros((1, 28, 28, 1), np.float32)
 
 def call(stack: Stack, request: Any, *, method: Any = messages.PREDICT, timeout: float = 10) -> Any:
     with grpc.insecure_channel(stack.grpc) as channel:
-        stub = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+        stub = channel.unary_unary(
+            method.path, method.request.SerializeToString, method.response.FromString
+        )
         return stub(request, timeout=timeout)
 
 
@@ -58,7 +61,11 @@ def test_grpc_gives_the_known_answer(stack):
     [
         ("POST", "/v1/models/half_plus_two:predict", b'{"instances": [[1.0]]}'),
         ("POST", "/v1/models/half_plus_two/versions/123:predict", b'{"inputs": [[1.0]]}'),
-        ("POST", "/v1/models/half_plus_two:predict", b'{"signature_name": "regress_x2_to_y3", "instances": [[3.0]]}'),
+        (
+            "POST",
+            "/v1/models/half_plus_two:predict",
+            b'{"signature_name": "regress_x2_to_y3", "instances": [[3.0]]}',
+        ),
         ("GET", "/v1/models/half_plus_two", None),
         ("GET", "/v1/models/half_plus_two/versions/123", None),
         ("GET", "/v1/models/half_plus_two/metadata", None),
@@ -99,7 +106,9 @@ def test_gzip_chunks_and_kept_connections_work(stack):
     url = f"{stack.http}/v1/models/half_plus_two:predict"
     body = json.dumps({"instances": [[1.0]]}).encode()
     with requests.Session() as session:
-        zipped = session.post(url, data=gzip.compress(body), headers={"Content-Encoding": "gzip"}, timeout=10)
+        zipped = session.post(
+            url, data=gzip.compress(body), headers={"Content-Encoding": "gzip"}, timeout=10
+        )
         refused = session.post(url, data=b"nonsense", timeout=10)
         chunked = session.post(url, data=iter([body[:5], body[5:]]), timeout=10)
     assert [zipped.status_code, refused.status_code, chunked.status_code] == [200, 400, 200]
@@ -107,7 +116,9 @@ def test_gzip_chunks_and_kept_connections_work(stack):
 
 
 def test_a_body_over_the_limit_is_told_so_by_a_plain_client(stack):
-    answer = requests.post(f"{stack.http}/v1/models/half_plus_two:predict", data=b" " * (65 * 2**20), timeout=30)
+    answer = requests.post(
+        f"{stack.http}/v1/models/half_plus_two:predict", data=b" " * (65 * 2**20), timeout=30
+    )
     assert answer.status_code == 413
     assert "larger than" in answer.json()["error"]
 
@@ -126,7 +137,9 @@ def test_two_lengths_are_refused(stack):
 
 
 def test_the_gateway_lists_models_with_their_signatures(stack):
-    models = {m["name"]: m for m in requests.get(f"{stack.http}/v1/models", timeout=10).json()["models"]}
+    models = {
+        m["name"]: m for m in requests.get(f"{stack.http}/v1/models", timeout=10).json()["models"]
+    }
     assert models["half_plus_two"]["default_version"] == 123
     assert models["half_plus_two"]["signatures"]["serving_default"]["inputs"]["x"] == {
         "dtype": "float",
@@ -138,7 +151,12 @@ def test_every_example_of_the_document_runs_as_it_stands(stack):
     told = requests.get(f"{stack.http}/openapi.json", timeout=10).json()
     ran = []
     for path, methods in told["paths"].items():
-        content = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
+        content = (
+            methods.get("post", {})
+            .get("requestBody", {})
+            .get("content", {})
+            .get("application/json", {})
+        )
         for name, example in content.get("examples", {}).items():
             answer = requests.post(stack.http + path, json=example["value"], timeout=30)
             assert answer.status_code == 200, (path, name, answer.text)
@@ -152,7 +170,9 @@ def test_npy_and_npz_go_in_and_come_out_bit_for_bit(stack):
     answer = stack.predict("half_plus_two", _npy(sent), headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-npy")
     assert np.load(io.BytesIO(answer.content)).tolist() == [[2.5], [4.5]]
-    as_json = stack.predict("half_plus_two", _npy(sent), headers={"Content-Type": "application/x-npy"})
+    as_json = stack.predict(
+        "half_plus_two", _npy(sent), headers={"Content-Type": "application/x-npy"}
+    )
     assert as_json.json() == {"outputs": [[2.5], [4.5]]}
     zipped = io.BytesIO()
     np.savez_compressed(zipped, x=sent)
@@ -181,7 +201,9 @@ def _npy(array):
 def test_grpc_status_and_metadata_go_through(stack):
     status = messages.GetModelStatusRequest()
     status.model_spec.name = "half_plus_two"
-    assert call(stack, status, method=messages.GET_MODEL_STATUS).model_version_status[0].version == 123
+    assert (
+        call(stack, status, method=messages.GET_MODEL_STATUS).model_version_status[0].version == 123
+    )
     metadata = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
     metadata.model_spec.name = "half_plus_two"
     reply = call(stack, metadata, method=messages.GET_MODEL_METADATA)
@@ -189,7 +211,9 @@ def test_grpc_status_and_metadata_go_through(stack):
 
 
 def test_metrics_and_request_ids(stack):
-    answer = stack.predict("half_plus_two", {"instances": [[1.0]]}, headers={"X-Request-Id": "it-is-me"})
+    answer = stack.predict(
+        "half_plus_two", {"instances": [[1.0]]}, headers={"X-Request-Id": "it-is-me"}
+    )
     assert answer.headers["x-request-id"] == "it-is-me"
     wait_for(lambda: '"id": "it-is-me"' in stack.gateway.log, within_s=2, what="the access line")
     text = requests.get(f"{stack.http}/metrics", timeout=10).text
@@ -212,11 +236,19 @@ def test_check_of_a_running_backend_says_what_is_live_and_what_to_do_next(stack)
 
 
 def test_big_bodies_go_on_as_tensors_and_are_answered_as_if_they_had_not(stack, tmp_path):
-    """The gateways of each choice over one backend give the backend's own bytes, whichever way the call went."""
-    body = json.dumps({"instances": np.random.default_rng(7).random((3, 28, 28, 1)).round(6).tolist()}).encode()
+    """The gateways of each choice over one backend give the backend's own bytes, whichever way the
+    call went."""
+    body = json.dumps(
+        {"instances": np.random.default_rng(7).random((3, 28, 28, 1)).round(6).tolist()}
+    ).encode()
     path = "/v1/models/mnist_cnn:predict"
     expected = requests.post(stack.direct + path, data=body, timeout=30).content
-    for choice, most in (("auto", len(body) - 1), ("auto", len(body)), ("rest", 0), ("grpc", 10**9)):
+    for choice, most in (
+        ("auto", len(body) - 1),
+        ("auto", len(body)),
+        ("rest", 0),
+        ("grpc", 10**9),
+    ):
         environ = {
             **stack.gateway.environ,
             "HEADRACE_PORT_FILE": str(tmp_path / "ports.json"),
@@ -227,7 +259,11 @@ def test_big_bodies_go_on_as_tensors_and_are_answered_as_if_they_had_not(stack, 
         try:
             other.start()
             base = f"http://127.0.0.1:{other.ports['http']}"
-            wait_for(lambda base=base: requests.get(f"{base}/readyz", timeout=5).ok, within_s=20, what="ready")
+            wait_for(
+                lambda base=base: requests.get(f"{base}/readyz", timeout=5).ok,
+                within_s=20,
+                what="ready",
+            )
             answer = requests.post(base + path, data=body, timeout=30)
         finally:
             other.kill()
@@ -237,8 +273,20 @@ def test_big_bodies_go_on_as_tensors_and_are_answered_as_if_they_had_not(stack, 
 @pytest.mark.parametrize(
     ("which", "spec", "status", "code", "said"),
     [
-        ("versions/9", {"version": {"value": 9}}, 404, "NOT_FOUND", "has no version 9 here; available: 123"),
-        ("labels/new", {"version_label": "new"}, 400, "INVALID_ARGUMENT", 'no version label "new"; its labels: none'),
+        (
+            "versions/9",
+            {"version": {"value": 9}},
+            404,
+            "NOT_FOUND",
+            "has no version 9 here; available: 123",
+        ),
+        (
+            "labels/new",
+            {"version_label": "new"},
+            400,
+            "INVALID_ARGUMENT",
+            'no version label "new"; its labels: none',
+        ),
     ],
 )
 def test_metadata_of_what_is_not_there_says_what_is(stack, which, spec, status, code, said):

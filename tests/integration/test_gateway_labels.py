@@ -1,4 +1,5 @@
-"""A label that moved on while its old version went: the gateway finds out by the call, on a real backend."""
+"""A label that moved on while its old version went: the gateway finds out by the call, on a real
+backend."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def by_label(gateway: LiveGateway) -> int:
     request.model_spec.name, request.model_spec.version_label = MODEL, "stable"
     request.inputs["x"].CopyFrom(tensors.to_proto(np.array([1.0], np.float32)))
     stub = gateway.channel.unary_unary(
-        messages.PREDICT.path, messages.PredictRequest.SerializeToString, messages.PredictResponse.FromString
+        messages.PREDICT.path,
+        messages.PredictRequest.SerializeToString,
+        messages.PredictResponse.FromString,
     )
     return int(stub(request, timeout=30).model_spec.version.value)
 
@@ -56,10 +59,14 @@ def test_a_call_by_label_follows_it_when_its_version_has_just_gone(
         replaced(file, config(contract_models, 124))
         until(lambda: server.states(MODEL) == {123: "END", 124: "AVAILABLE"}, 30, server.said)
 
-        answer = gateway.request("POST", f"/v1/models/{MODEL}/labels/stable:predict", body=b'{"instances": [1.0]}')
+        answer = gateway.request(
+            "POST", f"/v1/models/{MODEL}/labels/stable:predict", body=b'{"instances": [1.0]}'
+        )
         assert (answer.status, answer.json) == (200, {"predictions": [2.5]})
         assert by_label(gateway) == 124
-        gone = gateway.request("POST", f"/v1/models/{MODEL}/versions/123:predict", body=b'{"instances": [1.0]}')
+        gone = gateway.request(
+            "POST", f"/v1/models/{MODEL}/versions/123:predict", body=b'{"instances": [1.0]}'
+        )
         assert gone.status == 404
         with pytest.raises(grpc.RpcError) as refused:
             gateway.channel.unary_unary(messages.PREDICT.path)(pinned(123), timeout=30)

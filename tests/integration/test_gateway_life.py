@@ -1,4 +1,5 @@
-"""What happens to callers while the backend swaps, dies, hangs and comes back, and while the gateway itself ends."""
+"""What happens to callers while the backend swaps, dies, hangs and comes back, and while the
+gateway itself ends."""
 
 from __future__ import annotations
 
@@ -59,8 +60,14 @@ def test_publishing_a_version_loses_no_call(own_stack, contract_models):
     with ThreadPoolExecutor(4) as pool:
         running = [pool.submit(callers) for _ in range(4)]
         try:
-            stack.publish("half_plus_two", contract_models / "half_plus_two_2_versions" / "124", 124)
-            wait_for(lambda: _default_version(stack) == 124, within_s=10, what="version 124 is the default")
+            stack.publish(
+                "half_plus_two", contract_models / "half_plus_two_2_versions" / "124", 124
+            )
+            wait_for(
+                lambda: _default_version(stack) == 124,
+                within_s=10,
+                what="version 124 is the default",
+            )
             wait_for(lambda: _versions(stack) == [124], within_s=10, what="version 123 is gone")
             time.sleep(0.2)
         finally:
@@ -98,7 +105,11 @@ def test_a_killed_backend_is_503_at_once_and_readiness_tells_the_truth_both_ways
 
     stack.serving.start()
     wait_for(lambda: _versions(stack) == [123], within_s=30, what="the model is loaded again")
-    wait_for(lambda: readyz(stack, "?model=half_plus_two").ok, within_s=1, what="ready after the model's return")
+    wait_for(
+        lambda: readyz(stack, "?model=half_plus_two").ok,
+        within_s=1,
+        what="ready after the model's return",
+    )
     answer = stack.predict("half_plus_two", ONE)
     assert answer.status_code == 200, answer.text
 
@@ -109,7 +120,9 @@ def test_a_paused_backend_is_504_at_the_deadline_and_not_ready_within_a_second(o
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(stack.predict, "half_plus_two", ONE)
-        wait_for(lambda: not stack.ready(), within_s=1, what="not ready while the backend is paused")
+        wait_for(
+            lambda: not stack.ready(), within_s=1, what="not ready while the backend is paused"
+        )
         assert answer.result().status_code == 504
     assert 2.5 < time.monotonic() - started < 6  # three seconds, and what a busy machine adds
     stack.serving.signal(signal.SIGCONT)
@@ -119,12 +132,16 @@ def test_a_paused_backend_is_504_at_the_deadline_and_not_ready_within_a_second(o
 
 def test_a_broken_model_list_changes_nothing_and_is_told_with_its_place(own_stack):
     stack = own_stack
-    stack.write_config("model_config_list {\n  config { name: 'half_plus_two' base_pth: '/x' }\n}\n")
+    stack.write_config(
+        "model_config_list {\n  config { name: 'half_plus_two' base_pth: '/x' }\n}\n"
+    )
     wait_for(lambda: readyz(stack).json()["config_error"], within_s=5, what="the gateway notices")
     assert "multimodel.config:2:" in readyz(stack).json()["config_error"]
     assert stack.predict("half_plus_two", ONE).status_code == 200
     stack.write_config(listed("half_plus_two"))
-    wait_for(lambda: not readyz(stack).json()["config_error"], within_s=5, what="the mended list is read")
+    wait_for(
+        lambda: not readyz(stack).json()["config_error"], within_s=5, what="the mended list is read"
+    )
     assert stack.predict("slow", {"instances": [1.0]}).status_code == 404
 
 
@@ -138,7 +155,9 @@ def test_sigterm_lets_a_running_call_finish_and_exits_0(own_stack, door):
 
     def by_grpc() -> bool:
         with grpc.insecure_channel(stack.grpc) as channel:
-            return bool(channel.unary_unary(messages.PREDICT.path)(_request("slow", [rounds]), timeout=10))
+            return bool(
+                channel.unary_unary(messages.PREDICT.path)(_request("slow", [rounds]), timeout=10)
+            )
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(by_rest if door == "rest" else by_grpc)
@@ -177,13 +196,21 @@ def test_a_taken_port_ends_the_start_with_a_sentence(own_stack):
     done = subprocess.run(
         [sys.executable, "-m", "gateway"],
         cwd=ROOT,
-        env={**own_stack.gateway.environ, "HEADRACE_HTTP_PORT": str(port), "HEADRACE_PORT_FILE": "", "PATH": "/bin"},
+        env={
+            **own_stack.gateway.environ,
+            "HEADRACE_HTTP_PORT": str(port),
+            "HEADRACE_PORT_FILE": "",
+            "PATH": "/bin",
+        },
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 2
-    assert f"port {port} on 127.0.0.1 cannot be opened" in done.stderr and "HEADRACE_HTTP_PORT" in done.stderr
+    assert (
+        f"port {port} on 127.0.0.1 cannot be opened" in done.stderr
+        and "HEADRACE_HTTP_PORT" in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -192,11 +219,19 @@ def test_a_taken_grpc_port_ends_the_start_with_a_sentence(own_stack):
     done = subprocess.run(
         [sys.executable, "-m", "gateway"],
         cwd=ROOT,
-        env={**own_stack.gateway.environ, "HEADRACE_GRPC_PORT": str(port), "HEADRACE_PORT_FILE": "", "PATH": "/bin"},
+        env={
+            **own_stack.gateway.environ,
+            "HEADRACE_GRPC_PORT": str(port),
+            "HEADRACE_PORT_FILE": "",
+            "PATH": "/bin",
+        },
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 2
-    assert f"port {port} on 127.0.0.1 cannot be opened" in done.stderr and "HEADRACE_GRPC_PORT" in done.stderr
+    assert (
+        f"port {port} on 127.0.0.1 cannot be opened" in done.stderr
+        and "HEADRACE_GRPC_PORT" in done.stderr
+    )
     assert "Traceback" not in done.stderr

@@ -1,5 +1,5 @@
-"""A gateway of two workers, as real processes: one port each, one sum of metrics, deaths that nobody but callers of the
-dead notice, one drain."""
+"""A gateway of two workers, as real processes: one port each, one sum of metrics, deaths that
+nobody but callers of the dead notice, one drain."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ CALL = (
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, contract_models: Path) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("workers")
-    with running(folder, contract_models, ("half_plus_two", "slow"), WORKERS="2", TIMEOUT_S="20") as made:
+    with running(
+        folder, contract_models, ("half_plus_two", "slow"), WORKERS="2", TIMEOUT_S="20"
+    ) as made:
         yield made
 
 
@@ -52,21 +54,28 @@ def living(stack: Stack) -> list[int]:
     lines = [json.loads(line) for line in stack.gateway.log.splitlines() if '"worker"' in line]
     up = {line["worker"] for line in lines if line["event"] == "worker is up"}
     return sorted(
-        pid for pid in up - {line["worker"] for line in lines if line["event"] == "worker ended"} if exists(pid)
+        pid
+        for pid in up - {line["worker"] for line in lines if line["event"] == "worker ended"}
+        if exists(pid)
     )
 
 
 def exists(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or between that and the read
+    except (
+        FileNotFoundError,
+        ProcessLookupError,
+    ):  # gone before it was opened, or between that and the read
         return False
 
 
 def counted(stack: Stack) -> float:
     """The answered predict calls, as /metrics of whichever worker gets the question has them."""
     text = requests.get(f"{stack.http}/metrics", timeout=5).text
-    rows = re.findall(r'^headrace_gateway_requests_total\{.*model="half_plus_two".*\} (\S+)$', text, re.MULTILINE)
+    rows = re.findall(
+        r'^headrace_gateway_requests_total\{.*model="half_plus_two".*\} (\S+)$', text, re.MULTILINE
+    )
     return sum(float(n) for n in rows)
 
 
@@ -74,7 +83,9 @@ def test_the_sum_of_metrics_is_told_by_either_worker_and_outlives_both(pair):
     stack = pair
     was = counted(stack)
     for _ in range(20):
-        assert stack.predict("half_plus_two", {"instances": [[1.0]]}).json() == {"predictions": [[2.5]]}
+        assert stack.predict("half_plus_two", {"instances": [[1.0]]}).json() == {
+            "predictions": [[2.5]]
+        }
     with grpc.insecure_channel(stack.grpc) as channel:
         channel.unary_unary(messages.PREDICT.path)(_request("half_plus_two", [[1.0]]), timeout=5)
     assert stack.predict("junk_name", {"instances": [[1.0]]}).status_code == 404
@@ -82,7 +93,11 @@ def test_the_sum_of_metrics_is_told_by_either_worker_and_outlives_both(pair):
     before = living(stack)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: len(living(stack)) == 2 and not set(before) & set(living(stack)), within_s=20, what="two new ones")
+    wait_for(
+        lambda: len(living(stack)) == 2 and not set(before) & set(living(stack)),
+        within_s=20,
+        what="two new ones",
+    )
     assert counted(stack) == was + 21
     text = requests.get(f"{stack.http}/metrics", timeout=5).text
     assert "headrace_gateway_backend_up 1.0" in text and "headrace_gateway_in_flight 0.0" in text
@@ -155,7 +170,11 @@ def test_workers_go_when_their_parent_is_killed(pair):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_gateway_on_a_taken_port_ends_with_a_sentence(pair, door, workers):
     port = pair.gateway.ports[door]
-    environ = {**pair.gateway.environ, f"HEADRACE_{door.upper()}_PORT": str(port), "HEADRACE_WORKERS": workers}
+    environ = {
+        **pair.gateway.environ,
+        f"HEADRACE_{door.upper()}_PORT": str(port),
+        "HEADRACE_WORKERS": workers,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "gateway"],
         cwd=ROOT,
@@ -165,4 +184,7 @@ def test_a_second_gateway_on_a_taken_port_ends_with_a_sentence(pair, door, worke
         timeout=60,
     )
     assert done.returncode == 2
-    assert f"port {port} on 127.0.0.1 cannot be opened" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        f"port {port} on 127.0.0.1 cannot be opened" in done.stderr
+        and "Traceback" not in done.stderr
+    )

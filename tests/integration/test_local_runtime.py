@@ -1,4 +1,5 @@
-"""What `make up`, `down`, `status`, `smoke` and their like do to a real stack of local processes."""
+"""What `make up`, `down`, `status`, `smoke` and their like do to a real stack of local
+processes."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ MODELS = {model.name for model in config.load(ROOT / "multimodel.config").models
 
 
 @pytest.fixture(scope="module")
-def running_stack(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def running_stack(
+    local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalStack]:
     """A second stack that is up, of one model, for tests that change it."""
     with local_stack.spare(tmp_path_factory.mktemp("running")) as stack:
         up = stack.make("up")
@@ -47,13 +50,18 @@ def get(url: str) -> tuple[int, dict]:
 
 def predict(stack, model: str, instances: list) -> list:
     body = json.dumps({"instances": instances}).encode()
-    with urllib.request.urlopen(f"{stack.http}/v1/models/{model}:predict", body, timeout=10) as answer:
+    with urllib.request.urlopen(
+        f"{stack.http}/v1/models/{model}:predict", body, timeout=10
+    ) as answer:
         return json.load(answer)["predictions"]
 
 
 def pids(stack) -> dict[str, int]:
     told = stack.make("status").stdout
-    return {name: int(pid) for name, pid in re.findall(r"^(\w+) +(?:RUNNING|STARTING) +pid (\d+)", told, re.MULTILINE)}
+    return {
+        name: int(pid)
+        for name, pid in re.findall(r"^(\w+) +(?:RUNNING|STARTING) +pid (\d+)", told, re.MULTILINE)
+    }
 
 
 def served(stack) -> set[str]:
@@ -94,7 +102,9 @@ def test_status_is_the_truth_about_models(local_stack):
 def test_smoke_shows_an_answer_a_model(local_stack):
     smoke = local_stack.make("smoke")
     assert smoke.returncode == 0, smoke.stdout + smoke.stderr
-    assert len(re.findall(r"^ +ok \w+ version \d+: .* -> ", smoke.stdout, re.MULTILINE)) == len(MODELS)
+    assert len(re.findall(r"^ +ok \w+ version \d+: .* -> ", smoke.stdout, re.MULTILINE)) == len(
+        MODELS
+    )
     assert '{"x": [1.0, 2.0, 5.0]} -> [2.5, 3.0, 4.5]' in smoke.stdout
 
 
@@ -143,13 +153,19 @@ def test_reload_of_a_wrong_base_path_is_refused_at_once_and_changes_nothing(loca
     finally:
         local_stack.config.write_text(desired)
     assert reload.returncode != 0
-    assert "linear_model: base_path /models/linear:" in reload.stderr and "does not exist" in reload.stderr
+    assert (
+        "linear_model: base_path /models/linear:" in reload.stderr
+        and "does not exist" in reload.stderr
+    )
     assert "The change is not live" in reload.stderr and "live" not in reload.stdout
     assert served(local_stack) == MODELS
 
 
 def test_a_broken_config_is_refused_with_its_place_and_the_old_one_serves_on(local_stack):
-    desired, live = local_stack.config.read_text(), (local_stack.store / "multimodel.config").read_bytes()
+    desired, live = (
+        local_stack.config.read_text(),
+        (local_stack.store / "multimodel.config").read_bytes(),
+    )
     try:
         local_stack.config.write_text(desired.replace('name: "mnist_cnn"', "name: mnist_cnn"))
         reload, up = local_stack.make("reload"), local_stack.make("up")
@@ -177,10 +193,15 @@ def test_killed_serving_heals_and_readyz_tells_the_truth_meanwhile(local_stack):
     after = pids(local_stack)
     assert after["gateway"] == before["gateway"] and after["serving"] != before["serving"]
     # Other tests find the stack as it was.
-    until(lambda: all(get(f"{local_stack.http}/readyz?model={model}")[0] == 200 for model in MODELS), 60)
+    until(
+        lambda: all(get(f"{local_stack.http}/readyz?model={model}")[0] == 200 for model in MODELS),
+        60,
+    )
 
 
-@pytest.mark.parametrize("variable", ["HEADRACE_HTTP_PORT", "HEADRACE_GRPC_PORT", "HEADRACE_SERVING_REST_PORT"])
+@pytest.mark.parametrize(
+    "variable", ["HEADRACE_HTTP_PORT", "HEADRACE_GRPC_PORT", "HEADRACE_SERVING_REST_PORT"]
+)
 def test_a_taken_port_is_named_before_anything_is_started(local_stack, spare_stack, variable):
     up = spare_stack.make("up", **{variable: str(local_stack.ports[variable])})
     assert up.returncode != 0
@@ -192,7 +213,10 @@ def test_a_taken_port_is_named_before_anything_is_started(local_stack, spare_sta
 def test_an_address_of_another_machine_is_told_as_such(spare_stack):
     up = spare_stack.make("up", HEADRACE_BIND_ADDRESS="192.0.2.1")
     assert up.returncode != 0
-    assert "HEADRACE_BIND_ADDRESS=192.0.2.1 cannot be listened on: Cannot assign requested address." in up.stderr
+    assert (
+        "HEADRACE_BIND_ADDRESS=192.0.2.1 cannot be listened on: Cannot assign requested address."
+        in up.stderr
+    )
     assert "End what uses it" not in up.stderr
 
 
@@ -219,7 +243,10 @@ def test_up_over_an_empty_store_trains_all_and_says_what_full_trainings_reach(tm
         assert up.returncode == 0, up.stdout + up.stderr
         for model in MODELS:
             assert f"{model} version 1 published in {stack.store / model / '1'}: " in up.stdout
-        assert len(re.findall(r"quick settings: full ones reach about \d", up.stdout)) == len(MODELS) - 1
+        assert (
+            len(re.findall(r"quick settings: full ones reach about \d", up.stdout))
+            == len(MODELS) - 1
+        )
         assert served(stack) == MODELS
     finally:
         stack.make("down")
@@ -256,7 +283,11 @@ def test_a_wrong_setting_or_a_taken_port_leaves_a_running_stack_alone(
 def test_settings_of_other_parts_do_not_end_the_gateway_nor_restart_it(running_stack):
     running_stack.make("up")
     before = pids(running_stack)
-    others = {"HEADRACE_LIVE_TIMEOUT_S": "30", "HEADRACE_GATEWAY_MEMORY": "2g", "HEADRACE_TAG": "mine"}
+    others = {
+        "HEADRACE_LIVE_TIMEOUT_S": "30",
+        "HEADRACE_GATEWAY_MEMORY": "2g",
+        "HEADRACE_TAG": "mine",
+    }
     up = running_stack.make("up", **others)
     assert (up.returncode, up.stderr) == (0, "")
     assert pids(running_stack) == before
@@ -270,12 +301,17 @@ def test_a_program_that_keeps_ending_fails_the_start_with_its_last_words(spare_s
     up = spare_stack.make("up", PYTHONPATH=str(tmp_path))
     assert up.returncode != 0
     assert "gateway keeps ending" in up.stderr and "this package is broken" in up.stderr
-    assert log.read_text().startswith("what an earlier start said") and "earlier start" not in up.stderr
+    assert (
+        log.read_text().startswith("what an earlier start said")
+        and "earlier start" not in up.stderr
+    )
     assert "Nothing runs" in spare_stack.make("status").stdout
 
 
 def test_no_version_and_no_way_to_train_one_starts_nothing(spare_stack):
-    spare_stack.config.write_text('model_config_list { config { name: "mine" base_path: "/models/mine" } }\n')
+    spare_stack.config.write_text(
+        'model_config_list { config { name: "mine" base_path: "/models/mine" } }\n'
+    )
     up = spare_stack.make("up")
     assert up.returncode != 0
     assert "mine" in up.stdout + up.stderr
@@ -299,7 +335,9 @@ def test_a_runtime_that_is_not_there_is_refused(spare_stack):
 
 
 @pytest.mark.parametrize("per_second", [50, pytest.param(200, marks=pytest.mark.long)])
-def test_no_prediction_is_lost_while_a_version_is_published_rolled_back_and_promoted(running_stack, per_second):
+def test_no_prediction_is_lost_while_a_version_is_published_rolled_back_and_promoted(
+    running_stack, per_second
+):
     stack, listed = running_stack, running_stack.config.read_text()
     assert versions(stack, "half_plus_two") == [1]
     with predictions(stack, per_second) as answers:
@@ -326,7 +364,8 @@ def test_no_prediction_is_lost_while_a_version_is_published_rolled_back_and_prom
 
 @contextmanager
 def predictions(stack, per_second: int) -> Iterator[list[tuple[float, ...]]]:
-    """The answers to callers of both doors who keep that pace together; a call that fails fails the test."""
+    """The answers to callers of both doors who keep that pace together; a call that fails fails the
+    test."""
     over, answers, slots = threading.Event(), [], itertools.count()
     began = time.monotonic()
 
@@ -356,7 +395,8 @@ def versions(stack, model: str) -> list[int]:
 
 
 def test_an_interrupted_start_stops_what_it_started(spare_stack):
-    # The gateway looks at a backend that is not up yet once a minute: the start is not over however late this looks.
+    # The gateway looks at a backend that is not up yet once a minute: the start is not over however
+    # late this looks.
     rarely = {"HEADRACE_REFRESH_S": "60", "HEADRACE_PROBE_S": "60"}
     command = [sys.executable, "-m", "deploy", "up"]
     environment = spare_stack.environment | rarely

@@ -1,4 +1,5 @@
-"""Every signature of every model, asked by REST through the running stack, gives the answer recorded on its version."""
+"""Every signature of every model, asked by REST through the running stack, gives the answer
+recorded on its version."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from trainer import zoo
 from trainer.exports import asked, card, golden
 
 MODELS = sorted(model.name for model in config.load(ROOT / "multimodel.config").models)
-_EXAMPLE = re.compile(r"`POST /v1/models/(\w+):(\w+)`\n\n```json\n(.*?)```\n\n```json\n(.*?)```", re.DOTALL)
+_EXAMPLE = re.compile(
+    r"`POST /v1/models/(\w+):(\w+)`\n\n```json\n(.*?)```\n\n```json\n(.*?)```", re.DOTALL
+)
 EXAMPLES = _EXAMPLE.findall((ROOT / "docs/reference/models.md").read_text())
 
 
@@ -40,14 +43,19 @@ def test_every_signature_answers_as_recorded(local_stack: LocalStack, model: str
         assert close(call.answer, answer), (request["signature_name"], call.answer, answer)
         if method != "predict":  # any signature may also be asked by its tensors
             tensors = asked.call(request, "predict")
-            assert close(tensors.answer, post(local_stack, model, "predict", tensors.body)), request["signature_name"]
+            assert close(tensors.answer, post(local_stack, model, "predict", tensors.body)), (
+                request["signature_name"]
+            )
 
 
-@pytest.mark.parametrize(("model", "method", "body", "wanted"), EXAMPLES, ids=lambda text: str(text)[:20])
+@pytest.mark.parametrize(
+    ("model", "method", "body", "wanted"), EXAMPLES, ids=lambda text: str(text)[:20]
+)
 def test_an_example_of_the_page_is_answered(
     local_stack: LocalStack, model: str, method: str, body: str, wanted: str
 ) -> None:
-    """The page's answers are those of full trainings: here the figures differ, and what they are of does not."""
+    """The page's answers are those of full trainings: here the figures differ, and what they are of
+    does not."""
     answer = post(local_stack, model, method, body)
     assert outline(answer) == outline(json.loads(wanted))
     if model == "half_plus_two":
@@ -55,7 +63,9 @@ def test_an_example_of_the_page_is_answered(
 
 
 def test_every_model_has_an_example_on_the_page() -> None:
-    assert {model for model, *_ in EXAMPLES} == set(zoo.names()) - {"mnist_mlp"}  # 784 numbers help nobody
+    assert {model for model, *_ in EXAMPLES} == set(zoo.names()) - {
+        "mnist_mlp"
+    }  # 784 numbers help nobody
 
 
 def outline(value: Any) -> Any:

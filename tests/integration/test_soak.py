@@ -1,4 +1,5 @@
-"""Half an hour of calls by both protocols while versions come and go: none fails, and nothing grows."""
+"""Half an hour of calls by both protocols while versions come and go: none fails, and nothing
+grows."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ SWAP_EVERY_S = 5.0
 MIXED = ("half_plus_two", "mnist_cnn", "ident_string")
 
 
-@pytest.mark.parametrize("minutes", [pytest.param(1, marks=pytest.mark.long), pytest.param(30, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "minutes", [pytest.param(1, marks=pytest.mark.long), pytest.param(30, marks=pytest.mark.full)]
+)
 def test_calls_while_versions_come_and_go_all_succeed_and_memory_stays(
     tmp_path: Path, contract_models: Path, minutes: int
 ) -> None:
@@ -36,7 +39,9 @@ def test_calls_while_versions_come_and_go_all_succeed_and_memory_stays(
     assert set(seen) == {"right"}, seen
     assert seen["right"] > 100 * minutes
     for name, size in after.items():
-        assert size < 1.1 * before[name] + 10 * 1024, f"{name}: {before[name]} KiB, {size} KiB after {minutes} min"
+        assert size < 1.1 * before[name] + 10 * 1024, (
+            f"{name}: {before[name]} KiB, {size} KiB after {minutes} min"
+        )
 
 
 def swap_for(stack: Stack, source: Path, seconds: float) -> None:
@@ -47,13 +52,21 @@ def swap_for(stack: Stack, source: Path, seconds: float) -> None:
         version = max(int(path.name) for path in folder.iterdir() if path.name.isdigit()) + 1
         stack.publish("half_plus_two", source, version)
         with Client(stack.http) as client:
-            wait_for(lambda c=client, v=version: served(c) == [v], within_s=30, what=f"version {version} is served")
+            wait_for(
+                lambda c=client, v=version: served(c) == [v],
+                within_s=30,
+                what=f"version {version} is served",
+            )
         shutil.rmtree(folder / str(version - 1))
         time.sleep(SWAP_EVERY_S)
 
 
 def served(client: Client) -> list[int]:
-    return [version.version for version in client.status("half_plus_two") if version.state == "AVAILABLE"]
+    return [
+        version.version
+        for version in client.status("half_plus_two")
+        if version.state == "AVAILABLE"
+    ]
 
 
 @contextmanager
@@ -78,7 +91,9 @@ def callers(stack: Stack) -> Iterator[Counter[str]]:
                 time.sleep(0.05)
 
     with ThreadPoolExecutor(4) as pool:
-        running_callers = [pool.submit(ask, url) for url in (stack.http, f"grpc://{stack.grpc}") * 2]
+        running_callers = [
+            pool.submit(ask, url) for url in (stack.http, f"grpc://{stack.grpc}") * 2
+        ]
         try:
             yield seen
         finally:

@@ -1,4 +1,5 @@
-"""Promote, rollback and gc against a running stack: under load, with labels, and when the version cannot be loaded."""
+"""Promote, rollback and gc against a running stack: under load, with labels, and when the version
+cannot be loaded."""
 
 from __future__ import annotations
 
@@ -45,7 +46,13 @@ class Store:
 
     def publish(self, two: float, *words: str) -> int:
         """A version that adds ``two``, and is what it says it is."""
-        golden = [{"signature_name": "serving_default", "inputs": {"x": [1.0]}, "outputs": {"y": [0.5 + two]}}]
+        golden = [
+            {
+                "signature_name": "serving_default",
+                "inputs": {"x": [1.0]},
+                "outputs": {"y": [0.5 + two]},
+            }
+        ]
         ready = toy.export(self.stack.folder / "ready" / str(two), golden=golden, two=two)
         done = self.trainer("publish", MODEL, ready, *words)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -72,7 +79,11 @@ class Store:
         return self.stack.serving.log.count("config taken")
 
     def live(self, version: int) -> None:
-        wait_for(lambda: self.model["default_version"] == version, within_s=20, what=f"version {version} is live")
+        wait_for(
+            lambda: self.model["default_version"] == version,
+            within_s=20,
+            what=f"version {version} is live",
+        )
 
     @property
     def model(self) -> dict:
@@ -96,7 +107,9 @@ class Store:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("versions")
     toy.export(folder / "models" / MODEL / "1")
-    with running(folder, folder / "models", (MODEL,), flags=("--max_num_load_retries=0",), TIMEOUT_S="10") as stack:
+    with running(
+        folder, folder / "models", (MODEL,), flags=("--max_num_load_retries=0",), TIMEOUT_S="10"
+    ) as stack:
         yield Store(stack)
 
 
@@ -130,8 +143,14 @@ class Load:
             while not self._over.is_set():
                 time.sleep(0.005)
                 try:
-                    answer = session.post(self._url, data=json.dumps({"instances": [1.0]}), timeout=10)
-                    self.seen[answer.json()["predictions"][0] if answer.status_code == 200 else answer.text] += 1
+                    answer = session.post(
+                        self._url, data=json.dumps({"instances": [1.0]}), timeout=10
+                    )
+                    self.seen[
+                        answer.json()["predictions"][0]
+                        if answer.status_code == 200
+                        else answer.text
+                    ] += 1
                 except requests.RequestException as error:
                     self.seen[repr(error)] += 1
 
@@ -148,7 +167,10 @@ def test_a_bad_version_is_rolled_back_under_load_without_a_failed_request(store:
         wait_for(lambda: sum(load.seen.values()) > before + 200, within_s=20, what="more answers")
     assert set(load.seen) == {2.5, 7.5}, load.seen
     assert f"{MODEL} is pinned to version {good}: live, served: {good}" in done.stdout
-    assert f"+    model_version_policy {{ specific {{ versions: {good} }} }}" in done.stdout or "+config" in done.stdout
+    assert (
+        f"+    model_version_policy {{ specific {{ versions: {good} }} }}" in done.stdout
+        or "+config" in done.stdout
+    )
     assert store.policy() == config.Specific((good,))
     assert store.available() == [good]
 
@@ -161,19 +183,25 @@ def test_a_publish_after_a_rollback_waits_for_promote(store: Store) -> None:
     done = store.trainer("publish", MODEL, ready)
     newest = good + 2
     assert (
-        f"{MODEL} is not live: {store.list} pins it to {good}; `promote {MODEL}` makes version {newest} live"
-        in done.stdout
+        f"{MODEL} is not live: {store.list} pins it to {good}; `promote {MODEL}` makes version "
+        f"{newest} live" in done.stdout
     )
     assert store.answer() == 2.5
     promoted = store.trainer("promote", MODEL)
     assert promoted.returncode == 0, promoted.stdout + promoted.stderr
-    assert f"{MODEL} is at version {newest} and follows new ones: live, served: {newest}" in promoted.stdout
+    assert (
+        f"{MODEL} is at version {newest} and follows new ones: live, served: {newest}"
+        in promoted.stdout
+    )
     assert store.answer() == 3.5
     assert (
-        store.list.read_text() == store.stack.config.read_text().partition("\n")[2] or store.policy() == config.Latest()
+        store.list.read_text() == store.stack.config.read_text().partition("\n")[2]
+        or store.policy() == config.Latest()
     )
     assert card.read(store.stack.store / MODEL / str(newest))["parent"] == good
-    back = store.trainer("rollback", MODEL)  # to its parent, not to the one that was rolled back itself
+    back = store.trainer(
+        "rollback", MODEL
+    )  # to its parent, not to the one that was rolled back itself
     assert back.returncode == 0, back.stdout + back.stderr
     assert store.answer() == 2.5
 
@@ -183,7 +211,8 @@ def test_labels_move_with_a_rollback_and_answer_all_the_time(store: Store) -> No
     bad = store.publish(7.0)
     text = store.list.read_text()
     labelled = (
-        f' model_version_policy {{ latest {{ num_versions: 2 }} }} version_labels {{ key: "stable" value: {bad} }} }}'
+        f" model_version_policy {{ latest {{ num_versions: 2 }} }} version_labels {{ key: "
+        f'"stable" value: {bad} }} }}'
     )
     store.list.write_text(text.replace(" }\n}", f"{labelled}\n}}"))
     # Rendered as `make reload` does it; a label is taken once its version is AVAILABLE.
@@ -226,7 +255,9 @@ def test_gc_keeps_the_last_and_what_is_live(store: Store) -> None:
     done = store.trainer("gc", "--keep", "1")
     assert done.returncode == 0, done.stderr
     assert f"{MODEL}: version {good} stays, it is live or has a label" in done.stdout
-    left = sorted(int(path.name) for path in (store.stack.store / MODEL).iterdir() if path.name.isdigit())
+    left = sorted(
+        int(path.name) for path in (store.stack.store / MODEL).iterdir() if path.name.isdigit()
+    )
     assert left == [good, newer[-1]]
     assert store.answer() == 2.5
 
@@ -250,7 +281,11 @@ def test_a_newest_version_that_does_not_load_is_told_by_all_and_the_older_one_se
     assert finding.is_problem and finding.found == f"{MODEL}: {told}"
     assert store.answer() == 2.5
     shutil.rmtree(store.stack.store / MODEL / "2")
-    wait_for(lambda: not store.model["reason"], within_s=20, what="a version that is deleted is not missed")
+    wait_for(
+        lambda: not store.model["reason"],
+        within_s=20,
+        what="a version that is deleted is not missed",
+    )
 
 
 def test_reload_takes_a_model_out_and_back_with_its_policy(store):
@@ -259,7 +294,9 @@ def test_reload_takes_a_model_out_and_back_with_its_policy(store):
     try:
         store.list.write_text(store.listed.rpartition("}")[0] + "config {" + other + "}\n")
         done = store.trainer("reload")
-        assert done.returncode == 0 and f"live: {MODEL}, other" in done.stdout, done.stdout + done.stderr
+        assert done.returncode == 0 and f"live: {MODEL}, other" in done.stdout, (
+            done.stdout + done.stderr
+        )
         assert requests.get(f"{store.stack.http}/readyz?model=other", timeout=5).status_code == 200
     finally:
         store.list.write_text(store.listed)
@@ -274,11 +311,17 @@ def test_reload_takes_a_model_out_and_back_with_its_policy(store):
     [
         ("/models/half_plus_two", "/models/half_plus_to", "half_plus_to does not exist"),
         ("/models/half_plus_two", "/modles/half_plus_two", "/modles/half_plus_two does not exist"),
-        ("model_platform", "model_version_policy { specific { versions: 9 } } model_platform", "versions 1 and not 9"),
+        (
+            "model_platform",
+            "model_version_policy { specific { versions: 9 } } model_platform",
+            "versions 1 and not 9",
+        ),
     ],
     ids=["in the store", "elsewhere", "no such version"],
 )
-def test_a_list_that_cannot_be_served_is_refused_at_once_and_changes_nothing(store, before, after, said):
+def test_a_list_that_cannot_be_served_is_refused_at_once_and_changes_nothing(
+    store, before, after, said
+):
     store.list.write_text(store.listed.replace(before, after))
     began = time.monotonic()
     done = store.trainer("reload", "--all-folders")
@@ -309,5 +352,8 @@ def test_reload_says_what_the_server_says_of_a_folder_that_only_the_server_can_s
     store.list.write_text(store.listed.rpartition("}")[0] + more + "}\n")
     done = store.trainer("reload")
     assert done.returncode == 1
-    assert "error: away: the serving backend does not have it: Could not find any versions of model away" in done.stderr
+    assert (
+        "error: away: the serving backend does not have it: Could not find any versions of model "
+        "away" in done.stderr
+    )
     assert "/srv/away does not exist" in done.stderr

@@ -1,7 +1,9 @@
-"""Exports the models of the contract tests, with TensorFlow: ``python tests/models/export.py FOLDER``.
+"""Exports the models of the contract tests, with TensorFlow: ``python tests/models/export.py
+FOLDER``.
 
-Run in a child process, so that no test process ever holds TensorFlow. FOLDER gets NAME/VERSION/ for each model, and
-``half_plus_two_2_versions`` with versions 123 and 124. Every model's answer is known by head.
+Run in a child process, so that no test process ever holds TensorFlow. FOLDER gets NAME/VERSION/ for
+each model, and ``half_plus_two_2_versions`` with versions 123 and 124. Every model's answer is
+known by head.
 """
 
 from __future__ import annotations
@@ -95,14 +97,19 @@ def half_plus_two(folder: Path, *, classify_x2: bool = False) -> None:
         }
         if classify_x2:
             signatures["classify_x2_to_y3"] = _signature({"inputs": x2}, {"scores": y3}, "classify")
-        for info in (i for s in signatures.values() for side in (s.inputs, s.outputs) for i in side.values()):
-            if info.dtype == tf.float32.as_datatype_enum:  # it says [-1, 1]; the graph takes any shape
+        for info in (
+            i for s in signatures.values() for side in (s.inputs, s.outputs) for i in side.values()
+        ):
+            if (
+                info.dtype == tf.float32.as_datatype_enum
+            ):  # it says [-1, 1]; the graph takes any shape
                 info.tensor_shape.CopyFrom(tf.TensorShape([None, 1]).as_proto())
         _save_v1(folder, session, signatures)
 
 
 def half_plus_three(folder: Path) -> None:
-    """y = x/2 + 3, with no shape in its signatures: what that says is rank 0, and nobody checks it."""
+    """y = x/2 + 3, with no shape in its signatures: what that says is rank 0, and nobody checks
+    it."""
     with tf.Graph().as_default(), v1.Session() as session:
         a, c = _variable(0.5, "a"), _variable(3.0, "c")
         x = v1.placeholder(tf.float32, name="x")
@@ -118,7 +125,8 @@ def half_plus_three(folder: Path) -> None:
 
 
 def counter(folder: Path) -> None:
-    """A TF1 reference variable that answers its own new value: three of four signatures have no input."""
+    """A TF1 reference variable that answers its own new value: three of four signatures have no
+    input."""
     with tf.Graph().as_default(), v1.Session() as session:
         value = _variable(0.0, "counter")
         delta = v1.placeholder(tf.float32, name="delta")
@@ -130,14 +138,17 @@ def counter(folder: Path) -> None:
         with tf.name_scope("reset_counter_op"):
             outputs["reset_counter"] = v1.assign(value, 0.0)
         signatures = {
-            name: _signature({"delta": delta} if name == "incr_counter_by" else {}, {"output": output}, "predict")
+            name: _signature(
+                {"delta": delta} if name == "incr_counter_by" else {}, {"output": output}, "predict"
+            )
             for name, output in outputs.items()
         }
         _save_v1(folder, session, signatures)
 
 
 def mnist_cnn(folder: Path) -> None:
-    """A small untrained convolution network: a wrong-rank input to it ends a process that lets it through."""
+    """A small untrained convolution network: a wrong-rank input to it ends a process that lets it
+    through."""
     rng = np.random.default_rng(7)
     kernel = tf.Variable(rng.normal(size=(3, 3, 1, 8), scale=0.3).astype(np.float32))
     dense = tf.Variable(rng.normal(size=(14 * 14 * 8, 10), scale=0.05).astype(np.float32))
@@ -146,18 +157,22 @@ def mnist_cnn(folder: Path) -> None:
         hidden = tf.nn.max_pool2d(tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME")), 2, 2, "VALID")
         return {"y": tf.nn.softmax(tf.matmul(tf.reshape(hidden, [-1, 14 * 14 * 8]), dense))}
 
-    _export(folder, answer, variables=[kernel, dense], x=tf.TensorSpec([None, 28, 28, 1], tf.float32))
+    _export(
+        folder, answer, variables=[kernel, dense], x=tf.TensorSpec([None, 28, 28, 1], tf.float32)
+    )
 
 
 def judges(folder: Path) -> None:
-    """Classifiers and regressors of every kind, good ones and such as no answer can be made of. A label says the sign
-    of the example's feature v; the score is v, its double the next."""
+    """Classifiers and regressors of every kind, good ones and such as no answer can be made of. A
+    label says the sign of the example's feature v; the score is v, its double the next."""
     module = tf.Module()
     signatures = {}
 
     def judge(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def function(inputs: Any) -> Any:
-            return answer(tf.io.parse_example(inputs, {"v": tf.io.FixedLenFeature([1], tf.float32)})["v"])
+            return answer(
+                tf.io.parse_example(inputs, {"v": tf.io.FixedLenFeature([1], tf.float32)})["v"]
+            )
 
         return function
 
@@ -193,7 +208,12 @@ def judges(folder: Path) -> None:
     add("values_double", judge(lambda v: {"outputs": tf.cast(v, tf.float64)}))
     add("values_one_row", judge(lambda v: {"outputs": v[:1]}))
     text = tf.TensorSpec([None], tf.string)
-    add("two_inputs", lambda inputs, more: {"scores": tf.ones([1, 1]), "outputs": tf.ones([1])}, inputs=text, more=text)
+    add(
+        "two_inputs",
+        lambda inputs, more: {"scores": tf.ones([1, 1]), "outputs": tf.ones([1])},
+        inputs=text,
+        more=text,
+    )
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
@@ -204,12 +224,18 @@ def _positive(x: Any) -> dict[str, Any]:
 
 def _slow(x: Any) -> dict[str, Any]:
     rounds = tf.cast(x[0], tf.int32)
-    _, y = tf.while_loop(lambda i, _: i < rounds, lambda i, acc: (i + 1, acc + 1.0), [tf.constant(0), x])
+    _, y = tf.while_loop(
+        lambda i, _: i < rounds, lambda i, acc: (i + 1, acc + 1.0), [tf.constant(0), x]
+    )
     return {"y": y}
 
 
 def _export(
-    folder: Path, function: Callable[..., Mapping[str, Any]], *, variables: list[Any] | None = None, **specs: Any
+    folder: Path,
+    function: Callable[..., Mapping[str, Any]],
+    *,
+    variables: list[Any] | None = None,
+    **specs: Any,
 ) -> None:
     module = tf.Module()
     module.held = variables or []

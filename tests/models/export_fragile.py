@@ -1,6 +1,8 @@
-"""Exports graphs whose kernels are touchy: ``export_fragile.py FOLDER``, in a child process, as export.py is.
+"""Exports graphs whose kernels are touchy: ``export_fragile.py FOLDER``, in a child process, as
+export.py is.
 
-``strict`` says in its signatures what it takes; ``vague`` holds the same graphs and promises nothing, not even a rank.
+``strict`` says in its signatures what it takes; ``vague`` holds the same graphs and promises
+nothing, not even a rank.
 """
 
 from __future__ import annotations
@@ -31,16 +33,36 @@ HELD.depth, HELD.back = held(3, 3, 2, 1), held(3, 3, 3, 2)
 Kind = tuple[Callable[[Any], Any], tuple[int | None, ...], Any]
 
 KINDS: Mapping[str, Kind] = {
-    "conv1d": (lambda x: tf.nn.relu(tf.nn.conv1d(x, HELD.line, 1, "SAME") + 1.0), (None, None, 2), tf.float32),
-    "conv2d": (lambda x: tf.nn.relu(tf.nn.conv2d(x, HELD.plane, 1, "SAME") + 1.0), (None, 8, 8, 2), tf.float32),
-    "conv2d_free": (lambda x: tf.nn.conv2d(x, HELD.plane, 1, "VALID"), (None, None, None, 2), tf.float32),
-    "conv3d": (lambda x: tf.nn.conv3d(x, HELD.space, [1] * 5, "SAME"), (None, 4, 4, 4, 1), tf.float32),
+    "conv1d": (
+        lambda x: tf.nn.relu(tf.nn.conv1d(x, HELD.line, 1, "SAME") + 1.0),
+        (None, None, 2),
+        tf.float32,
+    ),
+    "conv2d": (
+        lambda x: tf.nn.relu(tf.nn.conv2d(x, HELD.plane, 1, "SAME") + 1.0),
+        (None, 8, 8, 2),
+        tf.float32,
+    ),
+    "conv2d_free": (
+        lambda x: tf.nn.conv2d(x, HELD.plane, 1, "VALID"),
+        (None, None, None, 2),
+        tf.float32,
+    ),
+    "conv3d": (
+        lambda x: tf.nn.conv3d(x, HELD.space, [1] * 5, "SAME"),
+        (None, 4, 4, 4, 1),
+        tf.float32,
+    ),
     "transposed": (
         lambda x: tf.nn.conv2d_transpose(x, HELD.back, [tf.shape(x)[0], 8, 8, 3], 2, "SAME"),
         (None, 4, 4, 2),
         tf.float32,
     ),
-    "depthwise": (lambda x: tf.nn.depthwise_conv2d(x, HELD.depth, [1] * 4, "SAME"), (None, 8, 8, 2), tf.float32),
+    "depthwise": (
+        lambda x: tf.nn.depthwise_conv2d(x, HELD.depth, [1] * 4, "SAME"),
+        (None, 8, 8, 2),
+        tf.float32,
+    ),
     "max_pool": (lambda x: tf.nn.max_pool2d(x, 2, 2, "VALID"), (None, 8, 8, 2), tf.float32),
     "max_pool3d": (lambda x: tf.nn.max_pool3d(x, 2, 2, "VALID"), (None, 4, 4, 4, 1), tf.float32),
     "avg_pool": (lambda x: tf.nn.avg_pool2d(x, 2, 2, "SAME"), (None, 8, 8, 2), tf.float32),
@@ -57,7 +79,10 @@ KINDS: Mapping[str, Kind] = {
         tf.float32,
     ),
     "instance_norm": (
-        lambda x: (x - tf.reduce_mean(x, [1, 2], True)) * tf.math.rsqrt(tf.math.reduce_variance(x, [1, 2], True) + 1),
+        lambda x: (
+            (x - tf.reduce_mean(x, [1, 2], True))
+            * tf.math.rsqrt(tf.math.reduce_variance(x, [1, 2], True) + 1)
+        ),
         (None, 4, 4, 2),
         tf.float32,
     ),
@@ -72,13 +97,17 @@ KINDS: Mapping[str, Kind] = {
     "numbers": (lambda s: tf.strings.to_number(s), (None,), tf.string),
     "picture": (lambda s: _picture(s), (), tf.string),
     "examples": (
-        lambda s: tf.io.parse_example(s, {"x": tf.io.FixedLenFeature([2], tf.float32)})["x"], (None,), tf.string
+        lambda s: tf.io.parse_example(s, {"x": tf.io.FixedLenFeature([2], tf.float32)})["x"],
+        (None,),
+        tf.string,
     ),
-}  # fmt: skip
+}
 
 
 def _asserting(x: Any) -> Any:
-    with tf.control_dependencies([tf.debugging.assert_all_finite(x, "finite"), tf.debugging.assert_positive(x)]):
+    with tf.control_dependencies(
+        [tf.debugging.assert_all_finite(x, "finite"), tf.debugging.assert_positive(x)]
+    ):
         return tf.identity(x)
 
 

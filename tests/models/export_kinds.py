@@ -1,6 +1,8 @@
-"""Exports one model of every kind that TensorFlow Serving runs, with TensorFlow: ``export_kinds.py FOLDER [NAME...]``.
+"""Exports one model of every kind that TensorFlow Serving runs, with TensorFlow: ``export_kinds.py
+FOLDER [NAME...]``.
 
-Run in a child process, as export.py is. ``heavy`` (200 MB of weights) is exported only when it is named.
+Run in a child process, as export.py is. ``heavy`` (200 MB of weights) is exported only when it is
+named.
 """
 
 from __future__ import annotations
@@ -22,11 +24,16 @@ WORDS = ["river", "mill", "wheel"]
 
 
 def words_tf2(folder: Path) -> None:
-    """Keras' TextVectorization inside the graph, its vocabulary with it: 0 is padding, 1 an unknown word."""
+    """Keras' TextVectorization inside the graph, its vocabulary with it: 0 is padding, 1 an unknown
+    word."""
     layer = tf.keras.layers.TextVectorization(vocabulary=WORDS, output_sequence_length=4)
     module = tf.Module()
     module.layer = layer
-    _save(module, folder, serving_default=(lambda text: {"ids": layer(text)}, {"text": _spec(tf.string)}))
+    _save(
+        module,
+        folder,
+        serving_default=(lambda text: {"ids": layer(text)}, {"text": _spec(tf.string)}),
+    )
 
 
 def table_tf2(folder: Path) -> None:
@@ -34,28 +41,48 @@ def table_tf2(folder: Path) -> None:
     module = tf.Module()
     module.file = tf.saved_model.Asset(_vocabulary(folder.parent / "words.txt"))
     lines = tf.lookup.TextFileInitializer(
-        *(module.file, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
+        *(
+            module.file,
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
     )
     module.table = tf.lookup.StaticHashTable(lines, -1)
     _save(
-        module, folder, serving_default=(lambda word: {"line": module.table.lookup(word)}, {"word": _spec(tf.string)})
+        module,
+        folder,
+        serving_default=(
+            lambda word: {"line": module.table.lookup(word)},
+            {"word": _spec(tf.string)},
+        ),
     )
 
 
 def table_tf1(folder: Path) -> None:
-    """The same as a TF1 export: the table is filled by an operation that runs once the model is loaded."""
+    """The same as a TF1 export: the table is filled by an operation that runs once the model is
+    loaded."""
     with tf.Graph().as_default(), v1.Session() as session:
         file = _vocabulary(folder.parent / "words.txt")
         word = v1.placeholder(tf.string, [None], name="word")
         lines = tf.lookup.TextFileInitializer(
-            *(file, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
+            *(
+                file,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            )
         )
         line = tf.lookup.StaticHashTable(lines, -1).lookup(word)
         scale = v1.Variable(10, dtype=tf.int64, use_resource=True, name="scale")
         session.run([v1.global_variables_initializer(), v1.tables_initializer()])
         info = v1.saved_model.build_tensor_info
         signature = v1.saved_model.build_signature_def(
-            {"word": info(word)}, {"line": info(line), "ten": info(line * scale)}, "tensorflow/serving/predict"
+            {"word": info(word)},
+            {"line": info(line), "ten": info(line * scale)},
+            "tensorflow/serving/predict",
         )
         builder = v1.saved_model.Builder(str(folder))
         builder.add_meta_graph_and_variables(
@@ -87,7 +114,8 @@ def examples_tf2(folder: Path) -> None:
 
 
 def half_plus_two_tf2(folder: Path) -> None:
-    """TF Serving's toy in its TF2 form: each signature is a function, with an input tensor of its own."""
+    """TF Serving's toy in its TF2 form: each signature is a function, with an input tensor of its
+    own."""
     module = tf.Module()
     module.half, module.two = tf.Variable(0.5), tf.Variable(2.0)
 
@@ -99,14 +127,18 @@ def half_plus_two_tf2(folder: Path) -> None:
     _save(
         module,
         folder,
-        serving_default=(lambda x: {"y": module.half * x + module.two}, {"x": _spec(tf.float32, None, 1)}),
+        serving_default=(
+            lambda x: {"y": module.half * x + module.two},
+            {"x": _spec(tf.float32, None, 1)},
+        ),
         regress_x_to_y=(lambda inputs: {"outputs": y(inputs)}, examples),
         classify_x_to_y=(lambda inputs: {"scores": y(inputs)}, examples),
     )
 
 
 def many_signatures(folder: Path) -> None:
-    """Several inputs, outputs and signatures over one variable; scale has a default, which gRPC callers may rely on."""
+    """Several inputs, outputs and signatures over one variable; scale has a default, which gRPC
+    callers may rely on."""
     module = tf.Module()
     module.weight = tf.Variable([[1.0], [2.0]])
     matrix = _spec(tf.float32, None, 2)
@@ -118,7 +150,10 @@ def many_signatures(folder: Path) -> None:
             lambda x, scale: {"y": tf.matmul(x, module.weight) * scale, "rows": tf.shape(x)[0]},
             {"x": matrix, "scale": scalar},
         ),
-        sum=(lambda a, b: {"sum": a + b, "difference": a - b}, {"a": _spec(tf.int64), "b": _spec(tf.int64)}),
+        sum=(
+            lambda a, b: {"sum": a + b, "difference": a - b},
+            {"a": _spec(tf.int64), "b": _spec(tf.int64)},
+        ),
         half=(lambda x: {"y": x / 2}, {"x": scalar}),
     )
     _add_default(folder, "serving_default", "scale", 10.0)
@@ -185,11 +220,16 @@ def _spec(dtype: Any, *shape: int | None) -> Any:
     return tf.TensorSpec(shape or [None], dtype)
 
 
-def _save(module: Any, folder: Path, **functions: tuple[Callable[..., Any], Mapping[str, Any]]) -> None:
+def _save(
+    module: Any, folder: Path, **functions: tuple[Callable[..., Any], Mapping[str, Any]]
+) -> None:
     signatures = {}
     for name, (function, specs) in functions.items():
         signatures[name] = tf.function(function).get_concrete_function(
-            **{alias: tf.TensorSpec(spec.shape, spec.dtype, name=alias) for alias, spec in specs.items()}
+            **{
+                alias: tf.TensorSpec(spec.shape, spec.dtype, name=alias)
+                for alias, spec in specs.items()
+            }
         )
     tf.saved_model.save(module, str(folder), signatures=signatures)
 

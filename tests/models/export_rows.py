@@ -1,6 +1,8 @@
-"""Exports graphs that treat rows one by one, and such as only seem to: ``export_rows.py FOLDER``, in a child process.
+"""Exports graphs that treat rows one by one, and such as only seem to: ``export_rows.py FOLDER``,
+in a child process.
 
-Each is a signature of one of two models: ``apart`` and ``mixed``. Its inputs are named after its arguments.
+Each is a signature of one of two models: ``apart`` and ``mixed``. Its inputs are named after its
+arguments.
 """
 
 from __future__ import annotations
@@ -40,14 +42,28 @@ APART: Mapping[str, Kind] = {
     "dense": (lambda x: tf.nn.softmax(tf.nn.relu(x @ HELD.dense + fixed(3))), {"x": spec(6)}),
     "dense_over_steps": (lambda x: tf.tensordot(x, HELD.dense, 1), {"x": spec(5, 6)}),
     "flattened": (lambda x: tf.reshape(x, [-1, 6]) @ HELD.dense, {"x": spec(3, 2)}),
-    "flattened_by_shape": (lambda x: tf.reshape(x, [tf.shape(x)[0], 6]) @ HELD.dense, {"x": spec(3, 2)}),
-    "embedded": (lambda i: tf.reduce_mean(tf.gather(HELD.table, i), 1), {"i": spec(5, dtype=tf.int32)}),
-    "embedded_free": (lambda i: tf.reduce_max(tf.gather(HELD.table, i), 1), {"i": spec(None, dtype=tf.int32)}),
+    "flattened_by_shape": (
+        lambda x: tf.reshape(x, [tf.shape(x)[0], 6]) @ HELD.dense,
+        {"x": spec(3, 2)},
+    ),
+    "embedded": (
+        lambda i: tf.reduce_mean(tf.gather(HELD.table, i), 1),
+        {"i": spec(5, dtype=tf.int32)},
+    ),
+    "embedded_free": (
+        lambda i: tf.reduce_max(tf.gather(HELD.table, i), 1),
+        {"i": spec(None, dtype=tf.int32)},
+    ),
     "convolved": (
-        lambda x: tf.reshape(tf.nn.max_pool2d(tf.nn.conv2d(x, HELD.kernel, 1, "VALID"), 2, 2, "VALID"), [-1, 36]),
+        lambda x: tf.reshape(
+            tf.nn.max_pool2d(tf.nn.conv2d(x, HELD.kernel, 1, "VALID"), 2, 2, "VALID"), [-1, 36]
+        ),
         {"x": spec(8, 8, 2)},
     ),
-    "convolved_line": (lambda x: tf.reduce_max(tf.nn.conv1d(x, HELD.line, 1, "SAME"), 1), {"x": spec(None, 4)}),
+    "convolved_line": (
+        lambda x: tf.reduce_max(tf.nn.conv1d(x, HELD.line, 1, "SAME"), 1),
+        {"x": spec(None, 4)},
+    ),
     "attention": (lambda x: _attention(x), {"x": spec(5, 4)}),
     "normalised": (
         lambda x: tf.compat.v1.nn.fused_batch_norm(
@@ -56,19 +72,28 @@ APART: Mapping[str, Kind] = {
         {"x": spec(4, 4, 2)},
     ),
     "layer_normalised": (
-        lambda x: (x - tf.reduce_mean(x, -1, True)) * tf.math.rsqrt(tf.math.reduce_variance(x, -1, True) + 1e-3),
+        lambda x: (
+            (x - tf.reduce_mean(x, -1, True))
+            * tf.math.rsqrt(tf.math.reduce_variance(x, -1, True) + 1e-3)
+        ),
         {"x": spec(6)},
     ),
     "padded_and_cut": (lambda x: tf.pad(x, [[0, 0], [1, 2]])[:, 1:-1], {"x": spec(6)}),
     "hot": (lambda i: tf.one_hot(i, 4) @ fixed(4, 2), {"i": spec(dtype=tf.int32)}),
-    "two_inputs": (lambda a, b: tf.concat([a, tf.expand_dims(b, 1)], 1), {"a": spec(2), "b": spec()}),
+    "two_inputs": (
+        lambda a, b: tf.concat([a, tf.expand_dims(b, 1)], 1),
+        {"a": spec(2), "b": spec()},
+    ),
     "best": (lambda x: tf.argmax(x, 1), {"x": spec(6)}),
     "top": (lambda x: tf.math.top_k(x, 2).values, {"x": spec(6)}),
     "chosen": (lambda x: tf.where(x > 0, x, tf.zeros_like(x) - 1.0), {"x": spec(2)}),
     "turned": (lambda x: tf.transpose(x, [0, 2, 1]), {"x": spec(2, 3)}),
     "split": (lambda x: tf.stack(tf.split(x, 2, 1), 1), {"x": spec(6)}),
     "padding_row": (lambda x: tf.concat([tf.zeros([tf.shape(x)[0], 2]), x], 1), {"x": spec(2)}),
-    "words": (lambda s: tf.strings.to_hash_bucket_fast(tf.strings.lower(s), 100), {"s": spec(dtype=tf.string)}),
+    "words": (
+        lambda s: tf.strings.to_hash_bucket_fast(tf.strings.lower(s), 100),
+        {"s": spec(dtype=tf.string)},
+    ),
     "half": (lambda x: tf.cast(x, tf.float16) * 2, {"x": spec(3)}),
 }
 
@@ -76,7 +101,9 @@ MIXED: Mapping[str, Kind] = {
     "centred": (lambda x: x - tf.reduce_mean(x, 0), {"x": spec(3)}),
     "centred_all": (lambda x: x - tf.reduce_mean(x), {"x": spec(3)}),
     "bound_by_row_0": (
-        lambda x: tf.while_loop(lambda i, _: i < tf.cast(x[0], tf.int32), lambda i, a: (i + 1, a + 1.0), [0, x])[1],
+        lambda x: tf.while_loop(
+            lambda i, _: i < tf.cast(x[0], tf.int32), lambda i, a: (i + 1, a + 1.0), [0, x]
+        )[1],
         {"x": spec()},
     ),
     "reversed": (lambda x: x[::-1], {"x": spec(3)}),
@@ -85,7 +112,9 @@ MIXED: Mapping[str, Kind] = {
     "softmax_flat": (lambda x: tf.nn.softmax(x), {"x": spec()}),
     "merged_rows": (lambda x: tf.reshape(x, [-1, 4]), {"x": spec(2)}),
     "merged_and_back": (
-        lambda x: tf.reshape(tf.reduce_max(tf.reshape(x, [-1, 4]), 1, True) + tf.zeros([4]), [-1, 2]),
+        lambda x: tf.reshape(
+            tf.reduce_max(tf.reshape(x, [-1, 4]), 1, True) + tf.zeros([4]), [-1, 2]
+        ),
         {"x": spec(2)},
     ),
     "cut_then_merged": (lambda x: tf.reshape(x[:, :4], [-1, 4]), {"x": spec(None)}),
@@ -127,8 +156,12 @@ def main(folder: Path) -> None:
         module.held = HELD
         signatures = {}
         for key, (function, specs) in kinds.items():
-            given = {alias: tf.TensorSpec(s.shape, s.dtype, name=alias) for alias, s in specs.items()}
-            signatures[key] = tf.function(lambda _f=function, **x: {"y": _f(**x)}).get_concrete_function(**given)
+            given = {
+                alias: tf.TensorSpec(s.shape, s.dtype, name=alias) for alias, s in specs.items()
+            }
+            signatures[key] = tf.function(
+                lambda _f=function, **x: {"y": _f(**x)}
+            ).get_concrete_function(**given)
         tf.saved_model.save(module, str(folder / name / "1"), signatures=signatures)
 
 

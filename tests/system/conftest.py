@@ -29,7 +29,9 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
-def cold(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+def cold(
+    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compose]:
     """The project before anything of it exists, its images built."""
     folder = tmp_path_factory.mktemp("system")
     for name in ("models", "workspace"):
@@ -37,7 +39,11 @@ def cold(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) 
         (folder / name).chmod(0o755)
     shutil.copy(ROOT / "multimodel.config", folder / "workspace")
     (folder / "workspace/multimodel.config").chmod(0o644)
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "COMPOSE_"))}
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HEADRACE_", "COMPOSE_"))
+    }
     own = {
         "COMPOSE_PROJECT_NAME": PROJECT,
         "HEADRACE_TAG": os.environ.get("HEADRACE_TAG") or "local",  # an engine may be shared
@@ -58,7 +64,8 @@ def cold(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def started(cold: Compose) -> tuple[Compose, float]:
-    """The project up, and how many seconds it took from an empty store to the first right prediction."""
+    """The project up, and how many seconds it took from an empty store to the first right
+    prediction."""
     cold.stack()
     began = time.monotonic()
     settings_ = cold.stack().settings

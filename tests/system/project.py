@@ -1,4 +1,5 @@
-"""What the system tests hold in their hands: one project of `docker compose`, and a steady load on it."""
+"""What the system tests hold in their hands: one project of `docker compose`, and a steady load on
+it."""
 
 from __future__ import annotations
 
@@ -21,11 +22,14 @@ from deploy.compose.stack import Stack
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "headrace-system"
 SERVICES = ("trainer", "serving", "gateway")
-CALL_TIMEOUT_S = 4  # the gateway's deadline for a call to the backend in these tests; 30 s by default
+CALL_TIMEOUT_S = (
+    4  # the gateway's deadline for a call to the backend in these tests; 30 s by default
+)
 
 
 def wait_for(condition: Callable[[], Any], *, within_s: float, what: str) -> Any:
-    """The first true value of the condition; a connection that fails on the way counts as not yet."""
+    """The first true value of the condition; a connection that fails on the way counts as not
+    yet."""
     end = time.monotonic() + within_s
     while True:
         try:
@@ -40,7 +44,8 @@ def wait_for(condition: Callable[[], Any], *, within_s: float, what: str) -> Any
 
 @dataclass
 class Compose:
-    """One project of `docker compose`, with a store and a model list of its own and ports that the engine chose."""
+    """One project of `docker compose`, with a store and a model list of its own and ports that the
+    engine chose."""
 
     client: docker.DockerClient
     folder: Path
@@ -56,22 +61,35 @@ class Compose:
 
     def stack(self, **more: str) -> Stack:
         """What `make` works with; ``more`` are variables."""
-        return Stack(settings.from_environment(self.environ | more, dotenv=self.folder / "no.env"), "embedded")
+        return Stack(
+            settings.from_environment(self.environ | more, dotenv=self.folder / "no.env"),
+            "embedded",
+        )
 
     def run(self, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
-        """`docker compose WORDS` as a user calls it, with what `make` gives it; ``more`` are variables."""
+        """`docker compose WORDS` as a user calls it, with what `make` gives it; ``more`` are
+        variables."""
         environ = settings.with_pip(self.stack().settings) | more
         command = [*compose_command("embedded"), *words]
         done = subprocess.run(
-            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         if check and done.returncode:
-            raise AssertionError(f"docker compose {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(
+                f"docker compose {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def containers(self, service: str) -> list[Container]:
         labels = [f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={service}"]
-        found = self.client.containers.list(all=True, filters={"label": [*labels, "com.docker.compose.oneoff=False"]})
+        found = self.client.containers.list(
+            all=True, filters={"label": [*labels, "com.docker.compose.oneoff=False"]}
+        )
         return sorted(found, key=lambda container: container.name or "")
 
     def container(self, service: str) -> Container:
@@ -96,10 +114,12 @@ class Compose:
         return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
 
     def running(self) -> dict[str, str]:
-        """Which container each service is, and since when: the same as long as nobody touched it."""
+        """Which container each service is, and since when: the same as long as nobody touched
+        it."""
         found = {service: self.container(service) for service in ("serving", "gateway")}
         return {
-            service: f"{container.id} {container.attrs['State']['StartedAt']}" for service, container in found.items()
+            service: f"{container.id} {container.attrs['State']['StartedAt']}"
+            for service, container in found.items()
         }
 
     def predicts(self) -> bool:
@@ -110,11 +130,19 @@ class Compose:
         """As it was: what is missing is started, and everything is well before the next test."""
         up = ("up", "--detach", "--no-build", "--no-deps", "serving", "gateway")
         # It gives up at once on a serving that a test left unhealthy, and is asked again.
-        wait_for(lambda: self.run(*up, check=False).returncode == 0, within_s=60, what="docker compose up")
-        wait_for(lambda: self.ready() and self.predicts(), within_s=60, what="the stack is well again")
+        wait_for(
+            lambda: self.run(*up, check=False).returncode == 0,
+            within_s=60,
+            what="docker compose up",
+        )
+        wait_for(
+            lambda: self.ready() and self.predicts(), within_s=60, what="the stack is well again"
+        )
 
     def versions(self, model: str) -> list[int]:
-        return sorted(int(path.name) for path in (self.store / model).iterdir() if path.name.isdigit())
+        return sorted(
+            int(path.name) for path in (self.store / model).iterdir() if path.name.isdigit()
+        )
 
 
 @dataclass
@@ -130,7 +158,9 @@ class Load:
     def __enter__(self) -> Load:
         self._over = threading.Event()
         self._began = time.monotonic()
-        self._running = [threading.Thread(target=self._send, daemon=True) for _ in range(self.threads)]
+        self._running = [
+            threading.Thread(target=self._send, daemon=True) for _ in range(self.threads)
+        ]
         for thread in self._running:
             thread.start()
         return self
@@ -150,7 +180,9 @@ class Load:
                 try:
                     answer = session.post(self.url, json={"instances": [1.0, 2.0, 5.0]}, timeout=10)
                     self.statuses.append(answer.status_code)
-                    if answer.status_code == 200 and answer.json() != {"predictions": [2.5, 3.0, 4.5]}:
+                    if answer.status_code == 200 and answer.json() != {
+                        "predictions": [2.5, 3.0, 4.5]
+                    }:
                         self.errors.append(answer.text)
                 except requests.RequestException as error:
                     self.errors.append(repr(error))

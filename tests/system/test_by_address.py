@@ -1,4 +1,5 @@
-"""One stack whichever runtime carries it: these tests know two addresses and nothing else, and run against both."""
+"""One stack whichever runtime carries it: these tests know two addresses and nothing else, and run
+against both."""
 
 from __future__ import annotations
 
@@ -21,10 +22,21 @@ INPUTS = {
     "mnist_cnn": PICTURES,
     "mnist_mlp": PICTURES,
     "titanic": {
-        **{name: np.array([text], object) for name, text in (("name", b"Allen, Miss. Ann"), ("sex", b"female"))},
-        **{name: np.array([text], object) for name, text in (("embarked", b"S"), ("ticket", b"113803"))},
-        **{name: np.array([number], np.int64) for name, number in (("pclass", 1), ("sibsp", 0), ("parch", 0))},
-        **{name: np.array([number], np.float32) for name, number in (("age", 29.0), ("fare", 53.1))},
+        **{
+            name: np.array([text], object)
+            for name, text in (("name", b"Allen, Miss. Ann"), ("sex", b"female"))
+        },
+        **{
+            name: np.array([text], object)
+            for name, text in (("embarked", b"S"), ("ticket", b"113803"))
+        },
+        **{
+            name: np.array([number], np.int64)
+            for name, number in (("pclass", 1), ("sibsp", 0), ("parch", 0))
+        },
+        **{
+            name: np.array([number], np.float32) for name, number in (("age", 29.0), ("fare", 53.1))
+        },
     },
 }
 MODELS = sorted(INPUTS)
@@ -52,11 +64,18 @@ def client(request: pytest.FixtureRequest, address: Address):
 
 
 def test_known_answer(client: Client) -> None:
-    assert client.predict("half_plus_two", np.array([1.0, 2.0, 5.0], np.float32)).tolist() == [2.5, 3.0, 4.5]
+    assert client.predict("half_plus_two", np.array([1.0, 2.0, 5.0], np.float32)).tolist() == [
+        2.5,
+        3.0,
+        4.5,
+    ]
 
 
 def test_named_columns(client: Client) -> None:
-    columns = {"horsepower": np.array([130.0, 70.0], np.float32), "weight": np.array([3504.0, 2000.0], np.float32)}
+    columns = {
+        "horsepower": np.array([130.0, 70.0], np.float32),
+        "weight": np.array([3504.0, 2000.0], np.float32),
+    }
     found = client.predict("linear_model", columns, signature="columns")
     assert found.shape == (2,) or found.shape == (2, 1)
     heavy, light = found.reshape(-1)
@@ -73,12 +92,16 @@ def test_pictures(client: Client) -> None:
 def test_both_doors_answer_alike(address: Address, model: str) -> None:
     inputs = INPUTS[model]
     with Client(address.http) as rest, Client(address.grpc) as grpc:
-        np.testing.assert_allclose(rest.predict(model, inputs), grpc.predict(model, inputs), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(
+            rest.predict(model, inputs), grpc.predict(model, inputs), rtol=1e-6, atol=1e-9
+        )
 
 
 def test_the_curl_call_of_the_readme(address: Address) -> None:
     answer = requests.post(
-        f"{address.http}/v1/models/half_plus_two:predict", data='{"instances": [1.0, 2.0, 5.0]}', timeout=10
+        f"{address.http}/v1/models/half_plus_two:predict",
+        data='{"instances": [1.0, 2.0, 5.0]}',
+        timeout=10,
     )
     assert answer.json() == {"predictions": [2.5, 3.0, 4.5]}
 
@@ -137,4 +160,7 @@ def test_service_pages_answer(address: Address, path: str) -> None:
 
 def test_readiness_of_one_model(address: Address) -> None:
     assert requests.get(f"{address.http}/readyz?model=half_plus_two", timeout=5).status_code == 200
-    assert requests.get(f"{address.http}/readyz?model=no_such_model", timeout=5).status_code in (404, 503)
+    assert requests.get(f"{address.http}/readyz?model=no_such_model", timeout=5).status_code in (
+        404,
+        503,
+    )

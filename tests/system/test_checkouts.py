@@ -37,7 +37,17 @@ def test_the_verbs_name_the_folder_that_the_containers_belong_to(
     label = {"label": f"com.docker.compose.project={PROJECT}"}
     before = {container.id for container in cold.client.containers.list(all=True, filters=label)}
     assert len(before) == 3
-    for verb in (second.up, second.down, second.status, second.reload, lambda: second.versions("promote", "mnist_cnn")):
-        with pytest.raises(Stop, match=f"(?s)belong to {first_checkout}: .make down.*COMPOSE_PROJECT_NAME="):
+    for verb in (
+        second.up,
+        second.down,
+        second.status,
+        second.reload,
+        lambda: second.versions("promote", "mnist_cnn"),
+    ):
+        with pytest.raises(
+            Stop, match=f"(?s)belong to {first_checkout}: .make down.*COMPOSE_PROJECT_NAME="
+        ):
             verb()
-    assert {container.id for container in cold.client.containers.list(all=True, filters=label)} == before
+    assert {
+        container.id for container in cold.client.containers.list(all=True, filters=label)
+    } == before

@@ -1,4 +1,5 @@
-"""Each container restarted, killed, paused and cut off, and what the client sees meanwhile and after."""
+"""Each container restarted, killed, paused and cut off, and what the client sees meanwhile and
+after."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ HEALS_S = 60
 
 
 def kill(container: Container) -> None:
-    """SIGKILL to all but init, as a crash would: init ends with them, and the restart policy acts."""
+    """SIGKILL to all but init, as a crash would: init ends with them, and the restart policy
+    acts."""
     container.exec_run(["sh", "-c", "kill -9 -1"])
 
 
@@ -54,7 +56,11 @@ def refused(stack: Compose) -> requests.Response:
 
 def not_ready(stack: Compose) -> None:
     ready = f"{stack.url}/readyz"
-    wait_for(lambda: requests.get(ready, timeout=5).status_code == 503, within_s=10, what="/readyz tells the truth")
+    wait_for(
+        lambda: requests.get(ready, timeout=5).status_code == 503,
+        within_s=10,
+        what="/readyz tells the truth",
+    )
 
 
 def well_again(stack: Compose) -> None:
@@ -94,7 +100,10 @@ def test_serving_paused_is_504_at_the_deadline_and_goes_on(stack: Compose) -> No
 
 def test_serving_cut_off_is_refused_until_it_is_back(stack: Compose) -> None:
     with cut_off(stack, "serving", "internal"):
-        assert refused(stack).status_code in (503, 504)  # 504 where a connection was open, 503 for a new one
+        assert refused(stack).status_code in (
+            503,
+            504,
+        )  # 504 where a connection was open, 503 for a new one
         not_ready(stack)
     well_again(stack)
 
@@ -109,7 +118,9 @@ def test_gateway_killed_heals_by_itself(stack: Compose) -> None:
     before = gateway.attrs["RestartCount"]
     kill(gateway)
     wait_for(
-        lambda: gateway.reload() or gateway.attrs["RestartCount"] > before, within_s=20, what="it is started again"
+        lambda: gateway.reload() or gateway.attrs["RestartCount"] > before,
+        within_s=20,
+        what="it is started again",
     )
     well_again(stack)
 
@@ -135,7 +146,9 @@ def test_gateway_cut_off_from_the_host_cannot_be_reached(stack: Compose) -> None
 
 
 @pytest.mark.parametrize("fault", [kill, Container.pause], ids=["killed", "paused"])
-def test_trainer_in_trouble_harms_nobody(stack: Compose, fault: Callable[[Container], None]) -> None:
+def test_trainer_in_trouble_harms_nobody(
+    stack: Compose, fault: Callable[[Container], None]
+) -> None:
     before = stack.versions("mnist_cnn")
     trainer = start_training(stack)
     try:
@@ -150,10 +163,14 @@ def test_trainer_in_trouble_harms_nobody(stack: Compose, fault: Callable[[Contai
 def test_trainer_cut_off_serves_what_there_is(stack: Compose) -> None:
     """Offline: `ensure` names what it cannot have and ends well, since there is a version."""
     done = stack.client.containers.run(
-        stack.container("trainer").image, ["ensure"], network_mode="none", remove=True, stderr=True,
+        stack.container("trainer").image,
+        ["ensure"],
+        network_mode="none",
+        remove=True,
+        stderr=True,
         user=stack.container("trainer").attrs["Config"]["User"],
         volumes=[f"{stack.store}:/models", f"{stack.config.parent}:/workspace:ro"],
-    )  # fmt: skip
+    )
     assert b"half_plus_two: version 1 is there" in done
     assert stack.predicts()
 
@@ -172,22 +189,37 @@ def test_trainer_killed_for_memory_leaves_the_store_sound(stack: Compose) -> Non
     # The lock is free and the next training goes through.
     stack.run("run", "--rm", "--no-deps", "--no-TTY", "trainer", "train", "half_plus_two")
     newest = stack.versions("half_plus_two")[-1]
-    wait_for(lambda: newest in served_versions(stack), within_s=20, what="the new version is served")
+    wait_for(
+        lambda: newest in served_versions(stack), within_s=20, what="the new version is served"
+    )
 
 
 def start_training(stack: Compose, *, wait_for_words: str = "epoch", **limits: str) -> Container:
     """A training of mnist_cnn under way, with the trainer's own mounts."""
     trainer = stack.container("trainer")
     mounts = [
-        f"{m['Source'] if m['Type'] == 'bind' else m['Name']}:{m['Destination']}" for m in trainer.attrs["Mounts"]
+        f"{m['Source'] if m['Type'] == 'bind' else m['Name']}:{m['Destination']}"
+        for m in trainer.attrs["Mounts"]
     ]
     container: Container = stack.client.containers.run(
-        trainer.image, ["train", "mnist_cnn"], detach=True, init=True, read_only=True, tmpfs={"/tmp": "mode=1777"},
-        user=trainer.attrs["Config"]["User"], volumes=mounts, environment=trainer.attrs["Config"]["Env"],
-        network=f"{PROJECT}_outside", **limits,
-    )  # fmt: skip
+        trainer.image,
+        ["train", "mnist_cnn"],
+        detach=True,
+        init=True,
+        read_only=True,
+        tmpfs={"/tmp": "mode=1777"},
+        user=trainer.attrs["Config"]["User"],
+        volumes=mounts,
+        environment=trainer.attrs["Config"]["Env"],
+        network=f"{PROJECT}_outside",
+        **limits,
+    )
     if wait_for_words:
-        wait_for(lambda: wait_for_words in container.logs().decode(), within_s=60, what="the training is under way")
+        wait_for(
+            lambda: wait_for_words in container.logs().decode(),
+            within_s=60,
+            what="the training is under way",
+        )
     return container
 
 

@@ -1,4 +1,5 @@
-"""The images as they were built: the page about them tells the truth, and the gateway's is small."""
+"""The images as they were built: the page about them tells the truth, and the gateway's is
+small."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def test_gateway_image_is_small_and_has_no_tensorflow(cold: Compose) -> None:
 def test_page_about_the_images_is_as_generated(cold: Compose) -> None:
     page, now = images.PAGE.read_text(), images.render()
     assert MB_ROW.sub("", page) == MB_ROW.sub("", now), "run: python -m deploy.compose images"
-    told, found = ([int(n) for n in re.findall(r"\d+", MB_ROW.search(text)[0])] for text in (page, now))
+    told, found = (
+        [int(n) for n in re.findall(r"\d+", MB_ROW.search(text)[0])] for text in (page, now)
+    )
     for one, other in zip(told, found, strict=True):
         assert abs(one - other) <= max(10, 0.1 * other), f"the page says {one} MB, it is {other}"
 
@@ -29,9 +32,21 @@ def test_page_about_the_images_is_as_generated(cold: Compose) -> None:
 def test_no_secret_of_the_build_is_in_an_image(cold: Compose) -> None:
     for name in images.IMAGES:
         history = subprocess.run(
-            ["docker", "history", "--no-trunc", "--format", "{{.CreatedBy}}", f"headrace-{name}:local"],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+            [
+                "docker",
+                "history",
+                "--no-trunc",
+                "--format",
+                "{{.CreatedBy}}",
+                f"headrace-{name}:local",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         assert "index-url" not in history
         listed = ["docker", "run", "--rm", "--entrypoint", "ls", f"headrace-{name}:local", "/run"]
-        assert "secrets" not in subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+        assert (
+            "secrets"
+            not in subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+        )

@@ -16,7 +16,9 @@ def test_cold_start_ends_in_a_right_prediction(started: tuple[Compose, float]) -
     compose, seconds = started
     print(f"cold start to first prediction, images built, nothing trained: {seconds:.1f} s")
     assert compose.predicts()
-    served = {m["name"] for m in requests.get(f"{compose.url}/v1/models", timeout=5).json()["models"]}
+    served = {
+        m["name"] for m in requests.get(f"{compose.url}/v1/models", timeout=5).json()["models"]
+    }
     assert served == {model.name for model in config.load(compose.config).models}
     assert seconds < 240  # what is promised of a fresh machine with two cores
 
@@ -41,7 +43,8 @@ def test_down_is_quick_and_clean_and_the_models_stay(stack: Compose) -> None:
 
 
 def exit_codes_during(stack: Compose, act: Any) -> dict[str, int]:
-    """The exit code of each service's container that ends in the meantime; fails when it takes longer than 10 s."""
+    """The exit code of each service's container that ends in the meantime; fails when it takes
+    longer than 10 s."""
     codes: dict[str, int] = {}
     events = stack.client.events(
         decode=True, filters={"event": "die", "label": f"com.docker.compose.project={PROJECT}"}

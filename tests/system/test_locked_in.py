@@ -1,4 +1,5 @@
-"""What the containers are allowed: not root, nothing written, no way out, one door. Asked of them, not of the files."""
+"""What the containers are allowed: not root, nothing written, no way out, one door. Asked of them,
+not of the files."""
 
 from __future__ import annotations
 
@@ -10,7 +11,10 @@ from docker.models.containers import Container
 
 from tests.system.project import SERVICES, Compose
 
-CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=4); print('connected')"
+CONNECT = (
+    "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), "
+    "timeout=4); print('connected')"
+)
 
 
 def run_in(container: Container, *words: str) -> tuple[int, str]:
@@ -40,7 +44,10 @@ def test_engine_holds_the_locks(stack: Compose, service: str) -> None:
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert host["Init"] is True
     assert host["Privileged"] is False
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert host["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "10m", "max-file": "3"},
+    }
 
 
 @pytest.mark.parametrize("service", ["serving", "gateway"])
@@ -57,7 +64,9 @@ def test_a_store_the_trainer_cannot_write_is_said_in_a_sentence(stack: Compose) 
     before = sorted(model.iterdir())
     model.chmod(0o555)
     try:
-        done = stack.run("run", "--rm", "--no-deps", "--no-TTY", "trainer", "train", "half_plus_two", check=False)
+        done = stack.run(
+            "run", "--rm", "--no-deps", "--no-TTY", "trainer", "train", "half_plus_two", check=False
+        )
     finally:
         model.chmod(0o755)
     said = done.stdout + done.stderr
@@ -72,13 +81,17 @@ def test_only_the_gateway_listens_on_the_host(stack: Compose) -> None:
     published = {}
     for service in SERVICES:
         container = stack.container(service)
-        published[service] = {b["HostIp"] for bindings in container.ports.values() for b in bindings or []}
+        published[service] = {
+            b["HostIp"] for bindings in container.ports.values() for b in bindings or []
+        }
     assert published == {"trainer": set(), "serving": set(), "gateway": {"127.0.0.1"}}
     mine = {int(stack.address(port=port).rpartition(":")[2]) for port in (8000, 8001)}
     proxies = listening_by("docker-proxy")
     assert mine <= proxies
     others = stack.client.containers.list()
-    theirs = {int(b["HostPort"]) for c in others for bindings in c.ports.values() for b in bindings or []}
+    theirs = {
+        int(b["HostPort"]) for c in others for bindings in c.ports.values() for b in bindings or []
+    }
     assert proxies <= theirs | mine
 
 
@@ -90,7 +103,17 @@ def test_nobody_but_the_trainer_gets_out(stack: Compose) -> None:
         assert "connected" not in out
     # The same from where it is allowed shows that the question is a good one.
     reached = stack.run(
-        "run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "trainer", "-c", CONNECT, host, str(port)
+        "run",
+        "--rm",
+        "--no-deps",
+        "--no-TTY",
+        "--entrypoint",
+        "python",
+        "trainer",
+        "-c",
+        CONNECT,
+        host,
+        str(port),
     )
     assert "connected" in reached.stdout
 
@@ -112,7 +135,9 @@ def test_the_trainer_cannot_reach_the_servers(stack: Compose) -> None:
     assert stack.run(*words, check=False).returncode != 0
 
 
-def test_the_gateway_reaches_serving_and_nothing_reaches_serving_from_the_host(stack: Compose) -> None:
+def test_the_gateway_reaches_serving_and_nothing_reaches_serving_from_the_host(
+    stack: Compose,
+) -> None:
     code, out = run_in(stack.container("gateway"), "python", "-c", CONNECT, "serving", "8501")
     assert (code, out.strip()) == (0, "connected")
     assert not stack.container("serving").attrs["HostConfig"]["PortBindings"]
@@ -128,7 +153,9 @@ def outside(stack: Compose) -> tuple[str, int]:
         "parts = u.urlsplit(url.stdout.strip() or PyPI.url)\n"
         "print(socket.gethostbyname(parts.hostname), parts.port or 443)"
     )
-    done = stack.run("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "trainer", "-c", code)
+    done = stack.run(
+        "run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "trainer", "-c", code
+    )
     host, port = done.stdout.split()[-2:]
     ipaddress.ip_address(host)
     return host, int(port)

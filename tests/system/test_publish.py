@@ -14,10 +14,18 @@ def test_publishing_under_load_loses_nothing(stack: Compose) -> None:
     url = f"{stack.url}/v1/models/half_plus_two:predict"
     with Load(url, per_second=100) as load:
         stack.run("run", "--rm", "--no-deps", "--no-TTY", "trainer", "train", "half_plus_two")
-        wait_for(lambda: newest + 1 in served_versions(stack), within_s=30, what="the new version is served")
+        wait_for(
+            lambda: newest + 1 in served_versions(stack),
+            within_s=30,
+            what="the new version is served",
+        )
         sent_when_live = len(load.statuses)
         # The old version is unloaded meanwhile: that too must lose nothing.
-        wait_for(lambda: served_versions(stack) == [newest + 1], within_s=30, what="the old version is gone")
+        wait_for(
+            lambda: served_versions(stack) == [newest + 1],
+            within_s=30,
+            what="the old version is gone",
+        )
         end = time.monotonic() + 10
         wait_for(
             lambda: len(load.statuses) > sent_when_live + 100 or time.monotonic() > end,

@@ -20,7 +20,9 @@ from tests.system.project import Compose
         ("HEADRACE_GATEWAY_MEMORY", "much", "memory"),
     ],
 )
-def test_a_wrong_setting_leaves_the_containers_alone(stack: Compose, name: str, value: str, said: str) -> None:
+def test_a_wrong_setting_leaves_the_containers_alone(
+    stack: Compose, name: str, value: str, said: str
+) -> None:
     before = stack.running()
     ports = {"HEADRACE_HTTP_PORT": stack.address().rpartition(":")[2]}
     with pytest.raises(Stop, match=said):
@@ -40,9 +42,13 @@ def test_a_taken_port_leaves_the_containers_alone(stack: Compose) -> None:
     assert stack.running() == before
 
 
-def test_settings_that_are_right_are_taken_over_and_the_ports_in_use_count_as_free(stack: Compose) -> None:
+def test_settings_that_are_right_are_taken_over_and_the_ports_in_use_count_as_free(
+    stack: Compose,
+) -> None:
     http, grpc = (stack.address(port=port).rpartition(":")[2] for port in (8000, 8001))
-    mine = stack.stack(HEADRACE_HTTP_PORT=http, HEADRACE_GRPC_PORT=grpc, HEADRACE_LIVE_TIMEOUT_S="30")
+    mine = stack.stack(
+        HEADRACE_HTTP_PORT=http, HEADRACE_GRPC_PORT=grpc, HEADRACE_LIVE_TIMEOUT_S="30"
+    )
     before = stack.running()
     mine.up()
     assert stack.running() != before  # their ports are fixed now

@@ -1,4 +1,5 @@
-"""`make train` and `make tensorboard` of a stack in containers run in the trainer's image, as the containers' user."""
+"""`make train` and `make tensorboard` of a stack in containers run in the trainer's image, as the
+containers' user."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ def test_a_training_is_published_and_its_curves_are_seen(stack: Compose) -> None
     newest = stack.versions("linear_model")[-1]
     words = [sys.executable, "-m", "deploy"]
     train = subprocess.run(
-        [*words, "train", "linear_model", "--quick", "--force"], cwd=ROOT, env=environ, capture_output=True, text=True
+        [*words, "train", "linear_model", "--quick", "--force"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
     )
     assert train.returncode == 0, train.stdout + train.stderr
     version = stack.store / "linear_model" / str(newest + 1)
@@ -25,10 +30,16 @@ def test_a_training_is_published_and_its_curves_are_seen(stack: Compose) -> None
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in (version, *version.rglob("*"))}
     assert owners == {(settings.uid, settings.gid)}
     (port,) = hold_ports(1)
-    with subprocess.Popen([*words, "tensorboard", "--port", str(port)], cwd=ROOT, env=environ) as board:
+    with subprocess.Popen(
+        [*words, "tensorboard", "--port", str(port)], cwd=ROOT, env=environ
+    ) as board:
         try:
             runs = f"http://127.0.0.1:{port}/data/runs"
-            seen = wait_for(lambda: requests.get(runs, timeout=5).json(), within_s=60, what="TensorBoard shows runs")
+            seen = wait_for(
+                lambda: requests.get(runs, timeout=5).json(),
+                within_s=60,
+                what="TensorBoard shows runs",
+            )
         finally:
             board.send_signal(signal.SIGINT)
             board.wait(60)

@@ -1,4 +1,5 @@
-"""A version rolled back and promoted again by the verbs, in containers, while predictions go through: none is lost."""
+"""A version rolled back and promoted again by the verbs, in containers, while predictions go
+through: none is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ def test_rollback_and_promote_under_load_lose_nothing(stack: Compose) -> None:
     before, owner = stack.config.read_text(), stack.config.stat().st_uid
     good = stack.versions("half_plus_two")[-1]
     stack.run("run", "--rm", "--no-deps", "--no-TTY", "trainer", "train", "half_plus_two")
-    wait_for(lambda: served_versions(stack) == [good + 1], within_s=30, what="the new version is served alone")
+    wait_for(
+        lambda: served_versions(stack) == [good + 1],
+        within_s=30,
+        what="the new version is served alone",
+    )
     verbs = stack.stack()
     with Load(f"{stack.url}/v1/models/half_plus_two:predict", per_second=100) as load:
         verbs.versions("rollback", "half_plus_two")
@@ -37,7 +42,11 @@ def test_gc_leaves_what_is_live(stack: Compose) -> None:
     for _ in range(2):
         stack.run("run", "--rm", "--no-deps", "--no-TTY", "trainer", "train", "half_plus_two")
     newest = stack.versions("half_plus_two")[-1]
-    wait_for(lambda: served_versions(stack) == [newest], within_s=30, what="the newest version is served alone")
+    wait_for(
+        lambda: served_versions(stack) == [newest],
+        within_s=30,
+        what="the newest version is served alone",
+    )
     stack.stack().versions("rollback", "half_plus_two")
     stack.stack().versions("gc", "half_plus_two", "--keep", "1")
     assert stack.versions("half_plus_two") == [newest - 1, newest]
@@ -56,15 +65,24 @@ def test_reload_ends_with_the_reason_once_the_outcome_is_known(
         with pytest.raises(Stop):
             stack.stack().reload()
         said = capfd.readouterr()
-        assert "titanic: base_path /models/titan: /models/titan does not exist" in said.out + said.err
-        shutil.copytree(stack.store / "half_plus_two" / str(stack.versions("half_plus_two")[-1]), broken)
+        assert (
+            "titanic: base_path /models/titan: /models/titan does not exist" in said.out + said.err
+        )
+        shutil.copytree(
+            stack.store / "half_plus_two" / str(stack.versions("half_plus_two")[-1]), broken
+        )
         (broken / "saved_model.pb").write_bytes(b"no graph")
-        entry = 'config { name: "broken" base_path: "/models/broken" model_platform: "tensorflow" }\n}\n'
+        entry = (
+            'config { name: "broken" base_path: "/models/broken" model_platform: "tensorflow" '
+            "}\n}\n"
+        )
         stack.config.write_text(before.rstrip().removesuffix("}") + entry)
         with pytest.raises(Stop):
             stack.stack().reload()
         said = capfd.readouterr()
-        assert "broken version 1 failed to load: its saved_model.pb is damaged" in said.out + said.err
+        assert (
+            "broken version 1 failed to load: its saved_model.pb is damaged" in said.out + said.err
+        )
     finally:
         stack.config.write_text(before)
         shutil.rmtree(broken.parent, ignore_errors=True)

@@ -1,4 +1,5 @@
-"""A checkpoint's index without a checkpoint: the smallest table that names shards and says how long they are."""
+"""A checkpoint's index without a checkpoint: the smallest table that names shards and says how long
+they are."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ def checkpoint_index(sizes: Sequence[int]) -> bytes:
     entries = {b"": messages.BundleHeaderProto(num_shards=len(sizes)).SerializeToString()}
     for shard, size in enumerate(sizes):
         half = size // 2
-        entries[b"v%d/a" % shard] = messages.BundleEntryProto(shard_id=shard, size=half).SerializeToString()
+        entries[b"v%d/a" % shard] = messages.BundleEntryProto(
+            shard_id=shard, size=half
+        ).SerializeToString()
         rest = messages.BundleEntryProto(shard_id=shard, offset=half, size=size - half)
         entries[b"v%d/b" % shard] = rest.SerializeToString()
     data = _block(entries)
@@ -27,7 +30,8 @@ def _block(entries: dict[bytes, bytes]) -> bytes:
     out, before = b"", b""
     for key, value in entries.items():
         shared = next(
-            (i for i, (a, b) in enumerate(zip(before, key, strict=False)) if a != b), min(len(before), len(key))
+            (i for i, (a, b) in enumerate(zip(before, key, strict=False)) if a != b),
+            min(len(before), len(key)),
         )
         out += bytes([shared, len(key) - shared, len(value)]) + key[shared:] + value
         before = key

@@ -11,6 +11,8 @@ from tests.unit.warm import WarmTrainer, warm_trainer
 
 
 @pytest.fixture(scope="session")
-def warm(with_tensorflow: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTrainer]:
+def warm(
+    with_tensorflow: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WarmTrainer]:
     with warm_trainer(with_tensorflow, tmp_path_factory.mktemp("trainer")) as found:
         yield found

@@ -1,4 +1,5 @@
-"""A serving backend in memory, at the seam where the gateway meets the network: it counts what reaches it."""
+"""A serving backend in memory, at the seam where the gateway meets the network: it counts what
+reaches it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class FakeBackend:
     asked: list[str] = field(default_factory=list)
     down: bool = False
     delay_s: float = 0.0
-    answer: Reply = field(default_factory=lambda: Reply(200, "application/json", b'{"predictions": [3.0]}'))
+    answer: Reply = field(
+        default_factory=lambda: Reply(200, "application/json", b'{"predictions": [3.0]}')
+    )
     cancelled: list[str] = field(default_factory=list)
 
     async def send(
@@ -53,16 +56,26 @@ class FakeBackend:
         await self._reach(path, timeout_s)
         self.asked.append(f"{method} {path}")
         if method == "GET":
-            told = {"model_spec": {"version": str(self._latest(path.split("/")[3]))}} if "/metadata" in path else {}
+            told = (
+                {"model_spec": {"version": str(self._latest(path.split("/")[3]))}}
+                if "/metadata" in path
+                else {}
+            )
             return Reply(200, "application/json", json.dumps(told).encode())
-        model, version = unquote(path.removeprefix("/v1/models/").rpartition(":")[0]).split("/versions/")
+        model, version = unquote(path.removeprefix("/v1/models/").rpartition(":")[0]).split(
+            "/versions/"
+        )
         if self._state(model, int(version)) != "AVAILABLE":
-            text = json.dumps({"error": f"Servable not found for request: Specific({model}, {version})"})
+            text = json.dumps(
+                {"error": f"Servable not found for request: Specific({model}, {version})"}
+            )
             return Reply(404, "application/json", text.encode())
         self.predicts.append((model, int(version), body or b""))
         return self.answer
 
-    async def call(self, path: str, request: bytes, *, timeout_s: float, request_id: str = "") -> bytes:
+    async def call(
+        self, path: str, request: bytes, *, timeout_s: float, request_id: str = ""
+    ) -> bytes:
         await self._reach(path, timeout_s)
         self.asked.append(path)
         if path == messages.GET_MODEL_STATUS.path:
@@ -71,7 +84,11 @@ class FakeBackend:
             return self._metadata(messages.GetModelMetadataRequest.FromString(request))
         method = next(m for m in messages.METHODS if m.path == path)
         message = method.request.FromString(request)
-        spec = message.tasks[0].model_spec if method is messages.MULTI_INFERENCE else message.model_spec
+        spec = (
+            message.tasks[0].model_spec
+            if method is messages.MULTI_INFERENCE
+            else message.model_spec
+        )
         name, version = spec.name, spec.version.value
         if self._state(name, version) != "AVAILABLE":
             raise NotFound(f"Servable not found for request: Specific({name}, {version})")
@@ -88,7 +105,9 @@ class FakeBackend:
                 async with asyncio.timeout(timeout_s):
                     await asyncio.sleep(self.delay_s)
             except TimeoutError:
-                raise DeadlineExceeded(f"the serving backend did not answer within {timeout_s:.3g} s") from None
+                raise DeadlineExceeded(
+                    f"the serving backend did not answer within {timeout_s:.3g} s"
+                ) from None
             except asyncio.CancelledError:
                 self.cancelled.append(path)
                 raise
@@ -98,7 +117,9 @@ class FakeBackend:
         return found.state if found else ""
 
     def _latest(self, model: str) -> int:
-        return max((n for n, v in self.models.get(model, {}).items() if v.state == "AVAILABLE"), default=0)
+        return max(
+            (n for n, v in self.models.get(model, {}).items() if v.state == "AVAILABLE"), default=0
+        )
 
     def _status(self, request: Any) -> bytes:
         versions = self.models.get(request.model_spec.name)
@@ -121,8 +142,11 @@ class FakeBackend:
         return bytes(reply.SerializeToString())
 
 
-def signature(inputs: Mapping[str, tuple[int, list[int] | None]], *, outputs: tuple[str, ...] = ("y",)) -> Any:
-    """A SignatureDef from alias -> (dtype number, dims); None dims are an unknown rank. Outputs are float [-1]."""
+def signature(
+    inputs: Mapping[str, tuple[int, list[int] | None]], *, outputs: tuple[str, ...] = ("y",)
+) -> Any:
+    """A SignatureDef from alias -> (dtype number, dims); None dims are an unknown rank. Outputs are
+    float [-1]."""
     definition = messages.SignatureDef(method_name="tensorflow/serving/predict")
     for alias, (dtype, dims) in inputs.items():
         info = definition.inputs[alias]
@@ -145,12 +169,20 @@ def model_list(*names: str, labels: Mapping[str, Mapping[str, int]] | None = Non
             for label, version in ((labels or {}).get(name) or {}).items()
         )
         policy = " model_version_policy { all {} }" if marks else ""
-        text += f'config {{ name: "{name}" base_path: "/models/{name}" model_platform: "tensorflow"{policy}{marks} }}\n'
+        text += (
+            f'config {{ name: "{name}" base_path: "/models/{name}" model_platform: '
+            f'"tensorflow"{policy}{marks} }}\n'
+        )
     return f"model_config_list {{\n{text}}}\n"
 
 
 def settings(config: Path, **changes: Any) -> Settings:
-    given: dict[str, Any] = {"access_log": False, "refresh_s": 0.02, "probe_s": 0.02, "probe_timeout_s": 0.2}
+    given: dict[str, Any] = {
+        "access_log": False,
+        "refresh_s": 0.02,
+        "probe_s": 0.02,
+        "probe_timeout_s": 0.2,
+    }
     return Settings(model_config_file=str(config), **{**given, **changes})
 
 

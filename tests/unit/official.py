@@ -1,8 +1,10 @@
-"""The official protocol as an independent witness: its descriptors, its classes, and TensorFlow reading our bytes.
+"""The official protocol as an independent witness: its descriptors, its classes, and TensorFlow
+reading our bytes.
 
-Descriptors are lifted out of the generated files of tensorflow and tensorflow-serving-api, unimported, so that their
-classes cost no TensorFlow and the services can be read although protobuf 7 refuses to import their old modules.
-What only TensorFlow's own code can say is asked of one child process.
+Descriptors are lifted out of the generated files of tensorflow and tensorflow-serving-api,
+unimported, so that their classes cost no TensorFlow and the services can be read although protobuf
+7 refuses to import their old modules. What only TensorFlow's own code can say is asked of one child
+process.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def _gather(name: str, found: dict[str, descriptor_pb2.FileDescriptorProto]) -> 
 
 
 def _serialized(name: str) -> bytes:
-    """The descriptor inside a generated module: the one long literal that starts with the file's own name."""
+    """The descriptor inside a generated module: the one long literal that starts with the file's
+    own name."""
     known = {"any": any_pb2, "wrappers": wrappers_pb2}
     if name.startswith("google/protobuf/"):
         return bytes(known[Path(name).stem].DESCRIPTOR.serialized_pb)
@@ -82,7 +85,11 @@ def _serialized(name: str) -> bytes:
     module = Path(spec.origin).parent / (rest.removesuffix(".proto") + "_pb2.py")
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
-            value = node.value if isinstance(node.value, bytes) else node.value.encode("latin1", "ignore")
+            value = (
+                node.value
+                if isinstance(node.value, bytes)
+                else node.value.encode("latin1", "ignore")
+            )
             if value[:1] == b"\n" and name.encode() in value[:120] and len(value) > 60:
                 return value
     raise AssertionError(f"{module} holds no descriptor")
@@ -95,7 +102,8 @@ class Witness:
         self._to, self._back = to, back
 
     def read(self, data: bytes, number: int) -> np.ndarray | str:
-        """What TensorFlow's C++ reads from TensorProto bytes; the error's text when it refuses them."""
+        """What TensorFlow's C++ reads from TensorProto bytes; the error's text when it refuses
+        them."""
         return self._ask("read", data, number)
 
     def content(self, array: np.ndarray, number: int) -> bytes:
@@ -103,7 +111,8 @@ class Witness:
         return self._ask("content", array, number)
 
     def values(self, array: np.ndarray, number: int) -> bytes:
-        """TensorProto bytes as TensorFlow's Python writes them, which is by typed values for small tensors."""
+        """TensorProto bytes as TensorFlow's Python writes them, which is by typed values for small
+        tensors."""
         return self._ask("values", array, number)
 
     def _ask(self, *question: Any) -> Any:
@@ -113,7 +122,10 @@ class Witness:
 
 @contextmanager
 def witness(with_tensorflow: ForkServer) -> Iterator[Witness]:
-    with with_tensorflow.talk("from tests.unit import official; official.answer_questions()") as (to, back):
+    with with_tensorflow.talk("from tests.unit import official; official.answer_questions()") as (
+        to,
+        back,
+    ):
         yield Witness(to, back)
 
 

@@ -1,4 +1,5 @@
-"""The command line: what each verb prints, its exit code, and how it goes on when something is wrong."""
+"""The command line: what each verb prints, its exit code, and how it goes on when something is
+wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +19,13 @@ import pytest
 from headrace import cli, client, doctor
 from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.client.testing import FakeClient, FakeModel
-from headrace.wire.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, Unimplemented
+from headrace.wire.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
 
 ENTRY = 'config { name: "half" base_path: "/models/half" model_platform: "tensorflow" }'
 GOOD = f"model_config_list {{ {ENTRY} }}\n"
@@ -67,8 +74,12 @@ def test_help_is_quick_and_imports_no_library() -> None:
     assert time.process_time() - started < 1
 
 
-@pytest.mark.parametrize("verb", ["predict", "status", "models", "check-config", "render", "doctor"])
-def test_every_verb_explains_itself_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "verb", ["predict", "status", "models", "check-config", "render", "doctor"]
+)
+def test_every_verb_explains_itself_with_an_example(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([verb, "--help"])
     assert end.value.code == 0
@@ -81,7 +92,9 @@ def test_no_verb_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_python_m_headrace_is_the_command_line() -> None:
-    child = subprocess.run([sys.executable, "-m", "headrace", "nonsense"], capture_output=True, text=True, timeout=60)
+    child = subprocess.run(
+        [sys.executable, "-m", "headrace", "nonsense"], capture_output=True, text=True, timeout=60
+    )
     assert child.returncode == 2
     assert "invalid choice: 'nonsense'" in child.stderr
 
@@ -97,7 +110,8 @@ def test_serve_gets_its_arguments_untouched(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_serve_without_its_extra_says_what_to_install() -> None:
     code = (
-        "import sys; sys.modules['uvicorn'] = None\n"  # what an import of a missing package looks like
+        # What an import of a missing package looks like.
+        "import sys; sys.modules['uvicorn'] = None\n"
         "from headrace import cli; sys.exit(cli.main(['serve', '--port=auto']))"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -107,20 +121,28 @@ def test_serve_without_its_extra_says_what_to_install() -> None:
 
 
 class TestPredict:
-    def test_prints_the_answer_as_json(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_prints_the_answer_as_json(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert cli.main(["predict", "half", "--data", "[1.0, 2.0, 5.0]"]) == 0
         assert answer(capsys) == [2.5, 3.0, 4.5]
 
-    def test_floats_have_their_own_digits(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_floats_have_their_own_digits(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert cli.main(["predict", "tenth", "--data", "[[1], [NaN]]"]) == 0
         assert capsys.readouterr().out == "[[0.1], [NaN]]\n"
 
-    def test_bytes_come_as_text_or_b64(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_bytes_come_as_text_or_b64(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert cli.main(["predict", "text", "--data", '{"s": ["é", {"b64": "/w=="}]}']) == 0
         assert answer(capsys) == {"s": ["é", {"b64": "/w=="}], "n": [2, 1]}
 
     @pytest.mark.parametrize("name", ["x.json", "x.npy", "x.npz"])
-    def test_reads_files(self, fake: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    def test_reads_files(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+    ) -> None:
         path = tmp_path / name
         {
             "x.json": lambda: path.write_text("[4]"),
@@ -138,11 +160,15 @@ class TestPredict:
         assert answer(capsys) == [4.0]
 
     @pytest.mark.parametrize(("flag", "value"), [("version", 1), ("label", "stable")])
-    def test_version_and_label_are_passed_on(self, fake: FakeClient, flag: str, value: object) -> None:
+    def test_version_and_label_are_passed_on(
+        self, fake: FakeClient, flag: str, value: object
+    ) -> None:
         assert cli.main(["predict", "half", "--data", "[1]", f"--{flag}", str(value)]) == 0
         assert getattr(fake.calls[0], flag) == value
 
-    def test_another_signature_is_asked_for(self, fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_another_signature_is_asked_for(
+        self, fake: FakeClient, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert cli.main(["predict", "half", "--data", "[1]", "--signature", "columns"]) == 1
         assert "no signature 'columns'" in capsys.readouterr().err
 
@@ -168,7 +194,9 @@ class TestPredict:
         assert cli.main(["predict", "half", *arguments]) == 1
         assert said in capsys.readouterr().err
 
-    @pytest.mark.parametrize("arguments", [[], ["--data", "[1]", "-"], ["--data", "[1]", "--file", "x"]])
+    @pytest.mark.parametrize(
+        "arguments", [[], ["--data", "[1]", "-"], ["--data", "[1]", "--file", "x"]]
+    )
     def test_the_data_is_given_once(self, arguments: list[str]) -> None:
         with pytest.raises(SystemExit) as end:
             cli.main(["predict", "half", *arguments])
@@ -188,9 +216,17 @@ ELSEWHERE = "http://elsewhere:8000"
         (Unreachable("cannot reach http://x"), ["--url", ELSEWHERE], ""),
         (Unavailable("half is still loading"), [], ""),  # somebody answered
         (DeadlineExceeded("no answer within 30 s"), [], LOGS),
-        (DeadlineExceeded("no answer within 30 s"), ["--url", ELSEWHERE], "with --timeout SECONDS."),
+        (
+            DeadlineExceeded("no answer within 30 s"),
+            ["--url", ELSEWHERE],
+            "with --timeout SECONDS.",
+        ),
         (NotFound("no model"), [], MODELS),
-        (NotFound("no model"), ["--url", ELSEWHERE], f"`headrace models --url {ELSEWHERE}` lists what is served"),
+        (
+            NotFound("no model"),
+            ["--url", ELSEWHERE],
+            f"`headrace models --url {ELSEWHERE}` lists what is served",
+        ),
         (InvalidArgument("x: rank 2"), [], MODELS),
         (NotFound("no model"), ["--url", "grpc://elsewhere:8001"], ""),  # which has no list
         (WrongProtocol("http://x is a gRPC port: use grpc://x"), [], ""),
@@ -198,7 +234,11 @@ ELSEWHERE = "http://elsewhere:8000"
     ],
 )
 def test_a_servers_error_is_shown_with_the_next_step_where_there_is_one(
-    fake: FakeClient, capsys: pytest.CaptureFixture[str], error: Any, arguments: list[str], advice: str
+    fake: FakeClient,
+    capsys: pytest.CaptureFixture[str],
+    error: Any,
+    arguments: list[str],
+    advice: str,
 ) -> None:
     fake.fail_with = error
     assert cli.main(["predict", "half", "--data", "[1]", *arguments]) == 1
@@ -215,11 +255,15 @@ def test_an_unreachable_address_of_the_environment_is_told_as_such(
     fake.fail_with = Unreachable(f"cannot reach {ELSEWHERE}")
     assert cli.main(["models"]) == 1
     said = capsys.readouterr().err
-    assert "This address is that of HEADRACE_URL; --url names another." in said and "make up" not in said
+    assert (
+        "This address is that of HEADRACE_URL; --url names another." in said
+        and "make up" not in said
+    )
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--data", "[1"], ["--file", "/nowhere/x.npy"], ["--data", "[1]", "--url", "ftp://x"]]
+    "arguments",
+    [["--data", "[1"], ["--file", "/nowhere/x.npy"], ["--data", "[1]", "--url", "ftp://x"]],
 )
 def test_what_never_reached_a_server_gets_no_advice_about_one(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -228,7 +272,9 @@ def test_what_never_reached_a_server_gets_no_advice_about_one(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_models_does_not_advise_itself(fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_does_not_advise_itself(
+    fake: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake.fail_with = NotFound("no such path")
     assert cli.main(["models"]) == 1
     assert capsys.readouterr().err == "headrace: no such path\n"
@@ -249,9 +295,14 @@ def closed_port() -> Iterator[int]:
         yield held.getsockname()[1]
 
 
-@pytest.mark.parametrize("verb", [["status", "half"], ["models"], ["predict", "half", "--data", "[1]"]])
+@pytest.mark.parametrize(
+    "verb", [["status", "half"], ["models"], ["predict", "half", "--data", "[1]"]]
+)
 def test_the_environment_says_where_the_server_is_and_url_wins(
-    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
+    closed_port: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: list[str],
 ) -> None:
     monkeypatch.delenv("HEADRACE_URL", raising=False)
     monkeypatch.setenv("HEADRACE_HTTP_PORT", str(closed_port))
@@ -265,7 +316,9 @@ def test_the_environment_says_where_the_server_is_and_url_wins(
 
 
 @pytest.mark.parametrize("verb", ["predict", "status", "models", "doctor"])
-def test_help_names_the_variables_that_say_where_the_server_is(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_variables_that_say_where_the_server_is(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         cli.main([verb, "--help"])
     said = capsys.readouterr().out
@@ -299,7 +352,13 @@ def test_models_prints_what_each_takes(
             "versions": [{"version": 3, "state": "AVAILABLE"}, {"version": 2, "state": "END"}],
             "signatures": {"serving_default": {"inputs": takes, "outputs": gives}},
         },
-        {"name": "other", "state": "END", "reason": "no saved_model.pb", "versions": [], "signatures": {}},
+        {
+            "name": "other",
+            "state": "END",
+            "reason": "no saved_model.pb",
+            "versions": [],
+            "signatures": {},
+        },
     ]
     monkeypatch.setattr(fake, "models", lambda: listed)
     assert cli.main(["models"]) == 0
@@ -324,7 +383,10 @@ def test_a_good_config_is_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     path = tmp_path / "models.config"
     path.write_text(GOOD)
     assert cli.main(["check-config", str(path)]) == 0
-    assert capsys.readouterr().out == f"OK: {path} lists 1 model\n  half  /models/half  latest version\n"
+    assert (
+        capsys.readouterr().out
+        == f"OK: {path} lists 1 model\n  half  /models/half  latest version\n"
+    )
 
 
 def test_labels_on_versions_that_are_not_served_are_warned_of(
@@ -332,7 +394,8 @@ def test_labels_on_versions_that_are_not_served_are_warned_of(
 ) -> None:
     (store / "half" / "3").mkdir()
     labels = "".join(
-        f' version_labels {{ key: "{name}" value: {version} }}' for name, version in (("a", 1), ("b", 2), ("c", 3))
+        f' version_labels {{ key: "{name}" value: {version} }}'
+        for name, version in (("a", 1), ("b", 2), ("c", 3))
     )
     path = tmp_path / "models.config"
     path.write_text(GOOD.replace('"tensorflow"', f'"tensorflow"{labels}'))
@@ -349,7 +412,8 @@ def test_labels_on_versions_that_are_not_served_are_warned_of(
 
 
 @pytest.mark.parametrize(
-    ("text", "place"), [("model_config_list {\n  confg {}\n}\n", ":2:3: "), (TWO.replace("other", "half"), ":1:")]
+    ("text", "place"),
+    [("model_config_list {\n  confg {}\n}\n", ":2:3: "), (TWO.replace("other", "half"), ":1:")],
 )
 def test_a_bad_config_is_told_with_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, place: str
@@ -374,7 +438,8 @@ def test_render_writes_the_live_config_and_says_who_waits(
     assert cli.main(arguments) == 0
     live = store / "multimodel.config"
     assert capsys.readouterr().out == (
-        f"{live} written; served: half\nwaiting for their first version: other; `python -m trainer train` makes "
+        f"{live} written; served: half\nwaiting for their first version: other; `python -m "
+        "trainer train` makes "
         "one of a model of the zoo, `python -m trainer publish` takes a SavedModel\n"
     )
     assert 'name: "half"' in live.read_text()
@@ -396,7 +461,9 @@ def test_a_blank_config_is_refused_and_an_empty_list_names_what_it_takes_away(
     assert 'name: "half"' in (store / "multimodel.config").read_text()
     desired.write_text("model_config_list {}")
     assert cli.main(["check-config", str(desired)]) == 0
-    assert capsys.readouterr().out == f"OK: {desired} lists 0 models: once live, nothing is served\n"
+    assert (
+        capsys.readouterr().out == f"OK: {desired} lists 0 models: once live, nothing is served\n"
+    )
     assert cli.main(render) == 0
     assert capsys.readouterr().out.endswith("served: no model yet\nno longer served: half\n")
 
@@ -433,7 +500,11 @@ class TestDoctor:
         assert f"ok      store       {store}: half 1" in out
 
     def test_all_well_ends_with_0(
-        self, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        tmp_path: Path,
+        store: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("python", "3.11")])
         assert cli.main(["doctor"]) == 0
@@ -452,7 +523,9 @@ class TestDoctor:
         assert finding.is_problem and finding.found.startswith(f"cannot reach {url}")
 
     def test_a_taken_port_is_named_with_its_variable(self, taken: int) -> None:
-        environ = {name: str(taken) if name == "HEADRACE_GRPC_PORT" else "0" for name in doctor.PORTS}
+        environ = {
+            name: str(taken) if name == "HEADRACE_GRPC_PORT" else "0" for name in doctor.PORTS
+        }
         found = doctor.ports(environ)
         assert f"{taken} (HEADRACE_GRPC_PORT)" in found.found
         assert "make up HEADRACE_GRPC_PORT=PORT" in found.advice
@@ -461,7 +534,9 @@ class TestDoctor:
     def test_a_port_that_is_none_is_told(self, value: str) -> None:
         assert "number from 1 to 65535" in doctor.ports({"HEADRACE_HTTP_PORT": value}).advice
 
-    def test_tools_that_are_missing_are_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_tools_that_are_missing_are_told(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         assert "apt-get install make" in doctor.make().advice
         assert not doctor.engine().is_problem
@@ -469,7 +544,9 @@ class TestDoctor:
     def test_a_half_copied_version_is_told(self, store: Path) -> None:
         (store / "half" / "2").mkdir()
         findings = doctor.the_store(store)
-        assert [str(f.found) for f in findings if f.is_problem] == [f"{store}/half/2 is not a whole SavedModel"]
+        assert [str(f.found) for f in findings if f.is_problem] == [
+            f"{store}/half/2 is not a whole SavedModel"
+        ]
 
     def test_a_missing_store_is_told(self, tmp_path: Path) -> None:
         (finding,) = doctor.the_store(tmp_path / "models")

@@ -39,7 +39,10 @@ def test_a_good_url_is_taken_apart(url: str, shown: str, is_grpc: bool, is_encry
         ("grpc://host", "no port; Headrace's gateway has gRPC on 8001"),
         ("grpc://host:1/path", "a gRPC address has no path; say grpc://host:1$"),
         ("http://host:1/?a=1", "only the server's address is wanted; say http://host:1$"),
-        ("http://host:1/v1/models/m:predict", "goes on to a model; give the server's address alone: http://host:1$"),
+        (
+            "http://host:1/v1/models/m:predict",
+            "goes on to a model; give the server's address alone: http://host:1$",
+        ),
     ],
 )
 def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, said: str) -> None:
@@ -77,5 +80,7 @@ def test_the_environment_says_which_server_is_meant(environ: dict[str, str], url
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1"])
 def test_a_port_of_the_environment_that_is_none_is_told_with_its_variable(port: str) -> None:
-    with pytest.raises(InvalidArgument, match=f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535"):
+    with pytest.raises(
+        InvalidArgument, match=f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535"
+    ):
         address.from_environment({"HEADRACE_HTTP_PORT": port})

@@ -1,4 +1,5 @@
-"""The wheel without extras: the client and the command line need nothing of the server's or the gateway's."""
+"""The wheel without extras: the client and the command line need nothing of the server's or the
+gateway's."""
 
 from __future__ import annotations
 
@@ -9,13 +10,24 @@ from pathlib import Path
 import pytest
 
 # What the base dependencies do not bring; importing one of these is then a ModuleNotFoundError.
-BLOCKED = ["uvicorn", "uvloop", "httptools", "fastapi", "starlette", "pydantic", "aiohttp", "prometheus_client"]
+BLOCKED = [
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "fastapi",
+    "starlette",
+    "pydantic",
+    "aiohttp",
+    "prometheus_client",
+]
 BLOCKED += ["tensorflow", "keras", "tqdm", "gateway", "trainer", "headrace.server"]
 
 
 def run(code: str, *more: str) -> subprocess.CompletedProcess[str]:
     block = f"import sys\nfor name in {[*BLOCKED, *more]}: sys.modules[name] = None\n"
-    return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", block + code], capture_output=True, text=True, timeout=60
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The client's decisions, free of any protocol: when signatures are asked for, believed, and asked for again."""
+"""The client's decisions, free of any protocol: when signatures are asked for, believed, and asked
+for again."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ class Server:
         self.refusal: Exception | None = None
         self.tells_version = False
 
-    def predict(self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature) -> Any:
+    def predict(
+        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+    ) -> Any:
         return lambda: self._run(arrays)
 
     def prediction(self, answer: Any, signature: Signature) -> Prediction:
@@ -78,7 +81,13 @@ def run(server: Server, flow: Any) -> Any:
     return drive(flow, server.send, Deadline(5, "here"))
 
 
-def predict(server: Server, client: Core, inputs: Any, target: Target = M, signature: str = "serving_default") -> Any:
+def predict(
+    server: Server,
+    client: Core,
+    inputs: Any,
+    target: Target = M,
+    signature: str = "serving_default",
+) -> Any:
     return run(server, client.predict(target, inputs, signature))
 
 
@@ -154,7 +163,9 @@ def test_an_answer_that_fits_no_signature_is_an_error() -> None:
 
 def test_an_unknown_signature_is_refused_with_those_there_are() -> None:
     server = Server(live(1, "x"))
-    with pytest.raises(InvalidArgument, match=r"m: no signature 'clasify' in version 1; it has serving_default"):
+    with pytest.raises(
+        InvalidArgument, match=r"m: no signature 'clasify' in version 1; it has serving_default"
+    ):
         predict(server, Core(server), [1], signature="clasify")
 
 
@@ -164,7 +175,10 @@ def test_several_outputs_come_as_a_dict() -> None:
     spec = signature.outputs["y"]
     both = Signature("serving_default", signature.inputs, {"a": spec, "b": spec})
     server = Server(Metadata(1, {"serving_default": both}))
-    assert {name: a.tolist() for name, a in predict(server, Core(server), [1]).items()} == {"a": [2.5], "b": [2.5]}
+    assert {name: a.tolist() for name, a in predict(server, Core(server), [1]).items()} == {
+        "a": [2.5],
+        "b": [2.5],
+    }
 
 
 def test_ready_means_one_version_is_available() -> None:
@@ -172,7 +186,9 @@ def test_ready_means_one_version_is_available() -> None:
     assert run(server, Core(server).ready("m")) is True
 
 
-@pytest.mark.parametrize("refusal", [Unavailable("down"), DeadlineExceeded("slow"), NotFound("no such model")])
+@pytest.mark.parametrize(
+    "refusal", [Unavailable("down"), DeadlineExceeded("slow"), NotFound("no such model")]
+)
 @pytest.mark.parametrize("model", ["m", None])
 def test_what_cannot_be_reached_is_not_ready(refusal: Exception, model: str | None) -> None:
     server = Server(live(1, "x"))

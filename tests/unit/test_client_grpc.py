@@ -1,4 +1,5 @@
-"""The gRPC client, blocking and asyncio, against a small server of the same protocol on a real port."""
+"""The gRPC client, blocking and asyncio, against a small server of the same protocol on a real
+port."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ Ask = Callable[..., Any]
 
 
 class Half:
-    """half_plus_two as version 7: x float [-1] -> y; "strings" takes s, gives its bytes and their lengths."""
+    """half_plus_two as version 7: x float [-1] -> y; "strings" takes s, gives its bytes and their
+    lengths."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -61,7 +63,8 @@ class Half:
     def metadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.model_spec.name not in ("half", "slow"):
             context.abort(
-                grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({request.model_spec.name})"
+                grpc.StatusCode.NOT_FOUND,
+                f"Servable not found for request: Latest({request.model_spec.name})",
             )
         found = messages.SignatureDefMap()
         plain = found.signature_def["serving_default"]
@@ -96,14 +99,19 @@ def half() -> Half:
 @pytest.fixture
 def url(half: Half) -> Iterator[str]:
     pool = ThreadPoolExecutor(8)
-    server = grpc.server(pool, options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
+    server = grpc.server(
+        pool,
+        options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
+    )
     for method in half.handlers:
         handler = grpc.unary_unary_rpc_method_handler(
             lambda request, context, method=method: half.handlers[method](request, context),
             method.request.FromString,
             method.response.SerializeToString,
         )
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(method.service, {method.name: handler})])
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(method.service, {method.name: handler})]
+        )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"grpc://127.0.0.1:{port}"
@@ -148,7 +156,10 @@ def test_a_grpc_port_asked_by_http_is_told(url: str, ask: Ask, verb: Any) -> Non
 
 def test_strings_and_several_outputs(url: str, ask: Ask) -> None:
     found = ask(url, "predict", "half", ["é", b"\xff\0"], signature="strings")
-    assert {name: a.tolist() for name, a in found.items()} == {"bytes": [b"\xc3\xa9", b"\xff\0"], "length": [2, 2]}
+    assert {name: a.tolist() for name, a in found.items()} == {
+        "bytes": [b"\xc3\xa9", b"\xff\0"],
+        "length": [2, 2],
+    }
 
 
 def test_a_tensor_larger_than_grpcs_own_limit(url: str, ask: Ask) -> None:
@@ -157,21 +168,29 @@ def test_a_tensor_larger_than_grpcs_own_limit(url: str, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "field", "value"), [({"version": 7}, "version", 7), ({"label": "stable"}, "version_label", "stable")]
+    ("named", "field", "value"),
+    [({"version": 7}, "version", 7), ({"label": "stable"}, "version_label", "stable")],
 )
 def test_version_and_label_reach_the_server(
     url: str, ask: Ask, half: Half, named: dict[str, Any], field: str, value: object
 ) -> None:
     ask(url, "predict", "half", [1.0], **named)
     spec = half.requests[0].model_spec
-    assert (spec.name, spec.signature_name, spec.WhichOneof("version_choice")) == ("half", "serving_default", field)
+    assert (spec.name, spec.signature_name, spec.WhichOneof("version_choice")) == (
+        "half",
+        "serving_default",
+        field,
+    )
     assert (spec.version.value if field == "version" else spec.version_label) == value
 
 
 def test_metadata_is_signatures(url: str, ask: Ask) -> None:
     found = ask(url, "metadata", "half")
     assert sorted(found) == ["serving_default", "strings"]
-    assert (str(found["serving_default"].inputs["x"].dtype), found["serving_default"].inputs["x"].shape) == (
+    assert (
+        str(found["serving_default"].inputs["x"].dtype),
+        found["serving_default"].inputs["x"].shape,
+    ) == (
         "float",
         (-1,),
     )
@@ -192,7 +211,12 @@ def test_ready_asks_the_model(url: str, ask: Ask) -> None:
     ("verb", "args", "error", "said"),
     [
         ("predict", ("half", [[1.0]]), InvalidArgument, r"^x: rank 2, expected 1$"),
-        ("predict", ("nobody", [1.0]), NotFound, r"^Servable not found for request: Latest\(nobody\)$"),
+        (
+            "predict",
+            ("nobody", [1.0]),
+            NotFound,
+            r"^Servable not found for request: Latest\(nobody\)$",
+        ),
         ("models", (), Unimplemented, "gRPC has no call that lists models"),
         ("ready", (), Unimplemented, r"name a model: ready\(model\)"),
     ],
@@ -235,12 +259,17 @@ def test_what_the_server_says_of_its_own_trouble_is_kept(url: str, ask: Ask, hal
 @pytest.mark.parametrize(
     ("told", "kept"),
     [
-        ('[{"path": "/inputs/x", "expected": "float"}]', [{"path": "/inputs/x", "expected": "float"}]),
+        (
+            '[{"path": "/inputs/x", "expected": "float"}]',
+            [{"path": "/inputs/x", "expected": "float"}],
+        ),
         ('{"path": 1}', []),
         ("no json", []),
     ],
 )
-def test_a_gateways_details_are_kept(url: str, ask: Ask, half: Half, told: str, kept: list[Any]) -> None:
+def test_a_gateways_details_are_kept(
+    url: str, ask: Ask, half: Half, told: str, kept: list[Any]
+) -> None:
     def refuse(request: Any, context: grpc.ServicerContext) -> Any:
         context.set_trailing_metadata((("headrace-details", told),))
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "inputs.x: int32, expected float")

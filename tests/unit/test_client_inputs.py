@@ -1,4 +1,5 @@
-"""From a caller's values to a signature's tensors: every cast that is made, and every one that is refused."""
+"""From a caller's values to a signature's tensors: every cast that is made, and every one that is
+refused."""
 
 from __future__ import annotations
 
@@ -35,10 +36,16 @@ def cast(value: Any, dtype: DType | None) -> np.ndarray:
         pytest.param([], dtypes.INT32, np.int32([]), id="an empty list has no kind"),
         pytest.param(3.5, dtypes.FLOAT, np.float32(3.5), id="scalar"),
         pytest.param([1.5], dtypes.BFLOAT16, np.array([1.5], ml_dtypes.bfloat16), id="to bfloat16"),
-        pytest.param(np.array([1.5], ml_dtypes.bfloat16), dtypes.FLOAT, np.float32([1.5]), id="from bfloat16"),
+        pytest.param(
+            np.array([1.5], ml_dtypes.bfloat16), dtypes.FLOAT, np.float32([1.5]), id="from bfloat16"
+        ),
         pytest.param([1.5], dtypes.COMPLEX64, np.complex64([1.5]), id="to complex"),
-        pytest.param(np.array([1, 2], ">i4"), dtypes.INT32, np.int32([1, 2]), id="foreign byte order"),
-        pytest.param([np.inf, -np.inf], dtypes.FLOAT, np.float32([np.inf, -np.inf]), id="infinity stays"),
+        pytest.param(
+            np.array([1, 2], ">i4"), dtypes.INT32, np.int32([1, 2]), id="foreign byte order"
+        ),
+        pytest.param(
+            [np.inf, -np.inf], dtypes.FLOAT, np.float32([np.inf, -np.inf]), id="infinity stays"
+        ),
     ],
 )
 def test_a_value_becomes_the_inputs_dtype(value: Any, dtype: DType, expected: Any) -> None:
@@ -64,20 +71,35 @@ def test_an_array_that_fits_is_not_copied() -> None:
         ),
         pytest.param([1.0], dtypes.BOOL, r"^x: float64 values, expected bool", id="float to bool"),
         pytest.param([1], dtypes.BOOL, r"^x: int64 values, expected bool", id="int to bool"),
-        pytest.param([1j], dtypes.FLOAT, r"^x: complex128 values, expected float", id="complex to float"),
-        pytest.param([256], dtypes.UINT8, r"^x: a value is outside uint8, which holds 0 to 255", id="too large"),
+        pytest.param(
+            [1j], dtypes.FLOAT, r"^x: complex128 values, expected float", id="complex to float"
+        ),
+        pytest.param(
+            [256],
+            dtypes.UINT8,
+            r"^x: a value is outside uint8, which holds 0 to 255",
+            id="too large",
+        ),
         pytest.param([-1], dtypes.UINT64, r"^x: a value is outside uint64", id="negative"),
-        pytest.param([2**70], dtypes.INT64, r"^x: object values, expected int64", id="beyond every integer"),
-        pytest.param([1e300], dtypes.FLOAT, r"^x: a value is too large for float", id="double overflow"),
+        pytest.param(
+            [2**70], dtypes.INT64, r"^x: object values, expected int64", id="beyond every integer"
+        ),
+        pytest.param(
+            [1e300], dtypes.FLOAT, r"^x: a value is too large for float", id="double overflow"
+        ),
         pytest.param([1e6], dtypes.HALF, r"^x: a value is too large for half", id="half overflow"),
         pytest.param([[1, 2], [3]], dtypes.FLOAT, r"^x: the nested lists are ragged", id="ragged"),
         pytest.param(["a"], dtypes.FLOAT, r"^x: text, expected float$", id="text to float"),
         pytest.param([None], dtypes.FLOAT, r"^x: object values, expected float", id="none"),
-        pytest.param([1], dtypes.STRING, r"^x: int, expected text \(str or bytes\)$", id="number to string"),
+        pytest.param(
+            [1], dtypes.STRING, r"^x: int, expected text \(str or bytes\)$", id="number to string"
+        ),
         pytest.param([["a"], ["b", "c"]], dtypes.STRING, r"^x: ", id="ragged strings"),
     ],
 )
-def test_a_cast_that_would_change_the_meaning_is_refused(value: Any, dtype: DType, said: str) -> None:
+def test_a_cast_that_would_change_the_meaning_is_refused(
+    value: Any, dtype: DType, said: str
+) -> None:
     with pytest.raises(InvalidArgument, match=said):
         cast(value, dtype)
 
@@ -109,12 +131,19 @@ def test_many_inputs_come_by_name() -> None:
         (
             [1.0],
             InvalidArgument,
-            r"^m: give a dict, because signature serving_default takes a \(float \(\?,\)\), b \(int",
+            r"^m: give a dict, because signature serving_default takes a \(float \(\?,\)\), b "
+            r"\(int",
         ),
-        ({"a": [1.0], "c": [1]}, InvalidArgument, r"^m: no input 'c'; signature serving_default takes a \(float"),
+        (
+            {"a": [1.0], "c": [1]},
+            InvalidArgument,
+            r"^m: no input 'c'; signature serving_default takes a \(float",
+        ),
         ({"z": [1.0]}, Unimplemented, r"^z: its dtype cannot be sent over the wire"),
     ],
 )
-def test_what_does_not_fit_the_names_is_told_what_does(value: Any, error: type[HeadraceError], said: str) -> None:
+def test_what_does_not_fit_the_names_is_told_what_does(
+    value: Any, error: type[HeadraceError], said: str
+) -> None:
     with pytest.raises(error, match=said):
         inputs.named(value, signature(a=dtypes.FLOAT, b=dtypes.INT32, z=None), model="m")

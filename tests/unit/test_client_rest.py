@@ -1,4 +1,5 @@
-"""The REST client, blocking and asyncio, against a small HTTP server that says what TensorFlow Serving says."""
+"""The REST client, blocking and asyncio, against a small HTTP server that says what TensorFlow
+Serving says."""
 
 from __future__ import annotations
 
@@ -39,7 +40,12 @@ def tensor(dtype: str, *dims: int) -> dict[str, Any]:
 
 def metadata(version: int, **signatures: Any) -> str:
     named = {
-        name: {"inputs": i, "outputs": o, "method_name": "tensorflow/serving/predict", "defaults": {}}
+        name: {
+            "inputs": i,
+            "outputs": o,
+            "method_name": "tensorflow/serving/predict",
+            "defaults": {},
+        }
         for name, (i, o) in signatures.items()
     }
     spec = {"name": "half", "version": str(version), "signature_name": ""}
@@ -50,15 +56,26 @@ SIGNATURES = metadata(
     7,
     serving_default=({"x": tensor(FLOAT, -1)}, {"y": tensor(FLOAT, -1)}),
     image=({"i": tensor(FLOAT, -1, 2, 2)}, {"p": tensor(FLOAT, -1, 3)}),
-    strings=({"s": tensor(STRING, -1)}, {"out_bytes": tensor(STRING, -1), "length": tensor(INT64, -1)}),
+    strings=(
+        {"s": tensor(STRING, -1)},
+        {"out_bytes": tensor(STRING, -1), "length": tensor(INT64, -1)},
+    ),
     total=({"x": tensor(FLOAT, -1)}, {"sum": tensor(FLOAT)}),
     half=({"h": tensor(HALF, -1)}, {"y": tensor(FLOAT, -1)}),
 )
 STATUS = json.dumps(
     {
         "model_version_status": [
-            {"version": "8", "state": "END", "status": {"error_code": "NOT_FOUND", "error_message": "no such file"}},
-            {"version": "7", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}},
+            {
+                "version": "8",
+                "state": "END",
+                "status": {"error_code": "NOT_FOUND", "error_message": "no such file"},
+            },
+            {
+                "version": "7",
+                "state": "AVAILABLE",
+                "status": {"error_code": "OK", "error_message": ""},
+            },
         ]
     }
 )
@@ -69,7 +86,8 @@ def error(text: str, **more: Any) -> str:
 
 
 class Fake:
-    """Answers by path: (status, body), or a function of the request's JSON that gives one. Remembers requests."""
+    """Answers by path: (status, body), or a function of the request's JSON that gives one.
+    Remembers requests."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -201,7 +219,9 @@ def test_an_empty_answer_has_the_signatures_inner_shape(url: str, ask: Ask, fake
         ({"label": "x:y"}, "/v1/models/a%2Fb%20%C3%A9/labels/x%3Ay"),
     ],
 )
-def test_names_are_escaped_in_paths(url: str, ask: Ask, fake: Fake, named: dict[str, Any], path: str) -> None:
+def test_names_are_escaped_in_paths(
+    url: str, ask: Ask, fake: Fake, named: dict[str, Any], path: str
+) -> None:
     fake.answers[f"{path}/metadata"] = (200, SIGNATURES)
     fake.answers[f"{path}:predict"] = fake.answers["/v1/models/half:predict"]
     np.testing.assert_array_equal(ask(url, "predict", "a/b é", [1.0], **named), [2.5])
@@ -215,7 +235,11 @@ def test_a_server_under_a_prefix(url: str, ask: Ask, fake: Fake) -> None:
 def test_metadata_is_signatures(url: str, ask: Ask) -> None:
     found = ask(url, "metadata", "half")
     image = found["image"].inputs["i"]
-    assert (str(image.dtype), image.shape, found["total"].outputs["sum"].shape) == ("float", (-1, 2, 2), ())
+    assert (str(image.dtype), image.shape, found["total"].outputs["sum"].shape) == (
+        "float",
+        (-1, 2, 2),
+        (),
+    )
 
 
 def test_status_lists_versions_with_their_reasons(url: str, ask: Ask) -> None:
@@ -231,7 +255,9 @@ def test_the_gateway_lists_models(url: str, ask: Ask, fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (503, False)])
-def test_ready_is_the_gateways_word(url: str, ask: Ask, fake: Fake, status: int, ready: bool) -> None:
+def test_ready_is_the_gateways_word(
+    url: str, ask: Ask, fake: Fake, status: int, ready: bool
+) -> None:
     fake.answers["/readyz"] = (status, "{}")
     assert ask(url, "ready") is ready
 
@@ -246,7 +272,11 @@ def test_ready_is_the_gateways_word(url: str, ask: Ask, fake: Fake, status: int,
             r"^Servable not found .*Latest\(half\)$",
         ),
         ((413, error("the body is too large")), BodyTooLarge, "^the body is too large$"),
-        ((503, error("The batch scheduling queue is full")), Unavailable, "^The batch scheduling queue is full$"),
+        (
+            (503, error("The batch scheduling queue is full")),
+            Unavailable,
+            "^The batch scheduling queue is full$",
+        ),
         ((504, error("too slow")), DeadlineExceeded, "^too slow$"),
         ((400, ""), InvalidArgument, "^HTTP status 400: an empty body$"),
         ((404, "<html>Not Found</html>"), NotFound, "^HTTP status 404: <html>Not Found</html>$"),
@@ -254,7 +284,11 @@ def test_ready_is_the_gateways_word(url: str, ask: Ask, fake: Fake, status: int,
         ((400, '{"error": "a\tb \\u0001"}'), InvalidArgument, "^a\tb \x01$"),
         ((302, ""), Unknown, "^HTTP status 302"),
         ((200, "<html>hello</html>"), Unknown, "the answer does not fit signature serving_default"),
-        ((200, '{"predictions": [["a"]]}'), Unknown, "the answer does not fit signature serving_default"),
+        (
+            (200, '{"predictions": [["a"]]}'),
+            Unknown,
+            "the answer does not fit signature serving_default",
+        ),
         ((200, '{"answer": 42}'), Unknown, "the answer does not fit signature serving_default"),
     ],
 )
@@ -277,9 +311,13 @@ def test_a_servers_details_are_kept(url: str, ask: Ask, fake: Fake) -> None:
 
 @pytest.mark.parametrize("verb", ["models", "ready"])
 @pytest.mark.parametrize(
-    "answer", [(400, error("Missing model name in request.")), (404, "<html>Not Found</html>")], ids=["400", "404"]
+    "answer",
+    [(400, error("Missing model name in request.")), (404, "<html>Not Found</html>")],
+    ids=["400", "404"],
 )
-def test_what_tensorflow_serving_lacks_is_said(url: str, ask: Ask, fake: Fake, verb: str, answer: Any) -> None:
+def test_what_tensorflow_serving_lacks_is_said(
+    url: str, ask: Ask, fake: Fake, verb: str, answer: Any
+) -> None:
     if verb == "ready" and answer[0] == 400:
         answer = (404, error("Malformed request: GET /readyz"))
     fake.answers["/v1/models"] = fake.answers["/readyz"] = answer
@@ -290,12 +328,28 @@ def test_what_tensorflow_serving_lacks_is_said(url: str, ask: Ask, fake: Fake, v
 @pytest.mark.parametrize(
     ("inputs", "signature", "kind", "said"),
     [
-        (np.ones(2), "half", Unimplemented, r"^h: half does not travel as JSON; use a grpc:// address"),
-        (np.ones((0, 2, 2)), "image", InvalidArgument, r"^i: JSON cannot say the shape \(0, 2, 2\); use a grpc://"),
+        (
+            np.ones(2),
+            "half",
+            Unimplemented,
+            r"^h: half does not travel as JSON; use a grpc:// address",
+        ),
+        (
+            np.ones((0, 2, 2)),
+            "image",
+            InvalidArgument,
+            r"^i: JSON cannot say the shape \(0, 2, 2\); use a grpc://",
+        ),
     ],
 )
 def test_what_json_cannot_hold_is_said_before_it_is_sent(
-    url: str, ask: Ask, fake: Fake, inputs: Any, signature: str, kind: type[HeadraceError], said: str
+    url: str,
+    ask: Ask,
+    fake: Fake,
+    inputs: Any,
+    signature: str,
+    kind: type[HeadraceError],
+    said: str,
 ) -> None:
     with pytest.raises(kind, match=said):
         ask(url, "predict", "half", inputs, signature=signature)
@@ -336,13 +390,17 @@ def test_an_answer_that_trickles_ends_at_the_timeout(ask: Ask) -> None:
         thread.start()
         try:
             with pytest.raises(DeadlineExceeded):
-                ask(f"http://127.0.0.1:{listener.getsockname()[1]}", "status", "half", timeout_s=0.3)
+                ask(
+                    f"http://127.0.0.1:{listener.getsockname()[1]}", "status", "half", timeout_s=0.3
+                )
         finally:
             over.set()
             thread.join()
 
 
-@pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize(
+    "cut", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"nonsense\r\n\r\n"]
+)
 def test_a_connection_that_breaks_is_unavailable(ask: Ask, cut: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

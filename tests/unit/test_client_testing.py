@@ -15,7 +15,9 @@ def client() -> FakeClient:
     return FakeClient(
         {
             "half": FakeModel(lambda x: x / 2 + 2, inputs={"x": "float32"}, version=3),
-            "both": FakeModel(lambda a, s: {"a": a, "n": [len(t) for t in s]}, inputs={"a": "int32", "s": object}),
+            "both": FakeModel(
+                lambda a, s: {"a": a, "n": [len(t) for t in s]}, inputs={"a": "int32", "s": object}
+            ),
         }
     )
 
@@ -36,7 +38,12 @@ def test_several_inputs_and_outputs_go_by_name(client: FakeClient) -> None:
 def test_what_was_asked_can_be_looked_at(client: FakeClient) -> None:
     client.predict("half", [1], version=3)
     (call,) = client.calls
-    assert (call.model, call.version, call.label, call.arrays["x"].dtype) == ("half", 3, None, np.float32)
+    assert (call.model, call.version, call.label, call.arrays["x"].dtype) == (
+        "half",
+        3,
+        None,
+        np.float32,
+    )
 
 
 def test_it_refuses_what_a_server_refuses(client: FakeClient) -> None:

@@ -50,12 +50,26 @@ class Engine:
         ({"RUNTIME": "local"}, Engine(here=(CPU,)), "local", "", "RUNTIME=local"),
         ({"RUNTIME": "compose"}, Engine(here=(CPU,)), "compose", "cpu", "here"),
         ({"SERVING": "embedded"}, Engine(here=(CPU,)), "compose", "embedded", "SERVING=embedded"),
-        ({"SERVING": "cpu"}, Engine(gpu="GPU 0: NVIDIA L4", here=(CPU,)), "compose", "cpu", "SERVING=cpu"),
+        (
+            {"SERVING": "cpu"},
+            Engine(gpu="GPU 0: NVIDIA L4", here=(CPU,)),
+            "compose",
+            "cpu",
+            "SERVING=cpu",
+        ),
         ({"SERVING": "gpu"}, Engine(here=(CPU + "-gpu",)), "compose", "gpu", "SERVING=gpu"),
-        ({"TF_SERVING_VERSION": "latest"}, Engine(here=("tensorflow/serving:latest",)), "compose", "cpu", "latest"),
+        (
+            {"TF_SERVING_VERSION": "latest"},
+            Engine(here=("tensorflow/serving:latest",)),
+            "compose",
+            "cpu",
+            "latest",
+        ),
     ],
 )
-def test_choice(environ: dict[str, str], engine: Engine, runtime: str, serving: str, word: str) -> None:
+def test_choice(
+    environ: dict[str, str], engine: Engine, runtime: str, serving: str, word: str
+) -> None:
     found = choose(environ, engine)
     assert (found.runtime, found.serving) == (runtime, serving)
     assert word in found.why
@@ -70,14 +84,20 @@ def test_choice(environ: dict[str, str], engine: Engine, runtime: str, serving: 
             Engine(fault="no Docker engine answers"),
             ["RUNTIME=compose", "no Docker engine answers"],
         ),
-        ({"SERVING": "gpu"}, Engine(fault="no Docker engine answers"), ["SERVING=gpu", "no Docker engine answers"]),
+        (
+            {"SERVING": "gpu"},
+            Engine(fault="no Docker engine answers"),
+            ["SERVING=gpu", "no Docker engine answers"],
+        ),
         ({"SERVING": "gpu"}, Engine(), [CPU + "-gpu", "TF_SERVING_VERSION", "SERVING=embedded"]),
         ({"RUNTIME": "local", "SERVING": "cpu"}, Engine(), ["RUNTIME=local", "SERVING=cpu"]),
         ({"RUNTIME": "podman"}, Engine(), ["RUNTIME=podman", "compose or local"]),
         ({"SERVING": "tpu"}, Engine(), ["SERVING=tpu", "gpu, cpu or embedded"]),
     ],
 )
-def test_what_cannot_be_had_is_refused(environ: dict[str, str], engine: Engine, words: list[str]) -> None:
+def test_what_cannot_be_had_is_refused(
+    environ: dict[str, str], engine: Engine, words: list[str]
+) -> None:
     with pytest.raises(Stop) as stopped:
         choose(environ, engine)
     for word in words:
@@ -85,16 +105,21 @@ def test_what_cannot_be_had_is_refused(environ: dict[str, str], engine: Engine, 
 
 
 @pytest.mark.parametrize(
-    "version", [f"{MAJOR}.{MINOR - 1}.9", f"{MAJOR - 1}.{MINOR + 5}.0", f"{MAJOR}.{MINOR - 1}.0-rc1"]
+    "version",
+    [f"{MAJOR}.{MINOR - 1}.9", f"{MAJOR - 1}.{MINOR + 5}.0", f"{MAJOR}.{MINOR - 1}.0-rc1"],
 )
 def test_a_server_older_than_the_trainer_is_refused_before_anything_is_pulled(version: str) -> None:
     engine = Engine()
-    with pytest.raises(Stop, match=f"TF_SERVING_VERSION={version} is older than the TensorFlow .*{PIN}"):
+    with pytest.raises(
+        Stop, match=f"TF_SERVING_VERSION={version} is older than the TensorFlow .*{PIN}"
+    ):
         choose({"TF_SERVING_VERSION": version}, engine)
     assert engine.pulled == []
 
 
-@pytest.mark.parametrize("version", [PIN, f"{MAJOR}.{MINOR}.1", f"{MAJOR}.{MINOR + 1}.0", "nightly"])
+@pytest.mark.parametrize(
+    "version", [PIN, f"{MAJOR}.{MINOR}.1", f"{MAJOR}.{MINOR + 1}.0", "nightly"]
+)
 def test_a_server_as_new_as_the_trainer_is_taken(version: str) -> None:
     image = f"tensorflow/serving:{version}"
     engine = Engine(registry=(image,))
@@ -111,10 +136,22 @@ def fake_docker(folder: Path, body: str) -> None:
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
-        ("echo 'Cannot connect to the Docker daemon.' >&2; exit 1", "no Docker engine answers (Cannot connect"),
-        ('case "$1" in info) echo \'{"ServerErrors": ["down"]}\';; esac', "no Docker engine answers (down)"),
-        ('case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) exit 1;; esac', "no compose plugin"),
-        ('case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) echo v2.20.2;; esac', "2.24 or newer"),
+        (
+            "echo 'Cannot connect to the Docker daemon.' >&2; exit 1",
+            "no Docker engine answers (Cannot connect",
+        ),
+        (
+            'case "$1" in info) echo \'{"ServerErrors": ["down"]}\';; esac',
+            "no Docker engine answers (down)",
+        ),
+        (
+            'case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) exit 1;; esac',
+            "no compose plugin",
+        ),
+        (
+            'case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) echo v2.20.2;; esac',
+            "2.24 or newer",
+        ),
         ('case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) echo 2.26.1-4;; esac', ""),
     ],
 )
@@ -138,7 +175,9 @@ def test_no_docker_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_gpu_counts_when_the_engine_hands_it_out_and_a_card_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smi: str, gpu: str
 ) -> None:
-    info = '{"ServerVersion": "26", "Architecture": "x86_64", "Runtimes": {"nvidia": {}, "runc": {}}}'
+    info = (
+        '{"ServerVersion": "26", "Architecture": "x86_64", "Runtimes": {"nvidia": {}, "runc": {}}}'
+    )
     fake_docker(tmp_path, f"case \"$1\" in info) echo '{info}';; *) echo 2.30.0;; esac")
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
@@ -153,11 +192,14 @@ def test_pip_settings_lose_what_only_this_machine_has(tmp_path: Path) -> None:
     )
     system = tmp_path / "system.conf"
     system.write_text(
-        "[global]\nindex-url = https://other.test/\nextra-index-url = file:///opt/x https://more.test/s\n"
+        "[global]\nindex-url = https://other.test/\nextra-index-url = file:///opt/x "
+        "https://more.test/s\n"
     )
     bundle = tmp_path / "ca.pem"
     bundle.write_text("pem")
-    found = pipconf.gather({"PIP_CERT": str(bundle), "PIP_DEFAULT_TIMEOUT": "90"}, home=tmp_path, system=system)
+    found = pipconf.gather(
+        {"PIP_CERT": str(bundle), "PIP_DEFAULT_TIMEOUT": "90"}, home=tmp_path, system=system
+    )
     assert found.values == {
         "index-url": "https://index.test/simple",
         "extra-index-url": "https://more.test/s",
@@ -180,7 +222,10 @@ def test_ids_are_the_callers_and_never_roots(tmp_path: Path) -> None:
 
 def test_dotenv_is_read_as_compose_reads_it_and_the_environment_wins(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
-    dotenv.write_text('# ids\nHEADRACE_UID=4321\nexport HEADRACE_GID = "8765"\nHEADRACE_STORE=/srv/store # there\n')
+    dotenv.write_text(
+        '# ids\nHEADRACE_UID=4321\nexport HEADRACE_GID = "8765"\nHEADRACE_STORE=/srv/store # '
+        "there\n"
+    )
     found = settings.from_environment({"HEADRACE_GID": "77"}, dotenv=dotenv)
     assert (found.uid, found.gid, found.store) == (4321, 77, Path("/srv/store"))
 

@@ -1,4 +1,5 @@
-"""The compose files as they stand: who is locked in how, who may reach whom, one version, every knob passed on."""
+"""The compose files as they stand: who is locked in how, who may reach whom, one version, every
+knob passed on."""
 
 from __future__ import annotations
 
@@ -56,16 +57,22 @@ def test_each_that_works_can_be_limited(services: dict[str, dict[str, Any]], nam
 
 
 def test_the_project_has_the_name_that_its_containers_are_looked_up_by(tmp_path: Path) -> None:
-    assert load("docker-compose.yml")["name"] == from_environment({}, dotenv=tmp_path / "none").project
+    assert (
+        load("docker-compose.yml")["name"] == from_environment({}, dotenv=tmp_path / "none").project
+    )
 
 
 def test_each_waits_for_the_one_before(services: dict[str, dict[str, Any]]) -> None:
-    assert services["serving"]["depends_on"] == {"trainer": {"condition": "service_completed_successfully"}}
+    assert services["serving"]["depends_on"] == {
+        "trainer": {"condition": "service_completed_successfully"}
+    }
     assert services["gateway"]["depends_on"] == {"serving": {"condition": "service_healthy"}}
     assert services["trainer"]["restart"] == "no"
 
 
-def test_only_the_gateway_publishes_ports_and_on_this_machine_alone(services: dict[str, dict[str, Any]]) -> None:
+def test_only_the_gateway_publishes_ports_and_on_this_machine_alone(
+    services: dict[str, dict[str, Any]],
+) -> None:
     assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
     # ":-" for the address; "-" for the ports, since an empty one is a choice.
     assert services["gateway"]["ports"] == [
@@ -74,10 +81,14 @@ def test_only_the_gateway_publishes_ports_and_on_this_machine_alone(services: di
     ]
 
 
-def test_only_the_trainer_is_in_a_network_with_a_way_out(services: dict[str, dict[str, Any]]) -> None:
+def test_only_the_trainer_is_in_a_network_with_a_way_out(
+    services: dict[str, dict[str, Any]],
+) -> None:
     networks = load("docker-compose.yml")["networks"]
     assert networks["internal"] == {"internal": True}
-    assert networks["edge"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    assert networks["edge"]["driver_opts"] == {
+        "com.docker.network.bridge.enable_ip_masquerade": "false"
+    }
     assert {name: service["networks"] for name, service in services.items()} == {
         "trainer": ["outside"],
         "versions": ["internal"],
@@ -86,7 +97,9 @@ def test_only_the_trainer_is_in_a_network_with_a_way_out(services: dict[str, dic
     }
 
 
-def test_the_store_is_a_folder_that_only_the_trainers_image_writes(services: dict[str, dict[str, Any]]) -> None:
+def test_the_store_is_a_folder_that_only_the_trainers_image_writes(
+    services: dict[str, dict[str, Any]],
+) -> None:
     writable = {}
     for name, service in services.items():
         (mount,) = [volume for volume in service["volumes"] if volume["target"] == "/models"]
@@ -96,7 +109,9 @@ def test_the_store_is_a_folder_that_only_the_trainers_image_writes(services: dic
     assert services["versions"]["image"] == services["trainer"]["image"]
 
 
-def test_only_the_verbs_that_edit_the_users_list_may_write_it(services: dict[str, dict[str, Any]]) -> None:
+def test_only_the_verbs_that_edit_the_users_list_may_write_it(
+    services: dict[str, dict[str, Any]],
+) -> None:
     lists = {
         name: mount.get("read_only", False)
         for name, service in services.items()
@@ -111,7 +126,9 @@ def test_the_servers_poll_the_rendered_list(services: dict[str, dict[str, Any]])
     command = services["serving"]["command"]
     assert "--model_config_file=/models/multimodel.config" in command
     assert "--model_config_file_poll_wait_seconds=${HEADRACE_CONFIG_POLL_S:-1}" in command
-    assert "HEADRACE_MODEL_CONFIG_FILE=/models/multimodel.config" in services["gateway"]["environment"]
+    assert (
+        "HEADRACE_MODEL_CONFIG_FILE=/models/multimodel.config" in services["gateway"]["environment"]
+    )
 
 
 def test_every_setting_of_the_gateway_can_be_given(services: dict[str, dict[str, Any]]) -> None:
@@ -127,12 +144,19 @@ def test_the_image_is_of_the_tensorflow_that_trains() -> None:
         assert image == f"tensorflow/serving:${{TF_SERVING_VERSION:-{pin}}}{suffix}"
 
 
-def test_the_gpu_is_reserved_and_the_overrides_take_that_away(services: dict[str, dict[str, Any]]) -> None:
+def test_the_gpu_is_reserved_and_the_overrides_take_that_away(
+    services: dict[str, dict[str, Any]],
+) -> None:
     (device,) = services["serving"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
-    assert services["serving"]["environment"]["TF_FORCE_GPU_ALLOW_GROWTH"] == "${TF_FORCE_GPU_ALLOW_GROWTH:-true}"
+    assert (
+        services["serving"]["environment"]["TF_FORCE_GPU_ALLOW_GROWTH"]
+        == "${TF_FORCE_GPU_ALLOW_GROWTH:-true}"
+    )
     for name in NAMES[1:]:
-        assert load(name)["services"]["serving"]["deploy"]["resources"]["reservations"] == {"!reset": True}
+        assert load(name)["services"]["serving"]["deploy"]["resources"]["reservations"] == {
+            "!reset": True
+        }
 
 
 def test_the_embedded_server_runs_with_the_very_flags_of_tensorflow_serving() -> None:

@@ -34,7 +34,11 @@ def copied(tree):
 
 def make(tree, *verbs, **environment):
     stack = LocalStack.new(tree / "unused")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "MAKE", "MFLAGS", "PIP_", "PYTHON"))}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("HEADRACE_", "MAKE", "MFLAGS", "PIP_", "PYTHON"))
+    }
     return subprocess.run(
         ["make", *verbs],
         cwd=tree,
@@ -54,7 +58,12 @@ def make(tree, *verbs, **environment):
 
 
 def test_without_a_network_the_sentence_says_how_to_go_on(emptied_tree):
-    up = make(emptied_tree, "up", PIP_INDEX_URL=f"http://127.0.0.1:{hold_ports(1)[0]}/simple", PIP_RETRIES="1")
+    up = make(
+        emptied_tree,
+        "up",
+        PIP_INDEX_URL=f"http://127.0.0.1:{hold_ports(1)[0]}/simple",
+        PIP_RETRIES="1",
+    )
     assert up.returncode != 0
     assert "The package index could not be reached" in up.stderr
     assert "it goes on where it stopped" in up.stderr

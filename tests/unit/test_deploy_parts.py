@@ -19,7 +19,10 @@ from deploy.terminal import Stop
 
 
 def test_empty_variables_count_as_unset():
-    assert settings.from_environment({"HEADRACE_HTTP_PORT": "", "HEADRACE_STORE": ""}) == settings.Settings()
+    assert (
+        settings.from_environment({"HEADRACE_HTTP_PORT": "", "HEADRACE_STORE": ""})
+        == settings.Settings()
+    )
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "nan", "8000.5x"])
@@ -63,19 +66,29 @@ def others_folder():
 def test_a_lock_of_another_user_says_whose_it_is(others_folder):
     me = pwd.getpwuid(os.getuid()).pw_name
     whose = re.escape(f"{others_folder}/lock cannot be written: it belongs to {me}. Name another.")
-    with pytest.raises(Stop, match=f"^{whose}$"), alone(others_folder / "lock", otherwise="Name another."):
+    with (
+        pytest.raises(Stop, match=f"^{whose}$"),
+        alone(others_folder / "lock", otherwise="Name another."),
+    ):
         pass
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="everybody may write into a folder of their own")
 def test_a_folder_of_another_user_says_whose_it_is(others_folder):
-    with pytest.raises(Stop, match=f"{others_folder} belongs to root"), alone(others_folder / "run" / "lock"):
+    with (
+        pytest.raises(Stop, match=f"{others_folder} belongs to root"),
+        alone(others_folder / "run" / "lock"),
+    ):
         pass
 
 
 @pytest.mark.parametrize(
     ("reason", "settled"),
-    [("no model is configured", True), ("no model is AVAILABLE", True), ("still loading: m", False)],
+    [
+        ("no model is configured", True),
+        ("no model is AVAILABLE", True),
+        ("still loading: m", False),
+    ],
 )
 def test_more_time_is_advised_where_it_helps(reason, settled):
     assert is_settled(reason) is settled
@@ -85,13 +98,17 @@ def test_supervisor_reads_paths_with_blanks_and_signs_of_percent(tmp_path):
     from supervisor.options import ServerOptions
 
     odd = tmp_path / "100% my; store"
-    here = settings.from_environment({"HEADRACE_STORE": str(odd), "HEADRACE_RUN": str(tmp_path / "a run%d")})
+    here = settings.from_environment(
+        {"HEADRACE_STORE": str(odd), "HEADRACE_RUN": str(tmp_path / "a run%d")}
+    )
     here.logs.mkdir(parents=True)
     conf = tmp_path / "supervisord.conf"
     conf.write_text(configuration(here, here.run / "sock", here.run / "pid"))
     options = ServerOptions()
     options.realize(["-c", str(conf)], doc="")
-    (serving,) = (g.process_configs[0] for g in options.process_group_configs if g.name == "serving")
+    (serving,) = (
+        g.process_configs[0] for g in options.process_group_configs if g.name == "serving"
+    )
     assert f"'--models_root={odd}'" in serving.command
     assert serving.stdout_logfile == str(here.logs / "serving.log")
 

@@ -25,11 +25,16 @@ def taken() -> Iterator[int]:
     [
         ({"HEADRACE_TIMEOUT_S": "abc"}, "HEADRACE_TIMEOUT_S='abc': expected a number"),
         ({"HEADRACE_WORKERS": "300"}, "HEADRACE_WORKERS=300: expected 0 to 256"),
-        ({"HEADRACE_TIMOUT_S": "1"}, "HEADRACE_TIMOUT_S is not a setting; did you mean HEADRACE_TIMEOUT_S"),
+        (
+            {"HEADRACE_TIMOUT_S": "1"},
+            "HEADRACE_TIMOUT_S is not a setting; did you mean HEADRACE_TIMEOUT_S",
+        ),
         ({"HEADRACE_LIVE_TIMEOUT_S": "x"}, "HEADRACE_LIVE_TIMEOUT_S=x: expected seconds"),
     ],
 )
-def test_a_setting_that_a_program_would_end_over_is_told(environ: dict[str, str], said: str) -> None:
+def test_a_setting_that_a_program_would_end_over_is_told(
+    environ: dict[str, str], said: str
+) -> None:
     with pytest.raises(Stop, match=said):
         check_settings(environ, environ)
 
@@ -48,16 +53,25 @@ def test_a_flag_that_serving_would_end_over_is_told(name: str, value: str) -> No
 
 
 def test_flags_that_fit_are_let_through() -> None:
-    check_serving({"HEADRACE_CONFIG_POLL_S": "", "HEADRACE_VERSION_POLL_S": "-1", "HEADRACE_GPU_MEMORY_FRACTION": ".5"})
+    check_serving(
+        {
+            "HEADRACE_CONFIG_POLL_S": "",
+            "HEADRACE_VERSION_POLL_S": "-1",
+            "HEADRACE_GPU_MEMORY_FRACTION": ".5",
+        }
+    )
 
 
 def test_a_taken_port_is_told_with_its_variable_and_a_free_one(taken: int) -> None:
-    with pytest.raises(Stop, match=rf"Port {taken} on 127.0.0.1 .* it is taken.* make up HEADRACE_HTTP_PORT=\d+"):
+    with pytest.raises(
+        Stop, match=rf"Port {taken} on 127.0.0.1 .* it is taken.* make up HEADRACE_HTTP_PORT=\d+"
+    ):
         check_ports([Door("HEADRACE_HTTP_PORT", "127.0.0.1", taken)], own=())
 
 
 @pytest.mark.parametrize(
-    ("own", "host"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")]
+    ("own", "host"),
+    [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")],
 )
 def test_a_port_of_the_running_stack_is_free_for_it(taken: int, own: str, host: str) -> None:
     check_ports([Door("HEADRACE_HTTP_PORT", host, taken)], own={(own, taken)})

@@ -21,7 +21,8 @@ def real(name: str) -> str:
 
 @pytest.fixture
 def find(tmp_path):
-    """Runs the finder of a copied tree with a PATH that holds the given commands and nothing else named python."""
+    """Runs the finder of a copied tree with a PATH that holds the given commands and nothing else
+    named python."""
     tree, commands = tmp_path / "the tree", tmp_path / "bin"
     (tree / "deploy" / "local").mkdir(parents=True)
     commands.mkdir()
@@ -30,7 +31,9 @@ def find(tmp_path):
     for tool in ("sh", "dirname"):
         (commands / tool).symlink_to(_which(tool))
 
-    def run(pythons: dict[str, str], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        pythons: dict[str, str], *arguments: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         for name, script in pythons.items():
             path = tree / name if "/" in name else commands / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +41,19 @@ def find(tmp_path):
             path.chmod(0o755)
         return subprocess.run(
             ["/bin/sh", str(finder), *arguments],
-            env={"PATH": str(commands), **environment}, capture_output=True, text=True, timeout=30,
-        )  # fmt: skip
+            env={"PATH": str(commands), **environment},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
 
     return run
 
 
 def _which(tool: str) -> str:
-    return next(str(p) for folder in os.environ["PATH"].split(":") if (p := Path(folder) / tool).exists())
+    return next(
+        str(p) for folder in os.environ["PATH"].split(":") if (p := Path(folder) / tool).exists()
+    )
 
 
 def test_the_newest_that_fits_is_taken(find):
@@ -90,7 +98,10 @@ def test_a_complete_python_beats_a_newer_one_without_venv(find):
 
 
 def test_PYTHON_overrides(find):
-    assert find({"python3.13": real("new"), "mine": real("mine")}, "x", PYTHON="mine").stdout == "mine x\n"
+    assert (
+        find({"python3.13": real("new"), "mine": real("mine")}, "x", PYTHON="mine").stdout
+        == "mine x\n"
+    )
 
 
 def test_an_unfit_PYTHON_is_an_error_and_nothing_else_is_tried(find):

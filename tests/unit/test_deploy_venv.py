@@ -1,4 +1,5 @@
-"""deploy/local/venv.py: an environment for each Python, and .venv as the link to the one used last."""
+"""deploy/local/venv.py: an environment for each Python, and .venv as the link to the one used
+last."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def test_a_filling_that_fails_leaves_the_link_where_it_was(tree, monkeypatch):
     root, _ = tree
     venv.ensure("local")
     use(root, monkeypatch, "3.12-other")
-    monkeypatch.setattr(venv, "_install", lambda name: (_ for _ in ()).throw(venv.Stop("no network")))
+    monkeypatch.setattr(
+        venv, "_install", lambda name: (_ for _ in ()).throw(venv.Stop("no network"))
+    )
     with pytest.raises(venv.Stop):
         venv.ensure("local")
     assert (root / ".venv").resolve() == root / ".venvs" / "3.11-one"
@@ -71,9 +74,14 @@ def test_a_folder_of_an_earlier_release_gives_way_to_the_link(tree):
 
 
 def test_what_runs_by_the_link_is_known_by_its_own_path():
-    """So make's children go on in the environment they began in when another Python is chosen meanwhile."""
-    rule = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("VENV = "))
+    """So make's children go on in the environment they began in when another Python is chosen
+    meanwhile."""
+    rule = next(
+        line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("VENV = ")
+    )
     script = rule.removeprefix("VENV = ").replace("$$", "$") + " -c 'import sys; print(sys.prefix)'"
-    told = subprocess.run(["/bin/sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert told.strip() == os.path.realpath(ROOT / ".venv")
     assert shutil.which("python", path=told.strip() + "/bin")

@@ -1,4 +1,5 @@
-"""The Dockerfiles keep their promises: any base with Python, hashed requirements, not root, nothing of this machine."""
+"""The Dockerfiles keep their promises: any base with Python, hashed requirements, not root, nothing
+of this machine."""
 
 from __future__ import annotations
 
@@ -17,10 +18,14 @@ FILES = {
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
-    text = "\n".join(line for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
+    text = "\n".join(
+        line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")
+    )
     joined = re.sub(r"\\\n\s*", " ", text)
     return [
-        (word.upper(), rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines()) if word
+        (word.upper(), rest.strip())
+        for word, _, rest in (line.partition(" ") for line in joined.splitlines())
+        if word
     ]
 
 
@@ -100,18 +105,30 @@ def test_labels_are_those_of_the_oci(dockerfile: Path) -> None:
 def test_no_architecture_is_named() -> None:
     files = [*FILES.values(), ROOT / "docker-compose.yml", *ROOT.glob("compose.*.yml")]
     for file in files:
-        assert not re.search(r"amd64|x86.64|arm64|aarch64|platform:|--platform", file.read_text()), file
+        assert not re.search(
+            r"amd64|x86.64|arm64|aarch64|platform:|--platform", file.read_text()
+        ), file
 
 
 def test_context_holds_what_is_copied_and_little_else(dockerfile: Path) -> None:
-    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    allowed = [
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    ]
     for rest in values(instructions(dockerfile), "COPY"):
         if rest.startswith("--from"):
             continue
         source = rest.split()[0]
         assert (ROOT / source).exists(), source
         assert any(source == name or source.startswith(name + "/") for name in allowed), source
-    assert set(allowed) == {"gateway", "headrace", "trainer", "requirements", "deploy/compose/health"}
+    assert set(allowed) == {
+        "gateway",
+        "headrace",
+        "trainer",
+        "requirements",
+        "deploy/compose/health",
+    }
 
 
 def test_gateway_knows_no_tensorflow() -> None:

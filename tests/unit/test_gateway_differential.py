@@ -1,5 +1,6 @@
-"""Nothing outside the signature gets past strict: what the gateway lets through, the exact reader of TensorFlow
-Serving's JSON takes too, for the same tensors, with nothing in it that another reader could take for something else."""
+"""Nothing outside the signature gets past strict: what the gateway lets through, the exact reader
+of TensorFlow Serving's JSON takes too, for the same tensors, with nothing in it that another reader
+could take for something else."""
 
 from __future__ import annotations
 
@@ -29,13 +30,19 @@ INPUTS = {
     "two": {"a": (UINT8, [-1]), "b": (STRING, [-1, 2])},
     "three": {"a": (FLOAT, [-1]), "b": (BOOL, [-1]), "ab": (FLOAT, [-1, 1])},
 }
-SIGNATURES = {name: signatures.from_signature_def(name, signature(inputs)) for name, inputs in INPUTS.items()}
-CONTRACT = Contract("m", 1, SIGNATURES, lenient=False, predict_path="/v1/models/m/versions/1:predict", grpc_pin=b"")
+SIGNATURES = {
+    name: signatures.from_signature_def(name, signature(inputs)) for name, inputs in INPUTS.items()
+}
+CONTRACT = Contract(
+    "m", 1, SIGNATURES, lenient=False, predict_path="/v1/models/m/versions/1:predict", grpc_pin=b""
+)
 CATALOG = Catalog({"m": Model("m", contracts={1: CONTRACT}, asked=True)})
 
 numbers = st.sampled_from(
-    "0 1 -1 2 1.0 -0 0.5 1e2 1E+2 1e-2 255 256 300 -5 2147483647 2147483648 9223372036854775807 9223372036854775808 "
-    "18446744073709551616 1e38 1e39 1e308 1e309 0e309 NaN Infinity -Infinity Inf -Inf nan 01 1. .5 +1 - 1e 0x1 1_0 --1 "
+    "0 1 -1 2 1.0 -0 0.5 1e2 1E+2 1e-2 255 256 300 -5 2147483647 2147483648 9223372036854775807 "
+    "9223372036854775808 "
+    "18446744073709551616 1e38 1e39 1e308 1e309 0e309 NaN Infinity -Infinity Inf -Inf nan 01 1. "
+    ".5 +1 - 1e 0x1 1_0 --1 "
     "123456789012345678901234567890 0.1 1e-400".split()
 )
 texts = st.sampled_from(
@@ -85,16 +92,22 @@ def listed(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.lists(values, max_size=4).map(lambda found: "[" + ",".join(found) + "]")
 
 
-def keyed(key: st.SearchStrategy[str], values: st.SearchStrategy[str], most: int) -> st.SearchStrategy[str]:
+def keyed(
+    key: st.SearchStrategy[str], values: st.SearchStrategy[str], most: int
+) -> st.SearchStrategy[str]:
     pairs = st.lists(st.tuples(key, blanks, values), max_size=most)
     return pairs.map(lambda found: "{" + ",".join(f'"{k}"{b}:{v}' for k, b, v in found) + "}")
 
 
 leaves = st.one_of(numbers, numbers, texts, words)
 values = st.recursive(
-    leaves, lambda inner: st.one_of(listed(inner), listed(inner), keyed(names, inner, 4)), max_leaves=12
+    leaves,
+    lambda inner: st.one_of(listed(inner), listed(inner), keyed(names, inner, 4)),
+    max_leaves=12,
 )
-named = st.sampled_from([f'"{name}"' for name in INPUTS] + ['"nobody"', "1", "null", '"ro\\u0077s"'])
+named = st.sampled_from(
+    [f'"{name}"' for name in INPUTS] + ['"nobody"', "1", "null", '"ro\\u0077s"']
+)
 members = st.one_of(
     st.tuples(keys, values),
     st.tuples(st.just("signature_name"), named),
@@ -113,19 +126,26 @@ bodies = st.builds(
 
 
 def good_bodies() -> st.SearchStrategy[str]:
-    """Bodies of the right build, so that many get through; a mutation then makes them almost right."""
+    """Bodies of the right build, so that many get through; a mutation then makes them almost
+    right."""
     pair = st.tuples(numbers, numbers).map(lambda p: f"[{p[0]},{p[1]}]")
-    row = st.fixed_dictionaries({"a": numbers, "b": st.tuples(texts, texts).map(lambda p: f"[{p[0]},{p[1]}]")})
+    row = st.fixed_dictionaries(
+        {"a": numbers, "b": st.tuples(texts, texts).map(lambda p: f"[{p[0]},{p[1]}]")}
+    )
     shown = row.map(lambda r: "{" + ",".join(f'"{k}":{v}' for k, v in r.items()) + "}")
     return st.one_of(
-        st.lists(pair, min_size=1, max_size=3).map(lambda rows: f'{{"instances":[{",".join(rows)}]}}'),
+        st.lists(pair, min_size=1, max_size=3).map(
+            lambda rows: f'{{"instances":[{",".join(rows)}]}}'
+        ),
         st.lists(numbers, min_size=1, max_size=4).map(
             lambda rows: f'{{"signature_name":"rows","instances":[{",".join(rows)}]}}'
         ),
         st.lists(numbers, min_size=1, max_size=4).map(
             lambda v: f'{{"signature_name":"large","inputs":[{",".join(v)}]}}'
         ),
-        st.lists(texts, min_size=1, max_size=3).map(lambda v: f'{{"signature_name":"text","inputs":[{",".join(v)}]}}'),
+        st.lists(texts, min_size=1, max_size=3).map(
+            lambda v: f'{{"signature_name":"text","inputs":[{",".join(v)}]}}'
+        ),
         numbers.map(lambda v: f'{{"inputs":{v},"signature_name":"scalar"}}'),
         values.map(lambda v: f'{{"inputs":{v},"signature_name":"free"}}'),
         st.lists(shown, min_size=1, max_size=3).map(
@@ -144,7 +164,9 @@ def mutated(draw: st.DrawFn) -> bytes:
                 del body[at : at + 1]
             case "put":
                 body[at:at] = draw(
-                    st.sampled_from([b" ", b",", b"[", b"]", b"0", b".", b"-", b'"', b"\0", b"\xff", b"e1"])
+                    st.sampled_from(
+                        [b" ", b",", b"[", b"]", b"0", b".", b"-", b'"', b"\0", b"\xff", b"e1"]
+                    )
                 )
             case "swap":
                 body[at : at + 2] = body[at : at + 2][::-1]
@@ -160,12 +182,19 @@ def reference(body: bytes) -> dict[str, np.ndarray] | None:
     except JsonSyntaxError:
         return None
     root = document.value
-    if document.has_byte_order_mark or document.has_trailing_bytes or not isinstance(root, JsonObject):
+    if (
+        document.has_byte_order_mark
+        or document.has_trailing_bytes
+        or not isinstance(root, JsonObject)
+    ):
         return None
     if any(root.names().count(key) > 1 for key in ("signature_name", "instances", "inputs")):
         return None
     rows = root["instances"] if "instances" in root else []
-    holders = [*(rows if isinstance(rows, list) else []), *([root["inputs"]] if "inputs" in root else [])]
+    holders = [
+        *(rows if isinstance(rows, list) else []),
+        *([root["inputs"]] if "inputs" in root else []),
+    ]
     if any(len(set(h.names())) < len(h.names()) for h in holders if isinstance(h, JsonObject)):
         return None
     name = root["signature_name"] if "signature_name" in root else ""
@@ -174,7 +203,9 @@ def reference(body: bytes) -> dict[str, np.ndarray] | None:
         return None
     try:
         read = from_object(root, wanted)
-        shapes = {alias: (wanted.inputs[alias].dtype, array.shape) for alias, array in read.arrays.items()}
+        shapes = {
+            alias: (wanted.inputs[alias].dtype, array.shape) for alias, array in read.arrays.items()
+        }
         signatures.check(wanted, shapes, row_format=read.row_format)
     except HeadraceError:
         return None
@@ -199,7 +230,9 @@ def assert_promised(arrays: dict[str, np.ndarray], wanted: Signature) -> None:
         assert spec.dtype is not None and array.dtype == spec.dtype.numpy
         if spec.shape is not None:
             assert array.ndim == len(spec.shape)
-            assert all(want in (-1, size) for want, size in zip(spec.shape, array.shape, strict=True))
+            assert all(
+                want in (-1, size) for want, size in zip(spec.shape, array.shape, strict=True)
+            )
 
 
 def assert_read_alike(body: bytes) -> None:
@@ -234,7 +267,10 @@ def test_almost_good_bodies_are_read_as_the_exact_reader_reads_them(body: bytes)
 
 def test_the_generator_makes_good_bodies_too() -> None:
     assert let_through(b'{"instances":[[1,2],[3,4]]}') is not None
-    assert let_through(b'{"signature_name":"two","instances":[{"a":1,"b":["x",{"b64":"aGk="}]}]}') is not None
+    assert (
+        let_through(b'{"signature_name":"two","instances":[{"a":1,"b":["x",{"b64":"aGk="}]}]}')
+        is not None
+    )
 
 
 @pytest.mark.long

@@ -17,12 +17,15 @@ DAMAGED = "its saved_model.pb is damaged"
         ("Read less bytes than requested", DAMAGED),
         ("Can't parse /models/m/2/saved_model.pb as binary proto", DAMAGED),
         (
-            "Op type not registered 'AddQ9' in binary running on host. Make sure the Op and Kernel are registered",
+            "Op type not registered 'AddQ9' in binary running on host. Make sure the Op and "
+            "Kernel are registered",
             "the server does not know its operation AddQ9",
         ),
         (
-            "Could not find variable half. This could mean that the variable has been deleted. Debug info: "
-            "container=localhost\n\t [[{{function_node __inference_serving_default_64}}{{node ReadVariableOp}}]]",
+            "Could not find variable half. This could mean that the variable has been deleted. "
+            "Debug info: "
+            "container=localhost\n\t [[{{function_node __inference_serving_default_64}}{{node "
+            "ReadVariableOp}}]]",
             "its variables are missing",
         ),
         (
@@ -31,7 +34,8 @@ DAMAGED = "its saved_model.pb is damaged"
             "its variables are missing",
         ),
         (
-            "TensorBundle at /models/m/2/variables/variables shard 0 (4 bytes): Checksum does not match: stored 1 vs. "
+            "TensorBundle at /models/m/2/variables/variables shard 0 (4 bytes): Checksum does not "
+            "match: stored 1 vs. "
             "calculated on the restored bytes 2",
             "its variables are damaged",
         ),

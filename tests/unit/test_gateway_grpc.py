@@ -16,7 +16,14 @@ import pytest
 from gateway.grpc import GrpcDoor
 from headrace.wire import messages, tensors
 from headrace.wire.errors import InvalidArgument
-from tests.unit.gateway_backend import FakeBackend, Version, eventually, gateway, model_list, signature
+from tests.unit.gateway_backend import (
+    FakeBackend,
+    Version,
+    eventually,
+    gateway,
+    model_list,
+    signature,
+)
 
 Call = Callable[..., Awaitable[bytes]]
 
@@ -31,7 +38,11 @@ def config(tmp_path):
 @pytest.fixture
 def backend():
     return FakeBackend(
-        models={"half": {1: Version(), 2: Version()}, "image": {1: Version()}, "judge": {1: Version()}},
+        models={
+            "half": {1: Version(), 2: Version()},
+            "image": {1: Version()},
+            "judge": {1: Version()},
+        },
         signatures={
             "half": {"serving_default": signature({"x": (1, [-1])})},
             "image": {"serving_default": signature({"image": (1, [-1, 2, 2, 1])})},
@@ -70,7 +81,9 @@ async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIte
                 await door.stop(grace_s=0)
 
 
-def run(backend: FakeBackend, config: Any, work: Callable[[Any, Any], Awaitable[Any]], **changes: Any) -> Any:
+def run(
+    backend: FakeBackend, config: Any, work: Callable[[Any, Any], Awaitable[Any]], **changes: Any
+) -> Any:
     async def main() -> Any:
         async with running(backend, config, **changes) as (app, channel):
             return await work(app, channel)
@@ -79,13 +92,22 @@ def run(backend: FakeBackend, config: Any, work: Callable[[Any, Any], Awaitable[
 
 
 def outcome(
-    backend: FakeBackend, config: Any, request: bytes, *, method: Any = messages.PREDICT, **changes: Any
+    backend: FakeBackend,
+    config: Any,
+    request: bytes,
+    *,
+    method: Any = messages.PREDICT,
+    **changes: Any,
 ) -> Any:
     async def work(app: Any, channel: Any) -> Any:
         try:
             return await channel.unary_unary(method.path)(request, timeout=5)
         except grpc.aio.AioRpcError as e:
-            return e.code().name, e.details(), json.loads(dict(e.trailing_metadata()).get("headrace-details", "[]"))
+            return (
+                e.code().name,
+                e.details(),
+                json.loads(dict(e.trailing_metadata()).get("headrace-details", "[]")),
+            )
 
     return run(backend, config, work, **changes)
 
@@ -140,17 +162,33 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "unknown model": (predict("nobody").SerializeToString(), "NOT_FOUND", '"nobody"'),
     "unknown version": (predict(version=9).SerializeToString(), "NOT_FOUND", "no version 9"),
     "negative version": (predict(version=-1).SerializeToString(), "NOT_FOUND", "no version -1"),
-    "unknown label": (predict(label="nightly").SerializeToString(), "INVALID_ARGUMENT", '"nightly"'),
-    "unknown signature": (predict(signature_name="no").SerializeToString(), "FAILED_PRECONDITION", '"no"'),
+    "unknown label": (
+        predict(label="nightly").SerializeToString(),
+        "INVALID_ARGUMENT",
+        '"nightly"',
+    ),
+    "unknown signature": (
+        predict(signature_name="no").SerializeToString(),
+        "FAILED_PRECONDITION",
+        '"no"',
+    ),
     "unknown input": (predict(alias="z").SerializeToString(), "INVALID_ARGUMENT", "z"),
     "unknown output": (_wanting("y", "z"), "INVALID_ARGUMENT", "output_filter[1]: no such output"),
-    "wrong dtype": (predict(array=np.array([1], np.int32)).SerializeToString(), "INVALID_ARGUMENT", "int32"),
+    "wrong dtype": (
+        predict(array=np.array([1], np.int32)).SerializeToString(),
+        "INVALID_ARGUMENT",
+        "int32",
+    ),
     "string for float": (
         predict(array=np.array([b"a"], object)).SerializeToString(),
         "INVALID_ARGUMENT",
         "text, expected float",
     ),
-    "wrong rank": (predict(array=np.zeros((1, 1), np.float32)).SerializeToString(), "INVALID_ARGUMENT", "(1, 1)"),
+    "wrong rank": (
+        predict(array=np.zeros((1, 1), np.float32)).SerializeToString(),
+        "INVALID_ARGUMENT",
+        "(1, 1)",
+    ),
     "wrong fixed dimension": (
         predict("image", alias="image", array=IMAGE[:, :1]).SerializeToString(),
         "INVALID_ARGUMENT",
@@ -158,7 +196,11 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     ),
     "shape beyond the content": (_lying(dims=[1000]), "INVALID_ARGUMENT", "inputs.x"),
     "shape of a petabyte": (_lying(dims=[2**48]), "INVALID_ARGUMENT", "inputs.x"),
-    "petabyte without content": (_lying(dims=[2**48], tensor_content=b""), "INVALID_ARGUMENT", "inputs.x"),
+    "petabyte without content": (
+        _lying(dims=[2**48], tensor_content=b""),
+        "INVALID_ARGUMENT",
+        "inputs.x",
+    ),
     "negative dimension": (_lying(dims=[-5]), "INVALID_ARGUMENT", "inputs.x"),
     "content cut short": (_lying(tensor_content=b"\0" * 7), "INVALID_ARGUMENT", "inputs.x"),
     "unknown dtype": (_lying(dtype=77), "INVALID_ARGUMENT", "inputs.x"),
@@ -166,7 +208,9 @@ BAD: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize(("request_bytes", "code", "said"), BAD.values(), ids=BAD.keys())
-def test_bad_calls_are_refused_and_never_reach_the_backend(backend, config, request_bytes, code, said):
+def test_bad_calls_are_refused_and_never_reach_the_backend(
+    backend, config, request_bytes, code, said
+):
     got = outcome(backend, config, request_bytes)
     assert got[0] == code and said in got[1], got
     assert backend.predicts == []
@@ -176,13 +220,17 @@ def examples(cls: Any, name: str = "judge", *values: float, signature_name: str 
     request = cls()
     request.model_spec.name, request.model_spec.signature_name = name, signature_name
     for value in values:
-        request.input.example_list.examples.add().features.feature["v"].float_list.value.append(value)
+        request.input.example_list.examples.add().features.feature["v"].float_list.value.append(
+            value
+        )
     return request
 
 
 def tasks(*named: tuple[str, str, str]) -> Any:
     """A MultiInference call; a task is a model, a signature and a method."""
-    request = messages.MultiInferenceRequest(input=examples(messages.RegressionRequest, "judge", 1.0).input)
+    request = messages.MultiInferenceRequest(
+        input=examples(messages.RegressionRequest, "judge", 1.0).input
+    )
     for model, signature_name, method in named:
         task = request.tasks.add(method_name=method)
         task.model_spec.name, task.model_spec.signature_name = model, signature_name
@@ -194,10 +242,14 @@ RATE, SCORES = ("judge", "rate", REGRESS), ("judge", "", CLASSIFY)
 
 
 @pytest.mark.parametrize(
-    ("method", "signature_name"), [(messages.CLASSIFY, ""), (messages.REGRESS, "rate")], ids=["classify", "regress"]
+    ("method", "signature_name"),
+    [(messages.CLASSIFY, ""), (messages.REGRESS, "rate")],
+    ids=["classify", "regress"],
 )
 def test_examples_go_on_as_the_same_bytes_and_a_pin(backend, config, method, signature_name):
-    request = examples(method.request, "judge", 1.0, signature_name=signature_name).SerializeToString()
+    request = examples(
+        method.request, "judge", 1.0, signature_name=signature_name
+    ).SerializeToString()
     assert outcome(backend, config, request, method=method) == b"the answer"
     ((model, version, sent),) = backend.predicts
     assert (model, version) == ("judge", 1) and sent.startswith(request)
@@ -205,7 +257,10 @@ def test_examples_go_on_as_the_same_bytes_and_a_pin(backend, config, method, sig
 
 def test_several_tasks_go_on_with_the_first_pinned(backend, config):
     request = tasks(RATE, SCORES)
-    assert outcome(backend, config, request.SerializeToString(), method=messages.MULTI_INFERENCE) == b"the answer"
+    assert (
+        outcome(backend, config, request.SerializeToString(), method=messages.MULTI_INFERENCE)
+        == b"the answer"
+    )
     ((_, version, sent),) = backend.predicts
     assert version == 1
     request.tasks[0].model_spec.version.value = 1
@@ -213,36 +268,65 @@ def test_several_tasks_go_on_with_the_first_pinned(backend, config):
 
 
 BAD_EXAMPLES: dict[str, tuple[Any, Any, str, str, str | None]] = {
-    "no examples": (messages.CLASSIFY, examples(messages.ClassificationRequest), "INVALID_ARGUMENT", "none", "/input"),
+    "no examples": (
+        messages.CLASSIFY,
+        examples(messages.ClassificationRequest),
+        "INVALID_ARGUMENT",
+        "none",
+        "/input",
+    ),
     "unknown model": (
-        messages.REGRESS, examples(messages.RegressionRequest, "nobody", 1.0), "NOT_FOUND", "nobody", None,
+        messages.REGRESS,
+        examples(messages.RegressionRequest, "nobody", 1.0),
+        "NOT_FOUND",
+        "nobody",
+        None,
     ),
     "unknown signature": (
-        messages.REGRESS, examples(messages.RegressionRequest, "judge", 1.0, signature_name="raet"), "INVALID_ARGUMENT",
-        "did you mean rate?", "/signature_name",
+        messages.REGRESS,
+        examples(messages.RegressionRequest, "judge", 1.0, signature_name="raet"),
+        "INVALID_ARGUMENT",
+        "did you mean rate?",
+        "/signature_name",
     ),
     "a classifier's": (
-        messages.REGRESS, examples(messages.RegressionRequest, "judge", 1.0), "INVALID_ARGUMENT",
-        "is not for regress; for that there is rate", "/signature_name",
+        messages.REGRESS,
+        examples(messages.RegressionRequest, "judge", 1.0),
+        "INVALID_ARGUMENT",
+        "is not for regress; for that there is rate",
+        "/signature_name",
     ),
     "a predict signature": (
-        messages.CLASSIFY, examples(messages.ClassificationRequest, "half", 1.0), "INVALID_ARGUMENT",
-        "is not for classify", "/signature_name",
+        messages.CLASSIFY,
+        examples(messages.ClassificationRequest, "half", 1.0),
+        "INVALID_ARGUMENT",
+        "is not for classify",
+        "/signature_name",
     ),
     "no tasks": (messages.MULTI_INFERENCE, tasks(), "INVALID_ARGUMENT", "tasks: none", None),
     "two models": (
-        messages.MULTI_INFERENCE, tasks(RATE, ("half", "", CLASSIFY)), "INVALID_ARGUMENT", "another model",
+        messages.MULTI_INFERENCE,
+        tasks(RATE, ("half", "", CLASSIFY)),
+        "INVALID_ARGUMENT",
+        "another model",
         "/tasks/1/model_spec/name",
     ),
     "an odd method": (
-        messages.MULTI_INFERENCE, tasks(("judge", "rate", "guess")), "UNIMPLEMENTED", '"guess"',
+        messages.MULTI_INFERENCE,
+        tasks(("judge", "rate", "guess")),
+        "UNIMPLEMENTED",
+        '"guess"',
         "/tasks/0/method_name",
     ),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize(("method", "request_", "code", "said", "path"), BAD_EXAMPLES.values(), ids=BAD_EXAMPLES.keys())
-def test_bad_examples_are_refused_and_never_reach_the_backend(backend, config, method, request_, code, said, path):
+@pytest.mark.parametrize(
+    ("method", "request_", "code", "said", "path"), BAD_EXAMPLES.values(), ids=BAD_EXAMPLES.keys()
+)
+def test_bad_examples_are_refused_and_never_reach_the_backend(
+    backend, config, method, request_, code, said, path
+):
     got = outcome(backend, config, request_.SerializeToString(), method=method)
     assert got[0] == code and said in got[1], got
     assert [d["path"] for d in got[2] if "path" in d] == ([path] if path else [])
@@ -258,7 +342,9 @@ def test_details_and_the_request_id_travel_as_trailing_metadata(backend, config)
     async def work(app: Any, channel: Any) -> Any:
         request = predict("image", alias="image", array=IMAGE[..., 0]).SerializeToString()
         with pytest.raises(grpc.aio.AioRpcError) as told:
-            await channel.unary_unary(messages.PREDICT.path)(request, timeout=5, metadata=(("x-request-id", "abc"),))
+            await channel.unary_unary(messages.PREDICT.path)(
+                request, timeout=5, metadata=(("x-request-id", "abc"),)
+            )
         return dict(told.value.trailing_metadata())
 
     trailing = run(backend, config, work)
@@ -283,7 +369,9 @@ def test_status_and_metadata_go_through_for_configured_models_only(backend, conf
     )
     assert {v.version for v in reply.model_version_status} == {1, 2}
     request.model_spec.name = "nobody"
-    code, said, _ = outcome(backend, config, request.SerializeToString(), method=messages.GET_MODEL_STATUS)
+    code, said, _ = outcome(
+        backend, config, request.SerializeToString(), method=messages.GET_MODEL_STATUS
+    )
     assert code == "NOT_FOUND" and "half, image" in said
 
 
@@ -291,7 +379,9 @@ def test_the_callers_deadline_is_passed_on(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.delay_s = 5
         with pytest.raises(grpc.aio.AioRpcError) as told:
-            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=0.2)
+            await channel.unary_unary(messages.PREDICT.path)(
+                predict().SerializeToString(), timeout=0.2
+            )
         assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
     run(backend, config, work, probe_s=60, refresh_s=60)
@@ -301,7 +391,9 @@ def test_the_gateways_own_deadline_caps_the_callers(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.delay_s = 5
         with pytest.raises(grpc.aio.AioRpcError) as told:
-            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=30)
+            await channel.unary_unary(messages.PREDICT.path)(
+                predict().SerializeToString(), timeout=30
+            )
         assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert "did not answer within" in told.value.details()
 
@@ -323,7 +415,9 @@ def test_backend_down_is_unavailable_with_a_reason(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.down = True
         with pytest.raises(grpc.aio.AioRpcError) as told:
-            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
+            await channel.unary_unary(messages.PREDICT.path)(
+                predict().SerializeToString(), timeout=5
+            )
         return told.value.code().name, told.value.details()
 
     code, said = run(backend, config, work)
@@ -333,7 +427,9 @@ def test_backend_down_is_unavailable_with_a_reason(backend, config):
 def test_a_pinned_version_that_is_gone_is_looked_up_and_the_call_sent_once_more(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.models["half"] = {3: Version()}
-        return await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
+        return await channel.unary_unary(messages.PREDICT.path)(
+            predict().SerializeToString(), timeout=5
+        )
 
     assert run(backend, config, work, probe_s=60, refresh_s=60) == b"the answer"
     assert backend.predicts[0][1] == 3
@@ -346,7 +442,9 @@ def test_graph_names_do_not_leave_the_gateway(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.call = refuse  # type: ignore[method-assign]
         with pytest.raises(grpc.aio.AioRpcError) as told:
-            await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
+            await channel.unary_unary(messages.PREDICT.path)(
+                predict().SerializeToString(), timeout=5
+            )
         return told.value.details()
 
     assert run(backend, config, work, probe_s=60, refresh_s=60) == "x must be positive"
@@ -356,10 +454,15 @@ def test_metrics_count_every_door_and_nothing_stays_in_flight(backend, config):
     async def work(app: Any, channel: Any) -> str:
         await channel.unary_unary(messages.PREDICT.path)(predict().SerializeToString(), timeout=5)
         with pytest.raises(grpc.aio.AioRpcError):
-            await channel.unary_unary(messages.PREDICT.path)(predict("junk-7f3a").SerializeToString(), timeout=5)
+            await channel.unary_unary(messages.PREDICT.path)(
+                predict("junk-7f3a").SerializeToString(), timeout=5
+            )
         return app.core.metrics.render().decode()
 
     text = run(backend, config, work)
-    assert 'requests_total{code="OK",door="grpc",model="half",signature="serving_default",version="2"} 1.0' in text
+    assert (
+        'requests_total{code="OK",door="grpc",model="half",'
+        'signature="serving_default",version="2"} 1.0' in text
+    )
     assert 'requests_total{code="NOT_FOUND",door="grpc",model="unknown",signature="unknown"' in text
     assert "headrace_gateway_in_flight 0.0" in text and "junk" not in text

@@ -80,13 +80,22 @@ def test_latched_readiness_still_needs_the_backend_and_one_model():
     assert not health.readiness(catalog(loading("a"))).ready
     health.pulses[0].failed("connection refused")
     told = health.readiness(catalog(available("a")))
-    assert (told.ready, told.reason) == (False, "the serving backend does not answer: connection refused")
+    assert (told.ready, told.reason) == (
+        False,
+        "the serving backend does not answer: connection refused",
+    )
 
 
 def test_one_models_own_truth():
     told = answering().readiness(catalog(available("a"), failed("b")))
-    assert told.of_model("a") == (True, {"ready": True, "name": "a", "state": "AVAILABLE", "reason": ""})
-    assert told.of_model("b") == (False, {"ready": False, "name": "b", "state": "END", "reason": "corrupt"})
+    assert told.of_model("a") == (
+        True,
+        {"ready": True, "name": "a", "state": "AVAILABLE", "reason": ""},
+    )
+    assert told.of_model("b") == (
+        False,
+        {"ready": False, "name": "b", "state": "END", "reason": "corrupt"},
+    )
     with pytest.raises(NotFound):
         told.of_model("c")
 
@@ -121,7 +130,10 @@ def test_after_a_return_nothing_is_ready_until_the_models_were_looked_at():
     pulse.failed("gone")
     pulse.answered()
     told = health.readiness(catalog(available("a")))
-    assert (told.ready, told.reason) == (False, "the serving backend has come back, its models are being looked at")
+    assert (told.ready, told.reason) == (
+        False,
+        "the serving backend has come back, its models are being looked at",
+    )
     assert told.of_model("a")[0] is False
     health.doubtful = False
     assert health.readiness(catalog(available("a"))).of_model("a")[0] is True
@@ -145,7 +157,11 @@ def test_one_replica_that_answers_is_enough():
     gone.failed("refused")
     told = health.readiness(catalog(available("a")))
     assert told.ready
-    assert told.as_json()["backend"] == {"answers": True, "reason": "refused", "replicas": {"up": 1, "of": 2}}
+    assert told.as_json()["backend"] == {
+        "answers": True,
+        "reason": "refused",
+        "replicas": {"up": 1, "of": 2},
+    }
     there.failed("timed out")
     assert not health.readiness(catalog(available("a"))).ready
 

@@ -1,4 +1,5 @@
-"""The document of the gateway's API and the schemas follow the live signatures; its examples are good requests."""
+"""The document of the gateway's API and the schemas follow the live signatures; its examples are
+good requests."""
 
 from __future__ import annotations
 
@@ -16,7 +17,15 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.app import App
 from gateway.contracts import samples
 from headrace.wire import messages, records, signatures, tensors
-from tests.unit.gateway_backend import FakeBackend, Version, ask, eventually, gateway, model_list, signature
+from tests.unit.gateway_backend import (
+    FakeBackend,
+    Version,
+    ask,
+    eventually,
+    gateway,
+    model_list,
+    signature,
+)
 
 FLOAT, INT32, STRING, BOOL, HALF_FLOAT = 1, 3, 7, 10, 19
 NAMES = ("half", "image", "judge", "kinds", "odd name~1", "scalar", "text", "wide", "halves")
@@ -37,7 +46,9 @@ def backend() -> FakeBackend:
         signatures={
             "half": {
                 "serving_default": signature({"x": (FLOAT, [-1])}),
-                "two": signature({"a": (FLOAT, [-1]), "b": (STRING, [-1, 2])}, outputs=("y", "z_bytes")),
+                "two": signature(
+                    {"a": (FLOAT, [-1]), "b": (STRING, [-1, 2])}, outputs=("y", "z_bytes")
+                ),
                 "__saved_model_init_op": signature({}),
             },
             "halves": {"serving_default": signature({"x": (HALF_FLOAT, [-1])})},
@@ -52,7 +63,9 @@ def backend() -> FakeBackend:
     )
 
 
-def run(backend: FakeBackend, config: Path, work: Callable[[App], Awaitable[Any]], **changes: Any) -> Any:
+def run(
+    backend: FakeBackend, config: Path, work: Callable[[App], Awaitable[Any]], **changes: Any
+) -> Any:
     async def main() -> Any:
         app = gateway(backend, config, **changes)
         async with app.core:
@@ -85,7 +98,14 @@ def test_the_document_is_openapi_3_1(backend: FakeBackend, config: Path) -> None
 
 def test_every_model_has_paths_of_its_own(backend: FakeBackend, config: Path) -> None:
     told = document(backend, config)
-    for path in ("half:predict", "half", "half/metadata", "half/schema", "odd%20name~1:predict", "judge:classify"):
+    for path in (
+        "half:predict",
+        "half",
+        "half/metadata",
+        "half/schema",
+        "odd%20name~1:predict",
+        "judge:classify",
+    ):
         assert f"/v1/models/{path}" in told["paths"]
     assert "/v1/models/half:classify" not in told["paths"]
     assert "/v1/models/{model}/labels/{label}:regress" in told["paths"]
@@ -95,7 +115,9 @@ def test_every_model_has_paths_of_its_own(backend: FakeBackend, config: Path) ->
     assert {"application/json", "application/x-npy", "application/x-npz"} == set(content)
 
 
-def test_every_example_fits_its_schema_and_runs_as_it_stands(backend: FakeBackend, config: Path) -> None:
+def test_every_example_fits_its_schema_and_runs_as_it_stands(
+    backend: FakeBackend, config: Path
+) -> None:
     async def work(app: App) -> list[str]:
         told = (await ask(app, "GET", "/openapi.json")).json()
         found = examples(told)
@@ -106,8 +128,12 @@ def test_every_example_fits_its_schema_and_runs_as_it_stands(backend: FakeBacken
         return [f"{path} {name}" for path, name, *_ in found]
 
     ran = run(backend, config, work)
-    assert "/v1/models/half:predict two" in ran and "/v1/models/kinds:predict serving_default" in ran
-    assert len(ran) == 8  # of all but those without JSON values, of unknown features, and of 150,000 numbers
+    assert (
+        "/v1/models/half:predict two" in ran and "/v1/models/kinds:predict serving_default" in ran
+    )
+    assert (
+        len(ran) == 8
+    )  # of all but those without JSON values, of unknown features, and of 150,000 numbers
 
 
 def test_the_document_follows_a_swap(backend: FakeBackend, config: Path) -> None:
@@ -116,7 +142,10 @@ def test_the_document_follows_a_swap(backend: FakeBackend, config: Path) -> None
             told = (await ask(app, "GET", "/v1/models/half/schema")).json()
             paths = (await ask(app, "GET", "/openapi.json")).json()["paths"]
             described = json.dumps(paths["/v1/models/half:predict"])
-            return alias in json.dumps(told["signatures"]["serving_default"]["request"]) and f'"{alias}"' in described
+            return (
+                alias in json.dumps(told["signatures"]["serving_default"]["request"])
+                and f'"{alias}"' in described
+            )
 
         assert await sees("x")
         backend.models["half"] = {2: Version()}
@@ -139,8 +168,18 @@ SCHEMA_CASES: dict[str, tuple[str, str, Any, bool]] = {
     "neither key": ("half", "serving_default", {}, False),
     "no rows": ("half", "serving_default", {"instances": []}, False),
     "another input": ("half", "serving_default", {"inputs": {"z": [1.0]}}, False),
-    "two inputs": ("half", "two", {"signature_name": "two", "instances": [{"a": 1, "b": ["x", {"b64": ""}]}]}, True),
-    "two inputs, one missing": ("half", "two", {"signature_name": "two", "instances": [{"a": 1}]}, False),
+    "two inputs": (
+        "half",
+        "two",
+        {"signature_name": "two", "instances": [{"a": 1, "b": ["x", {"b64": ""}]}]},
+        True,
+    ),
+    "two inputs, one missing": (
+        "half",
+        "two",
+        {"signature_name": "two", "instances": [{"a": 1}]},
+        False,
+    ),
     "no signature_name": ("half", "two", {"instances": [{"a": 1, "b": ["x", "y"]}]}, False),
     "an image": ("image", "serving_default", {"instances": [[[[0], [0]], [[0], [0]]]]}, True),
     "a row short": ("image", "serving_default", {"instances": [[[[0], [0]]]]}, False),
@@ -170,7 +209,9 @@ def test_the_schema_takes_what_the_gateway_takes(
     assert (told["model"], told["version"]) == (model, 1)
 
 
-def test_how_a_model_starts_is_no_signature_of_its_schema_and_list(backend: FakeBackend, config: Path) -> None:
+def test_how_a_model_starts_is_no_signature_of_its_schema_and_list(
+    backend: FakeBackend, config: Path
+) -> None:
     async def work(app: App) -> tuple[Any, Any]:
         told = (await ask(app, "GET", "/v1/models/half/schema")).json()
         return told, (await ask(app, "GET", "/v1/models")).json()
@@ -186,8 +227,12 @@ def test_the_schema_of_nobody_is_404(backend: FakeBackend, config: Path, path: s
 
 
 KNOWN = {
-    "serving_default": signatures.from_signature_def("serving_default", signature({"x": (FLOAT, [-1, 2])})),
-    "other": signatures.from_signature_def("other", signature({"x": (FLOAT, [-1, 2]), "s": (STRING, [-1])})),
+    "serving_default": signatures.from_signature_def(
+        "serving_default", signature({"x": (FLOAT, [-1, 2])})
+    ),
+    "other": signatures.from_signature_def(
+        "other", signature({"x": (FLOAT, [-1, 2]), "s": (STRING, [-1])})
+    ),
 }
 
 
@@ -201,7 +246,10 @@ def test_golden_requests_beside_a_version_are_its_examples(tmp_path: Path) -> No
     (tmp_path / "assets.extra" / "golden.json").write_text(json.dumps(golden))
     assert samples.of(tmp_path, KNOWN) == {
         "serving_default": {"instances": [[1.5, 2.5]]},
-        "other": {"signature_name": "other", "instances": [{"x": [1.0, 2.0], "s": {"b64": "aGk="}}]},
+        "other": {
+            "signature_name": "other",
+            "instances": [{"x": [1.0, 2.0], "s": {"b64": "aGk="}}],
+        },
     }
 
 
@@ -228,7 +276,9 @@ def test_warm_up_requests_beside_a_version_are_its_examples(tmp_path: Path) -> N
         '[{"signature_name": [], "inputs": {}}]',
     ],
 )
-def test_golden_requests_that_are_broken_or_do_not_fit_are_passed_over(tmp_path: Path, content: str) -> None:
+def test_golden_requests_that_are_broken_or_do_not_fit_are_passed_over(
+    tmp_path: Path, content: str
+) -> None:
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "golden.json").write_text(content)
     assert samples.of(tmp_path, KNOWN)["serving_default"] == {"instances": [[1, 1]]}

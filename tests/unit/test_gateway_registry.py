@@ -25,7 +25,9 @@ def config(tmp_path):
 
 @pytest.fixture
 def backend():
-    return FakeBackend(models={"half": {1: Version(), 2: Version()}}, signatures={"half": X, "late": X})
+    return FakeBackend(
+        models={"half": {1: Version(), 2: Version()}}, signatures={"half": X, "late": X}
+    )
 
 
 def refreshed(registry: Registry) -> None:
@@ -48,13 +50,18 @@ def test_an_unversioned_call_means_the_highest_available_version(backend, config
 def test_labels_come_from_the_config(backend, config):
     catalog = registry_of(backend, config).catalog
     assert catalog.resolve(Target("half", label="stable")).version == 1
-    with pytest.raises(InvalidArgument, match='no version label "prod"; its labels: canary, stable'):
+    with pytest.raises(
+        InvalidArgument, match='no version label "prod"; its labels: canary, stable'
+    ):
         catalog.resolve(Target("half", label="prod"))
 
 
 def test_unknown_models_and_versions_are_told_what_there_is(backend, config):
     catalog = registry_of(backend, config).catalog
-    with pytest.raises(NotFound, match=r'model "halt" is not served here .did you mean half\?.; the models are: half'):
+    with pytest.raises(
+        NotFound,
+        match=r'model "halt" is not served here .did you mean half\?.; the models are: half',
+    ):
         catalog.resolve(Target("halt"))
     with pytest.raises(NotFound, match='model "half" has no version 7 here; available: 1, 2'):
         catalog.resolve(Target("half", version=7))
@@ -69,7 +76,11 @@ def test_a_model_nobody_answered_about_is_unavailable_not_unknown(backend, confi
 def test_a_failed_model_says_why(backend, config):
     backend.models["half"] = {1: Version("END", "saved_model.pb is cut short")}
     model = registry_of(backend, config).catalog.models["half"]
-    assert (model.state, model.reason, model.loading) == ("END", "version 1 failed: saved_model.pb is cut short", False)
+    assert (model.state, model.reason, model.loading) == (
+        "END",
+        "version 1 failed: saved_model.pb is cut short",
+        False,
+    )
 
 
 def test_a_newest_version_that_failed_is_told_while_an_older_one_serves(backend, config):
@@ -91,7 +102,9 @@ def test_a_failed_version_that_is_not_asked_for_is_not_told(backend, config, tmp
     config.write_text(model_list("half").replace("model_platform", pin))
     assert registry_of(backend, config).catalog.models["half"].reason == ""
     config.write_text(model_list("half"))
-    (tmp_path / "half" / "1").mkdir(parents=True)  # the store is seen, and 2 has been deleted from it
+    (tmp_path / "half" / "1").mkdir(
+        parents=True
+    )  # the store is seen, and 2 has been deleted from it
     assert registry_of(backend, config).catalog.models["half"].reason == ""
 
 

@@ -19,7 +19,9 @@ from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound, Unava
 class Serving:
     """Says what it was told to say, once ``go`` is set; counts what it was asked."""
 
-    says: Reply | HeadraceError = field(default_factory=lambda: Reply(200, "application/json", b"ok"))
+    says: Reply | HeadraceError = field(
+        default_factory=lambda: Reply(200, "application/json", b"ok")
+    )
     asked: int = 0
     go: asyncio.Event | None = None
 
@@ -81,7 +83,11 @@ def test_what_may_have_run_is_never_sent_again(door):
         servings = Serving(CutOff("cut")), Serving(CutOff("cut"))
         replicas = fleet(*servings)
         with pytest.raises(CutOff):
-            await (predict(replicas) if door == "rest" else replicas.call(messages.PREDICT.path, b"", timeout_s=5))
+            await (
+                predict(replicas)
+                if door == "rest"
+                else replicas.call(messages.PREDICT.path, b"", timeout_s=5)
+            )
         assert sum(s.asked for s in servings) == 1
 
     asyncio.run(main())
@@ -104,7 +110,9 @@ def test_a_version_that_only_one_replica_has_is_found_there():
         replicas = fleet(Serving(Reply(404, "application/json", text)), Serving())
         for _ in range(4):
             assert (await predict(replicas)).status == 200
-        replicas = fleet(Serving(NotFound("Servable not found for request: Specific(a, 2)")), Serving())
+        replicas = fleet(
+            Serving(NotFound("Servable not found for request: Specific(a, 2)")), Serving()
+        )
         for _ in range(4):
             assert await replicas.call(messages.PREDICT.path, b"", timeout_s=5) == b"ok"
 

@@ -1,4 +1,5 @@
-"""The REST door with a backend in memory: what goes through, what comes back, what never reaches the backend."""
+"""The REST door with a backend in memory: what goes through, what comes back, what never reaches
+the backend."""
 
 from __future__ import annotations
 
@@ -16,7 +17,16 @@ from gateway import routes
 from gateway.app import App
 from gateway.upstream.seams import Reply
 from headrace.wire import messages
-from tests.unit.gateway_backend import Answer, FakeBackend, Version, ask, eventually, gateway, model_list, signature
+from tests.unit.gateway_backend import (
+    Answer,
+    FakeBackend,
+    Version,
+    ask,
+    eventually,
+    gateway,
+    model_list,
+    signature,
+)
 
 HALF = "/v1/models/half:predict"
 GOOD = b'{"instances": [1.0, 2.0]}'
@@ -33,7 +43,11 @@ def config(tmp_path):
 @pytest.fixture
 def backend():
     return FakeBackend(
-        models={"half": {1: Version(), 2: Version()}, "image": {1: Version()}, "text": {1: Version()}},
+        models={
+            "half": {1: Version(), 2: Version()},
+            "image": {1: Version()},
+            "text": {1: Version()},
+        },
         signatures={
             "half": {
                 "serving_default": signature({"x": (FLOAT, [-1])}),
@@ -49,11 +63,15 @@ def backend():
 async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIterator[App]:
     app = gateway(backend, config, **changes)
     async with app.core:
-        await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()) or backend.down)
+        await eventually(
+            lambda: all(m.asked for m in app.core.catalog.models.values()) or backend.down
+        )
         yield app
 
 
-def run(backend: FakeBackend, config: Any, work: Callable[[App], Awaitable[Any]], **changes: Any) -> Any:
+def run(
+    backend: FakeBackend, config: Any, work: Callable[[App], Awaitable[Any]], **changes: Any
+) -> Any:
     async def main() -> Any:
         async with running(backend, config, **changes) as app:
             return await work(app)
@@ -62,12 +80,22 @@ def run(backend: FakeBackend, config: Any, work: Callable[[App], Awaitable[Any]]
 
 
 def post(
-    backend: FakeBackend, config: Any, path: str, body: Any = GOOD, *, headers: Any = None, **changes: Any
+    backend: FakeBackend,
+    config: Any,
+    path: str,
+    body: Any = GOOD,
+    *,
+    headers: Any = None,
+    **changes: Any,
 ) -> Answer:
-    return run(backend, config, lambda app: ask(app, "POST", path, body, headers=headers), **changes)
+    return run(
+        backend, config, lambda app: ask(app, "POST", path, body, headers=headers), **changes
+    )
 
 
-def test_a_good_call_reaches_its_pinned_version_untouched_and_the_answer_comes_back_untouched(backend, config):
+def test_a_good_call_reaches_its_pinned_version_untouched_and_the_answer_comes_back_untouched(
+    backend, config
+):
     body = b' {"instances" :[1.00, 2e0]}'
     answer = post(backend, config, HALF, body, headers={"X-Request-Id": "abc-1"})
     assert (answer.status, answer.body) == (200, backend.answer.body)
@@ -121,9 +149,13 @@ def test_other_methods_are_told_the_right_one(backend, config, method):
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(backend, config):
     async def work(app: App) -> tuple[Any, ...]:
-        declared = await ask(app, "POST", HALF, GOOD, headers={"Content-Length": "1001", "Expect": "100-continue"})
+        declared = await ask(
+            app, "POST", HALF, GOOD, headers={"Content-Length": "1001", "Expect": "100-continue"}
+        )
         streamed = await ask(app, "POST", HALF, [b"x" * 400] * 3)
-        inflated = await ask(app, "POST", HALF, gzip.compress(b" " * 10**6), headers={"Content-Encoding": "gzip"})
+        inflated = await ask(
+            app, "POST", HALF, gzip.compress(b" " * 10**6), headers={"Content-Encoding": "gzip"}
+        )
         return declared, streamed, inflated
 
     for answer in run(backend, config, work, max_body_bytes=1000):
@@ -151,9 +183,19 @@ def test_a_body_that_does_not_inflate_is_refused(backend, config, body, encoding
 
 
 def test_lenient_models_get_shapes_through_but_not_names_or_dtypes(backend, config):
-    assert post(backend, config, HALF, b'{"instances": [[1.0], [2.0]]}', lenient_models=("half",)).status == 200
-    assert post(backend, config, HALF, b'{"instances": ["a"]}', lenient_models=("half",)).status == 400
-    assert post(backend, config, HALF, b'{"instances": [{"z": 1.0}]}', lenient_models=("half",)).status == 400
+    assert (
+        post(
+            backend, config, HALF, b'{"instances": [[1.0], [2.0]]}', lenient_models=("half",)
+        ).status
+        == 200
+    )
+    assert (
+        post(backend, config, HALF, b'{"instances": ["a"]}', lenient_models=("half",)).status == 400
+    )
+    assert (
+        post(backend, config, HALF, b'{"instances": [{"z": 1.0}]}', lenient_models=("half",)).status
+        == 400
+    )
 
 
 def test_backend_down_is_503_and_readiness_knows_at_once(backend, config):
@@ -176,7 +218,9 @@ def test_backend_never_there_is_503_with_the_reason(backend, config):
     backend.down = True
     answer = run(backend, config, work)
     assert answer.status == 503
-    assert "does not answer: the serving backend at fake cannot be reached" in answer.json()["error"]
+    assert (
+        "does not answer: the serving backend at fake cannot be reached" in answer.json()["error"]
+    )
 
 
 def test_every_503_says_when_to_come_again(backend, config):
@@ -185,7 +229,10 @@ def test_every_503_says_when_to_come_again(backend, config):
 
     async def work(app: App) -> list[Answer]:
         await eventually(lambda: app.core.readiness().models)
-        answers = [await ask(app, "POST", text, b'{"instances": ["a"]}'), await ask(app, "GET", "/readyz?model=text")]
+        answers = [
+            await ask(app, "POST", text, b'{"instances": ["a"]}'),
+            await ask(app, "GET", "/readyz?model=text"),
+        ]
         backend.answer = Reply(503, "application/json", b'{"error": "the queue is full"}')
         answers.append(await ask(app, "POST", HALF, GOOD))
         backend.down = True
@@ -199,7 +246,9 @@ def test_every_503_says_when_to_come_again(backend, config):
     assert "retry-after" not in post(FakeBackend(), config, HALF).headers  # 404
 
 
-@pytest.mark.parametrize(("which", "version"), [("", "2"), ("/versions/1", "1"), ("/labels/stable", "1")])
+@pytest.mark.parametrize(
+    ("which", "version"), [("", "2"), ("/versions/1", "1"), ("/labels/stable", "1")]
+)
 def test_an_answer_names_the_version_that_gave_it(backend, config, which, version):
     path = f"/v1/models/half{which}:predict"
     assert post(backend, config, path).headers["headrace-model-version"] == version
@@ -209,10 +258,19 @@ def test_an_answer_names_the_version_that_gave_it(backend, config, which, versio
     assert post(backend, config, path).headers["headrace-model-version"] == version
 
 
-def test_metadata_and_schema_name_their_version_and_an_answer_about_none_names_none(backend, config):
+def test_metadata_and_schema_name_their_version_and_an_answer_about_none_names_none(
+    backend, config
+):
     async def work(app: App) -> list[str | None]:
-        paths = ["/v1/models/half/metadata", "/v1/models/half/schema", "/v1/models/half", "/v1/models/nobody/schema"]
-        return [(await ask(app, "GET", path)).headers.get("headrace-model-version") for path in paths]
+        paths = [
+            "/v1/models/half/metadata",
+            "/v1/models/half/schema",
+            "/v1/models/half",
+            "/v1/models/nobody/schema",
+        ]
+        return [
+            (await ask(app, "GET", path)).headers.get("headrace-model-version") for path in paths
+        ]
 
     assert run(backend, config, work) == ["2", "2", None, None]
 
@@ -229,8 +287,12 @@ def test_metadata_and_schema_name_their_version_and_an_answer_about_none_names_n
         ("GET", HALF, 405, "GET is not served on this path; POST is"),
     ],
 )
-def test_a_path_that_is_not_there_is_told_with_those_that_are(backend, config, method, path, status, said):
-    answer = run(backend, config, lambda app: ask(app, method, path, headers={"X-Request-Id": "abc-1"}))
+def test_a_path_that_is_not_there_is_told_with_those_that_are(
+    backend, config, method, path, status, said
+):
+    answer = run(
+        backend, config, lambda app: ask(app, method, path, headers={"X-Request-Id": "abc-1"})
+    )
     assert answer.status == status
     assert answer.json() == {"error": said, "details": [], "request_id": "abc-1"}
     assert answer.headers["x-request-id"] == "abc-1"
@@ -240,8 +302,12 @@ def test_a_path_that_is_not_there_is_told_with_those_that_are(backend, config, m
 def test_the_paths_that_are_told_are_the_paths_that_are_there(backend, config):
     app = gateway(backend, config)
     there = {route.path for route in app.frame.routes}
-    told = set(re.findall(r"/[a-z0-9/.]+(?=, | and |$)", routes.NO_SUCH_PATH.partition("and GET")[2]))
-    assert told == {path for path in there if "{" not in path and path.count("/") < 2 and path != "/"} | {"/v1/models"}
+    told = set(
+        re.findall(r"/[a-z0-9/.]+(?=, | and |$)", routes.NO_SUCH_PATH.partition("and GET")[2])
+    )
+    assert told == {
+        path for path in there if "{" not in path and path.count("/") < 2 and path != "/"
+    } | {"/v1/models"}
 
 
 def test_backend_slow_is_504_at_the_deadline(backend, config):
@@ -372,7 +438,12 @@ def test_metadata_never_runs_ahead_of_what_calls_are_checked_against(backend, co
 
 def test_status_and_metadata_pass_through_for_configured_models_only(backend, config):
     async def work(app: App) -> list[int]:
-        paths = ["/v1/models/half", "/v1/models/half/versions/1", "/v1/models/half/metadata", "/v1/models/nobody"]
+        paths = [
+            "/v1/models/half",
+            "/v1/models/half/versions/1",
+            "/v1/models/half/metadata",
+            "/v1/models/nobody",
+        ]
         backend.asked.clear()
         return [(await ask(app, "GET", path)).status for path in paths]
 
@@ -394,13 +465,19 @@ def test_a_model_that_failed_to_load_is_not_asked_after_more_often_than_the_othe
         return sum(path == messages.GET_MODEL_STATUS.path for path in backend.asked[before:])
 
     probes = run(backend, config, work, probe_s=0.025, refresh_s=60)
-    assert probes <= 12 + 3  # one a probe; looks at three models each time would be four times as many
+    assert (
+        probes <= 12 + 3
+    )  # one a probe; looks at three models each time would be four times as many
 
 
 def test_the_list_of_models(backend, config):
     listed = run(backend, config, lambda app: ask(app, "GET", "/v1/models")).json()["models"]
     half = next(m for m in listed if m["name"] == "half")
-    assert (half["state"], half["default_version"], half["labels"]) == ("AVAILABLE", 2, {"stable": 1})
+    assert (half["state"], half["default_version"], half["labels"]) == (
+        "AVAILABLE",
+        2,
+        {"stable": 1},
+    )
     assert half["signatures"]["two"]["inputs"]["b"] == {"dtype": "float", "shape": [-1]}
 
 
@@ -434,7 +511,9 @@ def test_an_idle_gateway_asks_once_a_second_and_tells_of_readiness_as_it_is_now(
         await eventually(lambda: app.core.readiness().ready, within_s=1)
         return asked
 
-    assert 2 <= run(backend, config, work, probe_s=0.05, refresh_s=60) <= 4  # both ports once or twice
+    assert (
+        2 <= run(backend, config, work, probe_s=0.05, refresh_s=60) <= 4
+    )  # both ports once or twice
 
 
 def test_metrics_count_by_model_and_never_by_junk(backend, config):
@@ -445,9 +524,18 @@ def test_metrics_count_by_model_and_never_by_junk(backend, config):
         return (await ask(app, "GET", "/metrics")).body.decode()
 
     text = run(backend, config, work)
-    assert 'requests_total{code="200",door="rest",model="half",signature="serving_default",version="2"} 1.0' in text
-    assert 'requests_total{code="404",door="rest",model="unknown",signature="unknown",version="unknown"} 1.0' in text
-    assert 'requests_total{code="400",door="rest",model="half",signature="unknown",version="2"} 1.0' in text
+    assert (
+        'requests_total{code="200",door="rest",model="half",'
+        'signature="serving_default",version="2"} 1.0' in text
+    )
+    assert (
+        'requests_total{code="404",door="rest",model="unknown",'
+        'signature="unknown",version="unknown"} 1.0' in text
+    )
+    assert (
+        'requests_total{code="400",door="rest",model="half",signature="unknown",version="2"} 1.0'
+        in text
+    )
     assert "headrace_gateway_in_flight 0.0" in text and "junk" not in text
 
 
@@ -467,5 +555,10 @@ def test_docs_work_without_a_cdn_and_show_the_predict_path(backend, config):
 def test_the_access_log_is_one_json_line_a_request(backend, config, capsys):
     post(backend, config, HALF, headers={"X-Request-Id": "abc"}, access_log=True)
     line = json.loads(capsys.readouterr().err.strip())
-    assert (line["event"], line["id"], line["path"], line["status"]) == ("request", "abc", HALF, 200)
+    assert (line["event"], line["id"], line["path"], line["status"]) == (
+        "request",
+        "abc",
+        HALF,
+        200,
+    )
     assert line["version"] == "2" and line["ms"] >= 0

@@ -28,18 +28,32 @@ def test_values_are_read_by_kind():
             "HEADRACE_LENIENT_MODELS": "a, b,",
         }
     )
-    assert (made.http_port, made.timeout_s, made.access_log, made.lenient_models) == (0, 2.5, False, ("a", "b"))
+    assert (made.http_port, made.timeout_s, made.access_log, made.lenient_models) == (
+        0,
+        2.5,
+        False,
+        ("a", "b"),
+    )
 
 
 def test_an_unknown_name_is_refused_with_the_near_one():
-    with pytest.raises(InvalidArgument, match="HEADRACE_HTTP_PROT is not a setting; did you mean HEADRACE_HTTP_PORT"):
+    with pytest.raises(
+        InvalidArgument,
+        match="HEADRACE_HTTP_PROT is not a setting; did you mean HEADRACE_HTTP_PORT",
+    ):
         Settings.from_env({"HEADRACE_HTTP_PROT": "1"})
 
 
 def test_names_of_the_rest_of_the_stack_are_let_through():
-    assert Settings.from_env({"HEADRACE_STORE": "models", "HEADRACE_SERVING_REST_PORT": "1"}) == Settings()
     assert (
-        Settings.from_env({"HEADRACE_URL": "u", "HEADRACE_GATEWAY": "g", "HEADRACE_LIVE_TIMEOUT_S": "1"}) == Settings()
+        Settings.from_env({"HEADRACE_STORE": "models", "HEADRACE_SERVING_REST_PORT": "1"})
+        == Settings()
+    )
+    assert (
+        Settings.from_env(
+            {"HEADRACE_URL": "u", "HEADRACE_GATEWAY": "g", "HEADRACE_LIVE_TIMEOUT_S": "1"}
+        )
+        == Settings()
     )
 
 
@@ -74,7 +88,9 @@ def test_help_lists_every_setting_with_its_sentence():
 
 def test_the_page_of_settings_is_what_the_class_says():
     page = ROOT / "docs" / "reference" / "settings.md"
-    assert page.read_text() == reference(), "python -m gateway --settings > docs/reference/settings.md"
+    assert page.read_text() == reference(), (
+        "python -m gateway --settings > docs/reference/settings.md"
+    )
 
 
 def test_auto_is_a_worker_a_core():
@@ -135,9 +151,12 @@ def test_import_is_light_and_free_of_tensorflow():
     # VmHWM, because getrusage's peak is inherited from the process that started this one.
     probe = (
         "import re, sys, time, gateway.app; print(time.process_time(),"
-        "re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], 'tensorflow' in sys.modules)"
+        "re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], 'tensorflow' in "
+        "sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     seconds, kilobytes, tensorflow = done.stdout.split()
     assert tensorflow == "False"
     assert float(seconds) <= 1.5

@@ -55,7 +55,10 @@ async def listening(talk: Talk) -> AsyncIterator[int]:
 async def backend(talk: Talk, *, connections: int = 4) -> AsyncIterator[Pool]:
     async with listening(talk) as port:
         upstream = Pool(
-            Address("127.0.0.1", port), connections=connections, connect_timeout_s=1, max_answer_bytes=LIMIT
+            Address("127.0.0.1", port),
+            connections=connections,
+            connect_timeout_s=1,
+            max_answer_bytes=LIMIT,
         )
         try:
             yield upstream
@@ -83,12 +86,16 @@ def test_the_body_travels_untouched_under_our_own_head():
     async def talk(reader, writer):
         while True:
             seen.append(await head_of(reader))
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nok")
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nok"
+            )
 
     async def main():
         async with backend(talk) as upstream:
             for _ in range(2):
-                reply = await upstream.send("POST", "/v1/models/a%2Fb/versions/1:predict", b"\x00{ }", timeout_s=5)
+                reply = await upstream.send(
+                    "POST", "/v1/models/a%2Fb/versions/1:predict", b"\x00{ }", timeout_s=5
+                )
                 assert reply == (200, "application/json", b"ok")
 
     run(main())
@@ -181,7 +188,12 @@ OK = (200, "application/json", b"ok")
     ("answer", "expected", "kept"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", OK, True),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\nX: y\r\n\r\n", OK, True),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\nX: "
+            b"y\r\n\r\n",
+            OK,
+            True,
+        ),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", OK, True),
         (b"HTTP/1.1 204 No Content\r\n\r\n", (204, "application/json", b""), True),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", OK, False),
@@ -228,25 +240,38 @@ def test_without_a_length_the_end_of_the_connection_ends_the_answer():
     "answer",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: "
+        b"chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
         b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: "
+        b"3\r\n\r\nbad",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay",
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000,
         b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LIMIT + 1),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20,
     ],
     ids=[
-        "two lengths", "length and chunked", "gzip transfer", "bare LF", "negative length", "bad chunk size",
-        "a second answer", "bytes after the answer", "upgrade", "huge head", "interim answers without end", "too long",
+        "two lengths",
+        "length and chunked",
+        "gzip transfer",
+        "bare LF",
+        "negative length",
+        "bad chunk size",
+        "a second answer",
+        "bytes after the answer",
+        "upgrade",
+        "huge head",
+        "interim answers without end",
+        "too long",
         "too long in chunks",
     ],
-)  # fmt: skip
+)
 def test_answers_that_cannot_be_trusted_are_refused(answer):
     async def talk(reader, writer):
         await head_of(reader)

@@ -14,7 +14,9 @@ from gateway.settings import Settings
 from headrace.wire.errors import Unavailable
 
 
-def test_a_worker_in_trouble_is_never_taken_for_one_that_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_in_trouble_is_never_taken_for_one_that_is_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It says so before it ends, and the parent may look in between."""
     says = "import socket, sys, time; s = socket.socket(fileno=int(sys.argv[1])); s.recv(65536); "
     says += 's.send(b\'{"trouble": "no room"}\\n\'); time.sleep(0.3)'

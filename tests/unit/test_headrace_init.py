@@ -25,7 +25,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_headrace_imports_no_library() -> None:
-    code = "import sys; before = set(sys.modules); import headrace; print(*(set(sys.modules) - before))"
+    code = (
+        "import sys; before = set(sys.modules); import headrace; print(*(set(sys.modules) - "
+        "before))"
+    )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     loaded = {name.split(".")[0] for name in child.stdout.split()}
     assert "headrace" in loaded, child.stderr

@@ -1,4 +1,5 @@
-"""No request ends the process: shapes, types and values that end others, sent to a server in a process of its own."""
+"""No request ends the process: shapes, types and values that end others, sent to a server in a
+process of its own."""
 
 from __future__ import annotations
 
@@ -15,12 +16,42 @@ from headrace.wire.signatures import Signature, TensorSpec, from_signature_def
 from tests.live import LiveServer, until
 
 SHAPES: tuple[tuple[int, ...], ...] = (
-    *((), (0,), (1,), (7,), (1, 1), (0, 6), (2, 0), (3, 6), (1, 2, 2), (2, 3, 4), (0, 3, 4), (1, 1, 1, 1)),
-    *((0, 8, 8, 2), (1, 8, 8, 2), (2, 4, 4, 2), (1, 8, 8, 3), (1, 0, 0, 2), (1, 1, 1, 2), (1, 4, 4, 4, 1)),
+    *(
+        (),
+        (0,),
+        (1,),
+        (7,),
+        (1, 1),
+        (0, 6),
+        (2, 0),
+        (3, 6),
+        (1, 2, 2),
+        (2, 3, 4),
+        (0, 3, 4),
+        (1, 1, 1, 1),
+    ),
+    *(
+        (0, 8, 8, 2),
+        (1, 8, 8, 2),
+        (2, 4, 4, 2),
+        (1, 8, 8, 3),
+        (1, 0, 0, 2),
+        (1, 1, 1, 2),
+        (1, 4, 4, 4, 1),
+    ),
     *((1, 1, 1, 1, 1), (1,) * 6, (1,) * 9),
 )
 FEW = ((), (1,), (0, 6), (2, 3, 4), (0, 8, 8, 2))
-CONTRACT = ("half_plus_two", "mnist_cnn", "asserts", "slow", "judges", "two_in_two_out", "scalar_out", "counter")
+CONTRACT = (
+    "half_plus_two",
+    "mnist_cnn",
+    "asserts",
+    "slow",
+    "judges",
+    "two_in_two_out",
+    "scalar_out",
+    "counter",
+)
 KINDS = ("words_tf2", "table_tf2", "examples_tf2", "many_signatures", "keras_functional")
 
 
@@ -30,7 +61,10 @@ def fragile(exported: Callable[..., Path]) -> Path:
 
 
 def server(launch: LiveServer.Launcher, folder: Path, root: Path, *names: str) -> LiveServer:
-    entries = "".join(f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}' for n in names)
+    entries = "".join(
+        f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}'
+        for n in names
+    )
     config = folder / "models.config"
     config.write_text(f"model_config_list {{ {entries} }}")
     found = launch(model_config_file=config, models_root=root, access_log="off")
@@ -39,25 +73,42 @@ def server(launch: LiveServer.Launcher, folder: Path, root: Path, *names: str) -
 
 
 def signatures(live: LiveServer, model: str) -> Iterator[Signature]:
-    request = messages.GetModelMetadataRequest(model_spec={"name": model}, metadata_field=["signature_def"])
-    answer = live.channel.unary_unary(messages.GET_MODEL_METADATA.path)(request.SerializeToString(), timeout=30)
+    request = messages.GetModelMetadataRequest(
+        model_spec={"name": model}, metadata_field=["signature_def"]
+    )
+    answer = live.channel.unary_unary(messages.GET_MODEL_METADATA.path)(
+        request.SerializeToString(), timeout=30
+    )
     packed = messages.GetModelMetadataResponse.FromString(answer).metadata["signature_def"]
     for name, definition in messages.SignatureDefMap.FromString(packed.value).signature_def.items():
         if not name.startswith("__"):
             yield from_signature_def(name, definition)
 
 
-def ask(live: LiveServer, model: str, signature: Signature, inputs: dict[str, Any], *, timeout_s: float = 5) -> str:
+def ask(
+    live: LiveServer,
+    model: str,
+    signature: Signature,
+    inputs: dict[str, Any],
+    *,
+    timeout_s: float = 5,
+) -> str:
     """The status; what is neither an answer nor a refusal fails the test."""
     request = messages.PredictRequest(model_spec={"name": model, "signature_name": signature.name})
     for alias, value in inputs.items():
-        request.inputs[alias].CopyFrom(value if not isinstance(value, np.ndarray) else tensors.to_proto(value))
+        request.inputs[alias].CopyFrom(
+            value if not isinstance(value, np.ndarray) else tensors.to_proto(value)
+        )
     try:
-        live.channel.unary_unary(messages.PREDICT.path)(request.SerializeToString(), timeout=timeout_s)
+        live.channel.unary_unary(messages.PREDICT.path)(
+            request.SerializeToString(), timeout=timeout_s
+        )
     except grpc.RpcError as error:
         code: str = error.code().name
         assert live.process.poll() is None, f"{model} {signature.name} {request!r:.500}"
-        assert code not in ("UNAVAILABLE", "CANCELLED", "UNKNOWN"), f"{model} {signature.name}: {error.details()}"
+        assert code not in ("UNAVAILABLE", "CANCELLED", "UNKNOWN"), (
+            f"{model} {signature.name}: {error.details()}"
+        )
         return code
     return "OK"
 
@@ -77,7 +128,14 @@ def values(spec: TensorSpec, shape: tuple[int, ...], largest: int) -> Iterator[n
 
 def other_types(spec: TensorSpec) -> Iterator[np.ndarray]:
     shape = tuple(1 if d < 0 else d for d in spec.shape or (1,))
-    for dtype in (dtypes.FLOAT, dtypes.INT32, dtypes.INT64, dtypes.STRING, dtypes.BOOL, dtypes.COMPLEX64):
+    for dtype in (
+        dtypes.FLOAT,
+        dtypes.INT32,
+        dtypes.INT64,
+        dtypes.STRING,
+        dtypes.BOOL,
+        dtypes.COMPLEX64,
+    ):
         if dtype is not spec.dtype:
             yield np.full(shape, b"1", object) if dtype.is_string else np.ones(shape, dtype.numpy)
 
@@ -85,21 +143,35 @@ def other_types(spec: TensorSpec) -> Iterator[np.ndarray]:
 def huge() -> Iterator[Any]:
     """Shapes that say much more than is there."""
     for number in (1, 3, 7, 9):
-        for dims in ((1 << 40,), (1 << 31, 1 << 31), (1, 8, 8, 1 << 40), (1, 1 << 20, 1 << 20, 2), (-1,), (0, 1 << 62)):
+        for dims in (
+            (1 << 40,),
+            (1 << 31, 1 << 31),
+            (1, 8, 8, 1 << 40),
+            (1, 1 << 20, 1 << 20, 2),
+            (-1,),
+            (0, 1 << 62),
+        ):
             proto = messages.TensorProto(dtype=number)
             for size in dims:
                 proto.tensor_shape.dim.add(size=size)
             yield proto
 
 
-def abuse(live: LiveServer, model: str, shapes: tuple[tuple[int, ...], ...] = SHAPES, largest: int = 2**31 - 1) -> int:
+def abuse(
+    live: LiveServer,
+    model: str,
+    shapes: tuple[tuple[int, ...], ...] = SHAPES,
+    largest: int = 2**31 - 1,
+) -> int:
     """``largest``: a graph that makes so many elements of it is busy for as long."""
     count = 0
     for signature in signatures(live, model):
         fit = {
             alias: np.full(tuple(1 if d < 0 else d for d in spec.shape or ()), b"1", object)
             if spec.dtype is dtypes.STRING
-            else np.ones(tuple(1 if d < 0 else d for d in spec.shape or ()), spec.dtype and spec.dtype.numpy)
+            else np.ones(
+                tuple(1 if d < 0 else d for d in spec.shape or ()), spec.dtype and spec.dtype.numpy
+            )
             for alias, spec in signature.inputs.items()
         }
         for alias, spec in signature.inputs.items():
@@ -144,7 +216,11 @@ def test_graphs_that_say_no_rank_run_in_a_child_and_end_that_alone(
 
     def is_back() -> bool:
         try:
-            return bool(live.channel.unary_unary(messages.PREDICT.path)(ended.SerializeToString(), timeout=30))
+            return bool(
+                live.channel.unary_unary(messages.PREDICT.path)(
+                    ended.SerializeToString(), timeout=30
+                )
+            )
         except grpc.RpcError as error:
             assert error.code().name == "UNAVAILABLE", error.details()
             return False
@@ -165,7 +241,9 @@ def test_no_request_ends_a_server_of_the_contracts_models(
 
 
 @pytest.mark.long
-def test_no_request_ends_a_server_of_touchy_graphs(fragile: Path, tmp_path: Path, launch: LiveServer.Launcher) -> None:
+def test_no_request_ends_a_server_of_touchy_graphs(
+    fragile: Path, tmp_path: Path, launch: LiveServer.Launcher
+) -> None:
     live = server(launch, tmp_path, fragile, "strict")
     assert abuse(live, "strict") > 1000
     assert live.process.poll() is None

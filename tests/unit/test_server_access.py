@@ -26,7 +26,10 @@ def test_a_line_as_text() -> None:
 
     assert " INFO request door=rest method=POST target=/v1/models/m:predict status=200 ms=" in first
     assert first.endswith(" bytes_out=25 request_id=abc")
-    assert "door=grpc method=POST target=/tensorflow.serving.PredictionService/Predict status=NOT_FOUND ms=" in second
+    assert (
+        "door=grpc method=POST target=/tensorflow.serving.PredictionService/Predict "
+        "status=NOT_FOUND ms=" in second
+    )
 
 
 def test_a_line_as_json() -> None:

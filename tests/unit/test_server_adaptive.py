@@ -1,4 +1,5 @@
-"""Adaptive batching: idle runs now, busy gathers; poison, leavers, deadlines and full queues hurt only themselves."""
+"""Adaptive batching: idle runs now, busy gathers; poison, leavers, deadlines and full queues hurt
+only themselves."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ from headrace.server.batching.adaptive import AdaptiveModel
 from headrace.server.batching.gathering import Caller, Limits
 from headrace.server.runner import CALLER, Runner
 from headrace.wire import dtypes, messages, tensors
-from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, InvalidArgument, Unavailable
+from headrace.wire.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    HeadraceError,
+    InvalidArgument,
+    Unavailable,
+)
 from headrace.wire.signatures import Signature, TensorSpec
 from tests.live import LiveServer, until
 
@@ -50,7 +57,9 @@ class FakeModel:
     not_row_wise: dict[str, str] = field(default_factory=lambda: {DOUBLE.name: ""})
     takes_s: float = 0.0
 
-    def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str], **_: Any) -> dict[str, np.ndarray]:
+    def run(
+        self, signature: Signature, inputs: Arrays, outputs: Sequence[str], **_: Any
+    ) -> dict[str, np.ndarray]:
         self.started.release()
         assert self.hold.wait(10)
         self.seen.append(inputs["x"][:, 0].tolist())
@@ -77,12 +86,20 @@ class World:
         self.runner = Runner(threads=4)
         self.pool = ThreadPoolExecutor(32)
 
-    def call(self, *rows: float, width: int = 1, timeout_s: float | None = 10, caller: Caller | None = None) -> Any:
+    def call(
+        self,
+        *rows: float,
+        width: int = 1,
+        timeout_s: float | None = 10,
+        caller: Caller | None = None,
+    ) -> Any:
         CALLER.set(caller)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         x = np.repeat(np.array([rows], np.float32).T, width, axis=1)
         try:
-            return self.runner.run(self.model, DOUBLE, {"x": x}, ["y"], deadline=deadline)["y"][:, 0].tolist()
+            return self.runner.run(self.model, DOUBLE, {"x": x}, ["y"], deadline=deadline)["y"][
+                :, 0
+            ].tolist()
         except HeadraceError as error:
             return error
 
@@ -97,7 +114,12 @@ class World:
         for call in calls:
             before = len(self.gatherer._waiting)
             futures.append(self.pool.submit(call))
-            until(lambda before=before, f=futures[-1]: f.done() or len(self.gatherer._waiting) > before, 10)
+            until(
+                lambda before=before, f=futures[-1]: (
+                    f.done() or len(self.gatherer._waiting) > before
+                ),
+                10,
+            )
         return futures
 
 
@@ -131,7 +153,9 @@ def test_a_call_alone_runs_at_once_in_its_own_thread(world: Callable[..., World]
 
 def test_what_comes_while_one_runs_is_run_together(world: Callable[..., World]) -> None:
     one = world()
-    assert together(one, lambda: one.call(1.0), lambda: one.call(2.0, 3.0), lambda: one.call(4.0)) == [
+    assert together(
+        one, lambda: one.call(1.0), lambda: one.call(2.0, 3.0), lambda: one.call(4.0)
+    ) == [
         [2.0],
         [4.0, 6.0],
         [8.0],
@@ -139,9 +163,13 @@ def test_what_comes_while_one_runs_is_run_together(world: Callable[..., World]) 
     assert one.inner.seen == [[0.0], [1.0, 2.0, 3.0, 4.0]]
 
 
-def test_a_batch_has_no_more_rows_than_allowed_and_keeps_the_order(world: Callable[..., World]) -> None:
+def test_a_batch_has_no_more_rows_than_allowed_and_keeps_the_order(
+    world: Callable[..., World],
+) -> None:
     one = world(max_rows=3)
-    answers = together(one, lambda: one.call(1.0, 2.0), lambda: one.call(3.0, 4.0), lambda: one.call(5.0))
+    answers = together(
+        one, lambda: one.call(1.0, 2.0), lambda: one.call(3.0, 4.0), lambda: one.call(5.0)
+    )
     assert answers == [[2.0, 4.0], [6.0, 8.0], [10.0]]
     assert one.inner.seen == [[0.0], [1.0, 2.0], [3.0, 4.0, 5.0]]
 
@@ -168,8 +196,11 @@ def test_different_inner_shapes_are_not_mixed(world: Callable[..., World]) -> No
     assert one.inner.seen == [[0.0], [1.0, 3.0], [2.0, 4.0]]
 
 
-def test_a_loop_and_a_pool_that_have_closed_leave_nobody_waiting(world: Callable[..., World]) -> None:
-    """At the server's end: calls of the loop were given up, those of threads are still under way."""
+def test_a_loop_and_a_pool_that_have_closed_leave_nobody_waiting(
+    world: Callable[..., World],
+) -> None:
+    """At the server's end: calls of the loop were given up, those of threads are still under
+    way."""
     one = world()
     one.busy()
     loop = asyncio.new_event_loop()
@@ -187,18 +218,27 @@ def test_a_loop_and_a_pool_that_have_closed_leave_nobody_waiting(world: Callable
 
 def test_a_poisoned_request_fails_alone(world: Callable[..., World]) -> None:
     one = world()
-    good, poisoned, other = together(one, lambda: one.call(1.0), lambda: one.call(POISON), lambda: one.call(2.0))
+    good, poisoned, other = together(
+        one, lambda: one.call(1.0), lambda: one.call(POISON), lambda: one.call(2.0)
+    )
     assert (good, other) == ([2.0], [4.0])
     assert isinstance(poisoned, InvalidArgument)
     assert poisoned.message == "poison"
 
 
-def test_a_full_queue_is_told_and_takes_again_when_there_is_room(world: Callable[..., World]) -> None:
+def test_a_full_queue_is_told_and_takes_again_when_there_is_room(
+    world: Callable[..., World],
+) -> None:
     one = world(max_waiting=2)
-    first, second, refused = together(one, lambda: one.call(1.0), lambda: one.call(2.0), lambda: one.call(3.0))
+    first, second, refused = together(
+        one, lambda: one.call(1.0), lambda: one.call(2.0), lambda: one.call(3.0)
+    )
     assert (first, second) == ([2.0], [4.0])
     assert isinstance(refused, Unavailable)
-    assert refused.message == "The queue of fake:serving_default is full: 2 requests wait already; try again later"
+    assert (
+        refused.message
+        == "The queue of fake:serving_default is full: 2 requests wait already; try again later"
+    )
     assert one.call(3.0) == [6.0]
 
 
@@ -249,7 +289,9 @@ def soon(one: World, *calls: tuple[float, ...], deadline_s: float = 10, **more: 
         x = np.array([rows], np.float32).T
         deadline = time.monotonic() + deadline_s
         try:
-            found = await one.runner.run_soon(one.model, DOUBLE, {"x": x}, ["y"], deadline=deadline, **more)
+            found = await one.runner.run_soon(
+                one.model, DOUBLE, {"x": x}, ["y"], deadline=deadline, **more
+            )
         except HeadraceError as error:
             return error
         return found["y"][:, 0].tolist()
@@ -261,7 +303,9 @@ def soon(one: World, *calls: tuple[float, ...], deadline_s: float = 10, **more: 
     return asyncio.run(all_())
 
 
-def test_what_a_loop_reads_in_one_round_runs_together_and_in_the_loop(world: Callable[..., World]) -> None:
+def test_what_a_loop_reads_in_one_round_runs_together_and_in_the_loop(
+    world: Callable[..., World],
+) -> None:
     one = world()
     assert soon(one, (1.0,), (2.0, 3.0), (4.0,)) == [[2.0], [4.0, 6.0], [8.0]]
     assert one.inner.seen == [[1.0, 2.0, 3.0, 4.0]]
@@ -282,7 +326,9 @@ def test_poison_fails_alone_in_a_loop_too(world: Callable[..., World]) -> None:
     assert isinstance(poisoned, InvalidArgument)
 
 
-def test_a_loops_caller_hears_at_the_deadline_while_its_run_goes_on(world: Callable[..., World]) -> None:
+def test_a_loops_caller_hears_at_the_deadline_while_its_run_goes_on(
+    world: Callable[..., World],
+) -> None:
     one = world()
     one.inner.takes_s = 1.0
     one.inner.hold.clear()
@@ -314,7 +360,10 @@ def test_calls_that_wait_for_a_thread_are_bounded(world: Callable[..., World]) -
     hold = threading.Event()
 
     async def all_() -> list[Any]:
-        calls = [asyncio.ensure_future(runner.call(lambda: hold.wait(10), deadline=None)) for _ in range(3)]
+        calls = [
+            asyncio.ensure_future(runner.call(lambda: hold.wait(10), deadline=None))
+            for _ in range(3)
+        ]
         await asyncio.wait([calls[2]])
         hold.set()
         return await asyncio.gather(*calls, return_exceptions=True)
@@ -331,12 +380,17 @@ def live(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     names = ("half_plus_two", "mnist_cnn", "slow")
     folder = tmp_path_factory.mktemp("adaptive")
     config = folder / "models.config"
-    entries = "".join(f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}' for n in names)
+    entries = "".join(
+        f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}'
+        for n in names
+    )
     config.write_text(f"model_config_list {{ {entries} }}")
     monitoring = folder / "monitoring"
     monitoring.write_text("prometheus_config { enable: true }")
     with LiveServer.launcher(folder) as launch:
-        server = launch(model_config_file=config, models_root=contract_models, monitoring_config_file=monitoring)
+        server = launch(
+            model_config_file=config, models_root=contract_models, monitoring_config_file=monitoring
+        )
         server.wait_until_available(*names)
         yield server
 
@@ -351,7 +405,9 @@ def batched(live: LiveServer) -> tuple[int, int]:
 
 
 def test_rest_and_grpc_calls_are_gathered_and_each_gets_its_own_answer(live: LiveServer) -> None:
-    send = live.channel.unary_unary(messages.PREDICT.path, response_deserializer=messages.PredictResponse.FromString)
+    send = live.channel.unary_unary(
+        messages.PREDICT.path, response_deserializer=messages.PredictResponse.FromString
+    )
 
     def rest(x: float) -> float:
         return float(live.predict("half_plus_two", {"instances": [[x]]}).json["predictions"][0][0])
@@ -359,10 +415,15 @@ def test_rest_and_grpc_calls_are_gathered_and_each_gets_its_own_answer(live: Liv
     def over_grpc(x: float) -> float:
         request = messages.PredictRequest(model_spec={"name": "half_plus_two"})
         request.inputs["x"].CopyFrom(tensors.to_proto(np.float32([[x]])))
-        return float(tensors.from_proto(send(request.SerializeToString(), timeout=30).outputs["y"])[0, 0])
+        return float(
+            tensors.from_proto(send(request.SerializeToString(), timeout=30).outputs["y"])[0, 0]
+        )
 
     before, _ = batched(live)
-    with socket.create_connection((live.host, live.rest_port)), ThreadPoolExecutor(24) as pool:  # so nobody is alone
+    with (
+        socket.create_connection((live.host, live.rest_port)),
+        ThreadPoolExecutor(24) as pool,
+    ):  # so nobody is alone
         answers = list(pool.map(lambda n: (rest if n % 2 else over_grpc)(float(n)), range(240)))
     assert answers == [n / 2 + 2 for n in range(240)]
     after, runs = batched(live)
@@ -371,10 +432,14 @@ def test_rest_and_grpc_calls_are_gathered_and_each_gets_its_own_answer(live: Liv
 
 
 def test_the_only_connection_is_answered_as_if_there_were_no_batching(live: LiveServer) -> None:
-    with contextlib.closing(http.client.HTTPConnection(live.host, live.rest_port, timeout=30)) as only:
+    with contextlib.closing(
+        http.client.HTTPConnection(live.host, live.rest_port, timeout=30)
+    ) as only:
 
         def ask(n: int) -> bytes:
-            only.request("POST", "/v1/models/half_plus_two:predict", json.dumps({"instances": [[n]]}))
+            only.request(
+                "POST", "/v1/models/half_plus_two:predict", json.dumps({"instances": [[n]]})
+            )
             return only.getresponse().read()
 
         def counted() -> list[str]:
@@ -395,12 +460,18 @@ def test_the_only_connection_is_answered_as_if_there_were_no_batching(live: Live
 def test_the_list_of_models_says_what_is_batched(live: LiveServer) -> None:
     models = {m["name"]: m["versions"][0]["batched"] for m in live.get("/v1/models").json["models"]}
     assert models == {
-        "half_plus_two": ["regress_x2_to_y3", "serving_default"], "mnist_cnn": ["serving_default"], "slow": []
-    }  # fmt: skip
+        "half_plus_two": ["regress_x2_to_y3", "serving_default"],
+        "mnist_cnn": ["serving_default"],
+        "slow": [],
+    }
 
 
-def test_adaptive_batching_can_be_turned_off(contract_models: Path, launch: LiveServer.Launcher) -> None:
-    server = launch(model_name="m", model_base_path=contract_models / "half_plus_two", adaptive_batching=False)
+def test_adaptive_batching_can_be_turned_off(
+    contract_models: Path, launch: LiveServer.Launcher
+) -> None:
+    server = launch(
+        model_name="m", model_base_path=contract_models / "half_plus_two", adaptive_batching=False
+    )
     server.wait_until_available("m")
     assert server.predict("m", {"instances": [[1.0]]}).json == {"predictions": [[2.5]]}
     assert server.get("/v1/models").json["models"][0]["versions"][0]["batched"] == []

@@ -1,4 +1,5 @@
-"""TensorFlow Serving's batching: how requests are put together, when they run, and what is said no to."""
+"""TensorFlow Serving's batching: how requests are put together, when they run, and what is said no
+to."""
 
 from __future__ import annotations
 
@@ -46,12 +47,16 @@ class FakeModel:
     answer: Callable[[Arrays], dict[str, Any]] = lambda inputs: {"y": inputs["x"] * 2}
     hold: threading.Event = field(default_factory=threading.Event)
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    signatures: dict[str, Signature] = field(default_factory=lambda: {s.name: s for s in (DOUBLE, PAIR)})
+    signatures: dict[str, Signature] = field(
+        default_factory=lambda: {s.name: s for s in (DOUBLE, PAIR)}
+    )
     signature_defs: dict[str, Any] = field(default_factory=dict)
     not_row_wise: dict[str, str] = field(default_factory=dict)
     closed: bool = False
 
-    def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str], **_: Any) -> dict[str, Any]:
+    def run(
+        self, signature: Signature, inputs: Arrays, outputs: Sequence[str], **_: Any
+    ) -> dict[str, Any]:
         self.started.release()
         assert self.hold.wait(10)
         self.seen.append(dict(inputs))
@@ -73,10 +78,13 @@ class World:
         self.batched = BatchedModel(self.model, self.scheduler, Parameters(**parameters))
 
     def call(self, x: Any, *, timeout_s: float | None = 10) -> np.ndarray:
-        return self.batched.run(DOUBLE, {"x": np.asarray(x, np.float32)}, ["y"], timeout_s=timeout_s)["y"]
+        return self.batched.run(
+            DOUBLE, {"x": np.asarray(x, np.float32)}, ["y"], timeout_s=timeout_s
+        )["y"]
 
     def together(self, *calls: Any) -> list[Any]:
-        """Answers or errors of calls that all wait while the only thread is kept busy by one of one row."""
+        """Answers or errors of calls that all wait while the only thread is kept busy by one of one
+        row."""
         self.model.hold.clear()
         busy = threading.Thread(target=self.call, args=([0.0],))
         busy.start()
@@ -131,7 +139,9 @@ def test_a_call_alone_runs_at_once_without_a_timeout(world: Callable[..., World]
     assert one.call([1.0, 2.0]).tolist() == [2.0, 4.0]
 
 
-def test_calls_that_wait_run_as_one_batch_and_each_gets_its_rows(world: Callable[..., World]) -> None:
+def test_calls_that_wait_run_as_one_batch_and_each_gets_its_rows(
+    world: Callable[..., World],
+) -> None:
     one = world()
     assert one.together([1.0], [2.0, 3.0], [4.0]) == [[2.0], [4.0, 6.0], [8.0]]
     assert one.sizes() == [1, 4]
@@ -143,7 +153,9 @@ def test_a_batch_grows_up_to_its_size(world: Callable[..., World]) -> None:
     assert one.sizes() == [1, 2, 3]
 
 
-def test_a_partial_batch_waits_for_the_timeout_and_a_full_one_does_not(world: Callable[..., World]) -> None:
+def test_a_partial_batch_waits_for_the_timeout_and_a_full_one_does_not(
+    world: Callable[..., World],
+) -> None:
     one = world(timeout_s=0.3, max_batch_size=2, max_execution_size=2)
     started = time.monotonic()
     one.call([1.0, 2.0])
@@ -154,17 +166,29 @@ def test_a_partial_batch_waits_for_the_timeout_and_a_full_one_does_not(world: Ca
 
 def test_a_call_larger_than_a_batch_is_refused(world: Callable[..., World]) -> None:
     one = world(max_batch_size=3, max_execution_size=3)
-    with pytest.raises(InvalidArgument, match=r"^Task size 4 is larger than maximum input batch size 3$"):
+    with pytest.raises(
+        InvalidArgument, match=r"^Task size 4 is larger than maximum input batch size 3$"
+    ):
         one.call([1.0] * 4)
 
 
 def test_or_split_where_that_is_allowed(world: Callable[..., World]) -> None:
     one = world(max_batch_size=10, max_execution_size=3, splits=True)
-    assert one.call([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]).tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]
+    assert one.call([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]).tolist() == [
+        2.0,
+        4.0,
+        6.0,
+        8.0,
+        10.0,
+        12.0,
+        14.0,
+    ]
     assert one.sizes() == [3, 3, 1]
 
 
-def test_sizes_are_padded_to_the_allowed_ones_with_the_last_calls_first_row(world: Callable[..., World]) -> None:
+def test_sizes_are_padded_to_the_allowed_ones_with_the_last_calls_first_row(
+    world: Callable[..., World],
+) -> None:
     one = world(max_batch_size=8, max_execution_size=8, allowed_sizes=(4, 8))
     assert one.together([1.0], [2.0, 3.0]) == [[2.0], [4.0, 6.0]]
     assert one.model.seen[1]["x"].tolist() == [1.0, 2.0, 3.0, 2.0]
@@ -188,7 +212,8 @@ def test_a_full_queue_is_unavailable(world: Callable[..., World]) -> None:
     assert good == [[2.0], [4.0]]
     assert isinstance(refused, Unavailable)
     assert refused.message == (
-        "The batch scheduling queue to which this task was submitted is full; currently 2 batches enqueued and "
+        "The batch scheduling queue to which this task was submitted is full; currently 2 batches "
+        "enqueued and "
         "max_enqueued_batches is 2"
     )
 
@@ -201,14 +226,20 @@ def test_mixed_shapes_fail_the_batch_unless_they_are_padded(world: Callable[...,
         )
 
     padded = world(pads=True)
-    assert padded.together([[5.0, 2.0]], [[1.0, 2.0, 3.0]]) == [[[10.0, 4.0, 10.0]], [[2.0, 4.0, 6.0]]]
+    assert padded.together([[5.0, 2.0]], [[1.0, 2.0, 3.0]]) == [
+        [[10.0, 4.0, 10.0]],
+        [[2.0, 4.0, 6.0]],
+    ]
 
 
 @pytest.mark.parametrize(
     ("inputs", "text"),
     [
         ({}, "Batching Run() must have at least one input tensor"),
-        ({"a": np.float32(1), "b": np.float32([1])}, "Batching Run() input tensors must have at least one dimension"),
+        (
+            {"a": np.float32(1), "b": np.float32([1])},
+            "Batching Run() input tensors must have at least one dimension",
+        ),
         (
             {"a": np.ones(2, np.float32), "b": np.ones(3, np.float32)},
             "Batching Run() input tensors must have equal 0th-dimension size",
@@ -216,7 +247,9 @@ def test_mixed_shapes_fail_the_batch_unless_they_are_padded(world: Callable[...,
     ],
     ids=["none", "scalar", "unequal"],
 )
-def test_inputs_that_are_no_batch_are_refused(world: Callable[..., World], inputs: Arrays, text: str) -> None:
+def test_inputs_that_are_no_batch_are_refused(
+    world: Callable[..., World], inputs: Arrays, text: str
+) -> None:
     with pytest.raises(InvalidArgument) as caught:
         world().batched.run(PAIR, inputs, ["sum", "a"])
     assert caught.value.message == text
@@ -226,11 +259,16 @@ def test_inputs_that_are_no_batch_are_refused(world: Callable[..., World], input
     ("answer", "text"),
     [
         (np.float32(1), "Batched output tensor has 0 dimensions"),
-        (np.ones(5, np.float32), "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension"),
+        (
+            np.ones(5, np.float32),
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension",
+        ),
     ],
     ids=["scalar", "other size"],
 )
-def test_outputs_that_are_no_batch_are_told(world: Callable[..., World], answer: Any, text: str) -> None:
+def test_outputs_that_are_no_batch_are_told(
+    world: Callable[..., World], answer: Any, text: str
+) -> None:
     one = world()
     one.model.answer = lambda _: {"y": answer}
     with pytest.raises(FailedPrecondition, match=f"^{text}"):
@@ -245,7 +283,9 @@ def test_a_call_of_another_dtype_or_other_outputs_runs_alone(world: Callable[...
     assert len(one.model.seen) == 2
 
 
-def test_a_call_of_another_shape_than_the_signatures_spoils_nobodys_batch(world: Callable[..., World]) -> None:
+def test_a_call_of_another_shape_than_the_signatures_spoils_nobodys_batch(
+    world: Callable[..., World],
+) -> None:
     one = world()
     assert one.together([1.0], [[2.0, 3.0]], [4.0]) == [[2.0], [[4.0, 6.0]], [8.0]]
     assert sorted(one.sizes()) == [1, 1, 2]
@@ -266,14 +306,18 @@ def test_what_goes_wrong_in_a_run_is_told_to_all_of_its_batch(world: Callable[..
         return {"y": inputs["x"]}
 
     one.model.answer = broken
-    assert [error.message for error in one.together([1.0], [2.0])] == ["ZeroDivisionError: a mistake"] * 2
+    assert [error.message for error in one.together([1.0], [2.0])] == [
+        "ZeroDivisionError: a mistake"
+    ] * 2
 
 
 PARAMETERS = {
     "empty": ("", Parameters()),
     "all": (
-        "max_batch_size { value: 8 } batch_timeout_micros { value: 2500 } max_enqueued_batches { value: 3 } "
-        "num_batch_threads { value: 2 } thread_pool_name { value: 'x' } allowed_batch_sizes: 4 allowed_batch_sizes: 8 "
+        "max_batch_size { value: 8 } batch_timeout_micros { value: 2500 } max_enqueued_batches { "
+        "value: 3 } "
+        "num_batch_threads { value: 2 } thread_pool_name { value: 'x' } allowed_batch_sizes: 4 "
+        "allowed_batch_sizes: 8 "
         "pad_variable_length_inputs: true",
         Parameters(8, 0.0025, 3, 2, (4, 8), True, False, 8, "x"),
     ),
@@ -297,9 +341,15 @@ WRONG = {
         "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8",
     ),
     "last size of the default": ("allowed_batch_sizes: 4", "last entry was 4; expected 1000"),
-    "order": ("max_batch_size { value: 4 } allowed_batch_sizes: 8 allowed_batch_sizes: 4", "monotonically increasing"),
+    "order": (
+        "max_batch_size { value: 4 } allowed_batch_sizes: 8 allowed_batch_sizes: 4",
+        "monotonically increasing",
+    ),
     "threads": ("num_batch_threads { value: 0 }", "num_batch_threads must be positive; was 0"),
-    "timeout": ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be non-negative; was -1"),
+    "timeout": (
+        "batch_timeout_micros { value: -1 }",
+        "batch_timeout_micros must be non-negative; was -1",
+    ),
 }
 
 
@@ -334,8 +384,12 @@ def test_a_version_brings_its_own_parameters_or_is_not_batched(tmp_path: Path) -
     scheduler.close()
 
 
-def test_the_server_batches_when_told(contract_models: Path, tmp_path: Path, launch: Callable[..., LiveServer]) -> None:
-    (tmp_path / "batching").write_text("max_batch_size { value: 4 } batch_timeout_micros { value: 1000 }")
+def test_the_server_batches_when_told(
+    contract_models: Path, tmp_path: Path, launch: Callable[..., LiveServer]
+) -> None:
+    (tmp_path / "batching").write_text(
+        "max_batch_size { value: 4 } batch_timeout_micros { value: 1000 }"
+    )
     server = launch(
         model_name="m",
         model_base_path=contract_models / "half_plus_two",
@@ -346,7 +400,9 @@ def test_the_server_batches_when_told(contract_models: Path, tmp_path: Path, lau
 
     answers: dict[float, Any] = {}
     callers = [
-        threading.Thread(target=lambda x=x: answers.update({x: server.predict("m", {"instances": [x]}).json}))
+        threading.Thread(
+            target=lambda x=x: answers.update({x: server.predict("m", {"instances": [x]}).json})
+        )
         for x in map(float, range(16))
     ]
     for caller in callers:
@@ -356,4 +412,7 @@ def test_the_server_batches_when_told(contract_models: Path, tmp_path: Path, lau
 
     assert answers == {x: {"predictions": [x / 2 + 2]} for x in map(float, range(16))}
     refused = server.predict("m", {"instances": [1.0] * 5})
-    assert (refused.status, refused.json) == (400, {"error": "Task size 5 is larger than maximum input batch size 4"})
+    assert (refused.status, refused.json) == (
+        400,
+        {"error": "Task size 5 is larger than maximum input batch size 4"},
+    )

@@ -54,7 +54,12 @@ def test_a_loop_is_stopped_by_tensorflow_itself(contract_models: Path) -> None:
     model = TensorFlowEngine().load(contract_models / "slow" / "1")
     try:
         with pytest.raises(DeadlineExceeded):  # it returns, so nothing runs any more
-            model.run(model.signatures["serving_default"], {"x": np.float32([FOREVER])}, ["y"], timeout_s=0.1)
+            model.run(
+                model.signatures["serving_default"],
+                {"x": np.float32([FOREVER])},
+                ["y"],
+                timeout_s=0.1,
+            )
     finally:
         model.close()
 
@@ -63,7 +68,9 @@ def test_a_version_is_unloaded_only_when_its_last_run_has_ended(contract_models:
     model = TensorFlowEngine().load(contract_models / "slow" / "1")
     signature = model.signatures["serving_default"]
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(model.run, signature, {"x": np.float32([FOREVER])}, ["y"], timeout_s=1.0)
+        running = pool.submit(
+            model.run, signature, {"x": np.float32([FOREVER])}, ["y"], timeout_s=1.0
+        )
         until(lambda: model._under_way == 1, 5)
         model.close()
         assert isinstance(running.exception(5), DeadlineExceeded)

@@ -39,7 +39,9 @@ def load(contract_models: Path) -> Iterator[Load]:
         model.close()
 
 
-def run(model: SavedModel, signature: str = "serving_default", **inputs: np.ndarray) -> dict[str, np.ndarray]:
+def run(
+    model: SavedModel, signature: str = "serving_default", **inputs: np.ndarray
+) -> dict[str, np.ndarray]:
     promised = model.signatures[signature]
     return model.run(promised, inputs, tuple(promised.outputs))
 
@@ -52,11 +54,18 @@ from pathlib import Path
 from headrace.server.engines.tensorflow import TensorFlowEngine
 
 model = TensorFlowEngine().load(Path({str(contract_models / "half_plus_two" / "123")!r}))
-answer = model.run(model.signatures["serving_default"], {{"x": np.array([1, 2, 5], np.float32)}}, ["y"])
-print(answer["y"].tolist(), [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "keras")])
+inputs = {{"x": np.array([1, 2, 5], np.float32)}}
+answer = model.run(model.signatures["serving_default"], inputs, ["y"])
+heavy = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "keras")]
+print(answer["y"].tolist(), heavy)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
 
     assert done.stdout == "[2.5, 3.0, 4.5] []\n"
@@ -64,13 +73,17 @@ print(answer["y"].tolist(), [name for name in sys.modules if name.split(".")[0] 
 
 @pytest.mark.parametrize(("name", "dtype"), IDENTITIES.items(), ids=list(IDENTITIES))
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0,), (2, 0, 3)], ids=str)
-def test_every_dtype_goes_in_and_comes_out(load: Load, name: str, dtype: DType, shape: tuple[int, ...]) -> None:
+def test_every_dtype_goes_in_and_comes_out(
+    load: Load, name: str, dtype: DType, shape: tuple[int, ...]
+) -> None:
     count = int(np.prod(shape))
     if dtype.is_string:
         sent = np.empty(count, object)
         sent[:] = [b"", b"\xff\x00", b"x" * 23, b"y" * 1000, "é".encode(), b"z"][:count]
     else:
-        sent = (np.arange(count) % 2 if dtype is dtypes.BOOL else np.arange(count)).astype(dtype.numpy)
+        sent = (np.arange(count) % 2 if dtype is dtypes.BOOL else np.arange(count)).astype(
+            dtype.numpy
+        )
     sent = sent.reshape(shape)
 
     got = run(load(f"ident_{name}/1"), x=sent)["y"]
@@ -96,7 +109,9 @@ def test_what_comes_out_outlives_the_model(contract_models: Path) -> None:
 
 
 def test_several_inputs_and_outputs_keep_their_names(load: Load) -> None:
-    got = run(load("two_in_two_out/1"), str_t=np.array([b"a"], object), int_t=np.array([7], np.int32))
+    got = run(
+        load("two_in_two_out/1"), str_t=np.array([b"a"], object), int_t=np.array([7], np.int32)
+    )
 
     assert (got["int_o"].tolist(), got["str_o"].tolist()) == ([7], [b"a"])
 
@@ -104,7 +119,10 @@ def test_several_inputs_and_outputs_keep_their_names(load: Load) -> None:
 def test_signatures_without_inputs_and_reference_outputs_run(load: Load) -> None:
     model = load("counter/123")
 
-    assert [float(run(model, name)["output"]) for name in ("reset_counter", "incr_counter", "incr_counter")] == [
+    assert [
+        float(run(model, name)["output"])
+        for name in ("reset_counter", "incr_counter", "incr_counter")
+    ] == [
         0,
         1,
         2,
@@ -116,19 +134,27 @@ def test_signatures_without_inputs_and_reference_outputs_run(load: Load) -> None
 def test_the_runtime_speaks_for_itself(load: Load) -> None:
     model = load("half_plus_two/123")
 
-    with pytest.raises(InvalidArgument, match="Expects arg\\[0\\] to be float but string is provided"):
+    with pytest.raises(
+        InvalidArgument, match="Expects arg\\[0\\] to be float but string is provided"
+    ):
         run(model, x=np.array([b"a"], object))
     with pytest.raises(InvalidArgument, match="ParseExample"):
         run(model, "regress_x_to_y", inputs=np.array([b"not an example"], object))
 
 
 def test_a_signature_that_names_what_the_graph_has_not_is_refused(load: Load) -> None:
-    with pytest.raises(InvalidArgument, match="Tensor NoOp, specified in the signature, was not found in the Graph"):
+    with pytest.raises(
+        InvalidArgument, match="Tensor NoOp, specified in the signature, was not found in the Graph"
+    ):
         run(load("scalar_out/1"), "__saved_model_init_op")
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (1, 28), (28, 28, 1), (1, 28, 28, 1, 1), (1, 28, 28, 3), (1, 27, 28, 1)])
-def test_a_shape_that_would_abort_a_convolution_is_refused(load: Load, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (1, 28), (28, 28, 1), (1, 28, 28, 1, 1), (1, 28, 28, 3), (1, 27, 28, 1)]
+)
+def test_a_shape_that_would_abort_a_convolution_is_refused(
+    load: Load, shape: tuple[int, ...]
+) -> None:
     with pytest.raises(InvalidArgument, match="shape"):
         run(load("mnist_cnn/1"), x=np.zeros(shape, np.float32))
 
@@ -149,7 +175,11 @@ def test_shapes_elsewhere_are_the_graphs_business(load: Load) -> None:
 
 @pytest.mark.parametrize(
     ("model", "shapes_bind", "may_take_long"),
-    [("half_plus_two/123", False, set()), ("mnist_cnn/1", True, set()), ("slow/1", False, {"serving_default"})],
+    [
+        ("half_plus_two/123", False, set()),
+        ("mnist_cnn/1", True, set()),
+        ("slow/1", False, {"serving_default"}),
+    ],
 )
 def test_what_a_graph_is_made_of_says_how_to_run_it(
     load: Load, model: str, shapes_bind: bool, may_take_long: set[str]
@@ -159,12 +189,16 @@ def test_what_a_graph_is_made_of_says_how_to_run_it(
     assert (traits.shapes_bind, traits.may_take_long) == (shapes_bind, may_take_long)
 
 
-def test_one_run_that_was_held_up_is_not_taken_for_the_rule(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_that_was_held_up_is_not_taken_for_the_rule(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load("half_plus_two/123")
     x = np.ones(1, np.float32)
     for seconds, expected in ((0.5, 0.5), (0.125, 0.125), (4.0, 0.25), (4.0, 0.5), (0.125, 0.125)):
         clock = iter((0.0, seconds))
-        monkeypatch.setattr(tensorflow, "time", SimpleNamespace(perf_counter=lambda clock=clock: next(clock)))
+        monkeypatch.setattr(
+            tensorflow, "time", SimpleNamespace(perf_counter=lambda clock=clock: next(clock))
+        )
 
         run(model, x=x)
 
@@ -233,7 +267,10 @@ def test_loading_again_and_again_gives_memory_back(contract_models: Path) -> Non
 
 
 def test_a_load_that_fails_says_why(contract_models: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r"Could not find SavedModel \.pb or \.pbtxt at supplied export directory path"):
+    with pytest.raises(
+        NotFound,
+        match=r"Could not find SavedModel \.pb or \.pbtxt at supplied export directory path",
+    ):
         TensorFlowEngine().load(tmp_path)
     with pytest.raises(NotFound, match="Could not find meta graph def matching"):
         TensorFlowEngine(tags=("gpu",)).load(contract_models / "half_plus_two" / "123")
@@ -253,5 +290,7 @@ def test_a_damaged_version_fails_alone(contract_models: Path, tmp_path: Path, da
 
 
 def _rss_kib() -> int:
-    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmRSS:"))
+    line = next(
+        s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmRSS:")
+    )
     return int(line.split()[1])

@@ -30,9 +30,13 @@ def engine() -> Iterator[IsolatedEngine]:
         yield engine
 
 
-def ask(model: Any, alias: str, array: np.ndarray, *, timeout_s: float | None = 30) -> dict[str, np.ndarray]:
+def ask(
+    model: Any, alias: str, array: np.ndarray, *, timeout_s: float | None = 30
+) -> dict[str, np.ndarray]:
     signature = model.signatures["serving_default"]
-    answer: dict[str, np.ndarray] = model.run(signature, {alias: array}, list(signature.outputs), timeout_s=timeout_s)
+    answer: dict[str, np.ndarray] = model.run(
+        signature, {alias: array}, list(signature.outputs), timeout_s=timeout_s
+    )
     return answer
 
 
@@ -55,10 +59,16 @@ def test_answers_are_those_of_the_engine(
     finally:
         model.close()
     assert (answer.dtype, answer.shape) == (array.dtype, array.shape)
-    assert answer.tobytes() == array.tobytes() if array.dtype != object else answer.tolist() == array.tolist()
+    assert (
+        answer.tobytes() == array.tobytes()
+        if array.dtype != object
+        else answer.tolist() == array.tolist()
+    )
 
 
-def test_errors_are_those_of_the_engine(engine: IsolatedEngine, contract_models: Path, tmp_path: Path) -> None:
+def test_errors_are_those_of_the_engine(
+    engine: IsolatedEngine, contract_models: Path, tmp_path: Path
+) -> None:
     with pytest.raises(NotFound, match="Could not find SavedModel"):
         engine.load(tmp_path)
     model = engine.load(contract_models / "mnist_cnn" / "1")
@@ -77,9 +87,13 @@ def test_a_deadline_ends_a_run_in_the_child(engine: IsolatedEngine, contract_mod
     model.close()
 
 
-def test_when_the_child_dies_callers_are_told_and_the_next_one_has_the_models(contract_models: Path) -> None:
+def test_when_the_child_dies_callers_are_told_and_the_next_one_has_the_models(
+    contract_models: Path,
+) -> None:
     with IsolatedEngine(TensorFlowEngine()) as engine:
-        half, slow = (engine.load(contract_models / name) for name in ("half_plus_two/123", "slow/1"))
+        half, slow = (
+            engine.load(contract_models / name) for name in ("half_plus_two/123", "slow/1")
+        )
         first = engine.pid
         told: list[Exception] = []
 
@@ -97,7 +111,12 @@ def test_when_the_child_dies_callers_are_told_and_the_next_one_has_the_models(co
         waiter.join(10)
 
         assert "being restarted" in str(told[0])
-        until(lambda: engine.pid not in (0, first) and half._child is not None and half._child.is_alive, 30)
+        until(
+            lambda: (
+                engine.pid not in (0, first) and half._child is not None and half._child.is_alive
+            ),
+            30,
+        )
         assert ask(half, "x", np.float32([[2.0]]))["y"].tolist() == [[3.0]]
 
 
@@ -106,7 +125,10 @@ def test_a_version_that_is_gone_at_the_restart_says_so_and_keeps_no_other_away(
 ) -> None:
     shutil.copytree(contract_models / "half_plus_two" / "123", tmp_path / "gone")
     with IsolatedEngine(TensorFlowEngine()) as engine:
-        gone, half = engine.load(tmp_path / "gone"), engine.load(contract_models / "half_plus_two" / "123")
+        gone, half = (
+            engine.load(tmp_path / "gone"),
+            engine.load(contract_models / "half_plus_two" / "123"),
+        )
         shutil.rmtree(tmp_path / "gone")
         os.kill(engine.pid, signal.SIGKILL)
 
@@ -138,7 +160,12 @@ def test_a_child_that_cannot_be_started_at_once_is_tried_again(
         first = engine.pid
         monkeypatch.setattr(isolated, "_Child", has_no_room_at_first)
         os.kill(first, signal.SIGKILL)
-        until(lambda: engine.pid not in (0, first) and half._child is not None and half._child.is_alive, 30)
+        until(
+            lambda: (
+                engine.pid not in (0, first) and half._child is not None and half._child.is_alive
+            ),
+            30,
+        )
     assert failed
 
 
@@ -157,7 +184,11 @@ def test_a_version_closed_while_it_is_loaded_again_is_closed_there_too() -> None
 
     child: Any = Child()
     model = IsolatedModel(
-        IsolatedEngine(TensorFlowEngine()), 1, Path("m"), child, {"signature_defs": {}, "not_row_wise": {}}
+        IsolatedEngine(TensorFlowEngine()),
+        1,
+        Path("m"),
+        child,
+        {"signature_defs": {}, "not_row_wise": {}},
     )
     model.load_again(child)
     assert child.asked == ["load", "close"]
@@ -196,7 +227,9 @@ def test_the_child_ends_with_its_parent(contract_models: Path) -> None:
     assert child._process.returncode == 0
 
 
-def test_the_server_survives_the_end_of_its_child(contract_models: Path, launch: LiveServer.Launcher) -> None:
+def test_the_server_survives_the_end_of_its_child(
+    contract_models: Path, launch: LiveServer.Launcher
+) -> None:
     server = launch(model_name="m", model_base_path=contract_models / "half_plus_two", isolate=True)
     server.wait_until_available("m")
     assert server.predict("m", {"instances": [[1.0]]}).json == {"predictions": [[2.5]]}
@@ -221,7 +254,12 @@ def test_versions_swap_in_an_isolated_engine(
 ) -> None:
     source = contract_models / "half_plus_two" / "123"
     shutil.copytree(source, tmp_path / "m" / "1")
-    server = launch(model_name="m", model_base_path=tmp_path / "m", isolate=True, file_system_poll_wait_seconds=0.05)
+    server = launch(
+        model_name="m",
+        model_base_path=tmp_path / "m",
+        isolate=True,
+        file_system_poll_wait_seconds=0.05,
+    )
     server.wait_until_available("m")
     shutil.copytree(source, tmp_path / "m" / ".2")
     (tmp_path / "m" / ".2").rename(tmp_path / "m" / "2")
@@ -235,7 +273,9 @@ def child_of(pid: int) -> int:
 
     def there() -> bool:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
+            with contextlib.suppress(
+                FileNotFoundError, ProcessLookupError
+            ):  # a thread may end meanwhile
                 found.extend(map(int, (task / "children").read_text().split()))
         return bool(found)
 

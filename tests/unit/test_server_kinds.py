@@ -1,4 +1,5 @@
-"""Every kind of model that TensorFlow Serving runs: strings and tables, tf.Examples, many signatures, TF1 and TF2."""
+"""Every kind of model that TensorFlow Serving runs: strings and tables, tf.Examples, many
+signatures, TF1 and TF2."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ NAMES = (
 @pytest.fixture(scope="module")
 def live(kinds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("kinds")
-    entries = (f'config {{ name: "{n}" base_path: "{kinds / n}" model_platform: "tensorflow" }}' for n in NAMES)
+    entries = (
+        f'config {{ name: "{n}" base_path: "{kinds / n}" model_platform: "tensorflow" }}'
+        for n in NAMES
+    )
     (folder / "models.config").write_text("model_config_list {" + "\n".join(entries) + "}")
     with LiveServer.launcher(folder) as launch:
         server = launch(model_config_file=folder / "models.config", access_log="json")
@@ -52,13 +56,17 @@ def ask(live: LiveServer, model: str, **body: Any) -> Any:
     return answer.json
 
 
-def call(live: LiveServer, model: str, signature: str = "", **inputs: np.ndarray) -> dict[str, np.ndarray]:
+def call(
+    live: LiveServer, model: str, signature: str = "", **inputs: np.ndarray
+) -> dict[str, np.ndarray]:
     request = messages.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model, signature
     for alias, array in inputs.items():
         request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(array)))
     method = messages.PREDICT
-    rpc = live.channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+    rpc = live.channel.unary_unary(
+        method.path, method.request.SerializeToString, method.response.FromString
+    )
     answer = rpc(request, timeout=20)
     return {alias: tensors.from_proto(proto) for alias, proto in answer.outputs.items()}
 
@@ -112,7 +120,9 @@ def test_examples_are_parsed_in_the_graph(live: LiveServer) -> None:
 def test_several_inputs_outputs_and_signatures(live: LiveServer) -> None:
     rows = ask(live, "many_signatures", inputs={"x": [[1, 2], [3, 4]], "scale": 2})["outputs"]
     assert rows == {"y": [[10.0], [22.0]], "rows": 2}
-    both = ask(live, "many_signatures", signature_name="sum", instances=[{"a": 5, "b": 7}])["predictions"]
+    both = ask(live, "many_signatures", signature_name="sum", instances=[{"a": 5, "b": 7}])[
+        "predictions"
+    ]
     assert both == [{"sum": 12, "difference": -2}]
     assert ask(live, "many_signatures", signature_name="half", inputs=3) == {"outputs": 1.5}
 
@@ -129,21 +139,31 @@ def test_a_default_stands_in_over_grpc_and_not_over_rest(live: LiveServer) -> No
 def test_an_empty_batch_is_answered_with_none(live: LiveServer) -> None:
     assert call(live, "many_signatures", x=np.zeros((0, 2), np.float32))["y"].shape == (0, 1)
     assert call(live, "words_tf2", text=strings())["ids"].shape == (0, 4)
-    assert ask(live, "many_signatures", signature_name="sum", inputs={"a": [], "b": []})["outputs"] == {
+    assert ask(live, "many_signatures", signature_name="sum", inputs={"a": [], "b": []})[
+        "outputs"
+    ] == {
         "sum": [],
         "difference": [],
     }
 
 
 def test_an_export_of_keras_itself(live: LiveServer) -> None:
-    assert ask(live, "keras_functional", instances=[{"left": [1.5], "right": [2.0]}])["predictions"] == [[3.5]]
-    names = live.get("/v1/models/keras_functional/metadata").json["metadata"]["signature_def"]["signature_def"]
+    assert ask(live, "keras_functional", instances=[{"left": [1.5], "right": [2.0]}])[
+        "predictions"
+    ] == [[3.5]]
+    names = live.get("/v1/models/keras_functional/metadata").json["metadata"]["signature_def"][
+        "signature_def"
+    ]
     assert {"serving_default", "serve"} <= set(names)
 
 
-def test_tags_choose_the_graph(live: LiveServer, kinds: Path, launch: Callable[..., LiveServer]) -> None:
+def test_tags_choose_the_graph(
+    live: LiveServer, kinds: Path, launch: Callable[..., LiveServer]
+) -> None:
     assert ask(live, "tagged", instances=[1.0]) == {"predictions": [2.0]}
-    gpu = launch(model_name="tagged", model_base_path=kinds / "tagged", saved_model_tags="serve,gpu")
+    gpu = launch(
+        model_name="tagged", model_base_path=kinds / "tagged", saved_model_tags="serve,gpu"
+    )
     gpu.wait_until_available("tagged")
     assert ask(gpu, "tagged", instances=[1.0]) == {"predictions": [3.0]}
 
@@ -155,18 +175,26 @@ def test_the_access_log_has_a_line_a_request(live: LiveServer) -> None:
     lines = []
 
     def written() -> bool:
-        lines[:] = [json.loads(line) for line in live.said().splitlines() if line.startswith('{"at"')]
-        return any(line["door"] == "grpc" and line["status"] == "FAILED_PRECONDITION" for line in lines)
+        lines[:] = [
+            json.loads(line) for line in live.said().splitlines() if line.startswith('{"at"')
+        ]
+        return any(
+            line["door"] == "grpc" and line["status"] == "FAILED_PRECONDITION" for line in lines
+        )
 
     until(written, 5)
-    assert any(line["target"] == "/v1/models/tagged:predict" and line["status"] == 200 for line in lines)
+    assert any(
+        line["target"] == "/v1/models/tagged:predict" and line["status"] == 200 for line in lines
+    )
 
 
 def test_two_hundred_megabytes_of_weights(exported: Callable[..., Path]) -> None:
     folder = exported("export_kinds.py", "heavy") / "heavy" / "1"
     model = TensorFlowEngine().load(folder)
     try:
-        answer = model.run(model.signatures["serving_default"], {"row": np.int32([0, 49])}, ["mean"])
+        answer = model.run(
+            model.signatures["serving_default"], {"row": np.int32([0, 49])}, ["mean"]
+        )
     finally:
         model.close()
     assert answer["mean"].tolist() == [0.5, 0.5]
@@ -191,7 +219,9 @@ def test_tasks_whose_signatures_have_inputs_of_their_own_are_answered_in_one_cal
     ).results
 
     assert [row.value for row in regressed.regression_result.regressions] == [2.5, 4.5]
-    assert [[c.score for c in row.classes] for row in classified.classification_result.classifications] == [
+    assert [
+        [c.score for c in row.classes] for row in classified.classification_result.classifications
+    ] == [
         [2.5],
         [4.5],
     ]

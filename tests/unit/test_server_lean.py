@@ -1,4 +1,5 @@
-"""The protocol between httptools and an ASGI app: one write an answer, and everything else as uvicorn has it."""
+"""The protocol between httptools and an ASGI app: one write an answer, and everything else as
+uvicorn has it."""
 
 import asyncio
 import socket
@@ -13,7 +14,11 @@ from headrace.server.rest.lean import LeanConnection
 async def app(scope, receive, send):
     async def answer(body, *headers, length=None):
         size = str(len(body) if length is None else length).encode()
-        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", size), *headers]}
+        start = {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-length", size), *headers],
+        }
         await send(start)
         await send({"type": "http.response.body", "body": body})
 
@@ -25,7 +30,9 @@ async def app(scope, receive, send):
                 body += message["body"]
                 if not message["more_body"]:
                     break
-            await answer(body, (b"x-query", scope["query_string"] or b"-"), (b"x-raw", scope["raw_path"]))
+            await answer(
+                body, (b"x-query", scope["query_string"] or b"-"), (b"x-raw", scope["raw_path"])
+            )
         case "/pieces":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for part in (b"one", b"two"):
@@ -67,7 +74,14 @@ def talk(port, *requests):
 
 
 def request(path, *, method="GET", body=b"", headers=(), version="1.1"):
-    lines = [f"{method} {path} HTTP/{version}", "Host: h", *headers, f"Content-Length: {len(body)}", "", ""]
+    lines = [
+        f"{method} {path} HTTP/{version}",
+        "Host: h",
+        *headers,
+        f"Content-Length: {len(body)}",
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode() + body
 
 
@@ -89,13 +103,17 @@ def test_pipelined_requests_are_answered_in_order(port):
 
 
 def test_chunked_bodies_are_read(port):
-    head = b"POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     assert talk(port, head, b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n").endswith(b"\r\n\r\nabcde")
 
 
 def test_an_answer_in_pieces_is_chunked(port):
     answer = talk(port, request("/pieces", headers=LAST))
-    assert b"transfer-encoding: chunked" in answer and answer.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+    assert b"transfer-encoding: chunked" in answer and answer.endswith(
+        b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    )
 
 
 def test_head_has_no_body(port):
@@ -115,7 +133,9 @@ def test_the_app_may_close(port):
 
 def test_100_continue_is_said_before_the_body_is_read(port):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
-        head = request("/echo", method="POST", body=b"12345", headers=("Expect: 100-continue", *LAST))[:-5]
+        head = request(
+            "/echo", method="POST", body=b"12345", headers=("Expect: 100-continue", *LAST)
+        )[:-5]
         s.sendall(head)
         assert s.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         s.sendall(b"12345")

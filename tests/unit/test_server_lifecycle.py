@@ -1,4 +1,5 @@
-"""The lives of versions in a real server: what stands in the way of one is told and holds up no other."""
+"""The lives of versions in a real server: what stands in the way of one is told and holds up no
+other."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ POLLS = {"file_system_poll_wait_seconds": 0.1, "model_config_file_poll_wait_seco
 
 
 def entry(name: str, more: str = "") -> str:
-    return f'  config {{ name: "{name}" base_path: "/models/{name}" model_platform: "tensorflow" {more} }}\n'
+    return (
+        f'  config {{ name: "{name}" base_path: "/models/{name}" model_platform: "tensorflow" '
+        f"{more} }}\n"
+    )
 
 
 def write(path: Path, *entries: str) -> None:
@@ -35,7 +39,11 @@ def rows(server: LiveServer, model: str) -> dict[int, tuple[str, str, str]]:
     """Version -> state, code, message."""
     answer = server.get(f"/v1/models/{model}").json
     return {
-        int(row["version"]): (row["state"], row["status"]["error_code"], row["status"]["error_message"])
+        int(row["version"]): (
+            row["state"],
+            row["status"]["error_code"],
+            row["status"]["error_message"],
+        )
         for row in answer["model_version_status"]
     }
 
@@ -50,7 +58,9 @@ def store(contract_models: Path, tmp_path: Path) -> Path:
 def test_of_four_models_the_good_one_answers_at_once_and_the_status_tells_the_rest(
     launch: Launch, store: Path, contract_models: Path
 ) -> None:
-    corrupt = shutil.copytree(contract_models / "mnist_cnn", store / "corrupt") / "1" / "saved_model.pb"
+    corrupt = (
+        shutil.copytree(contract_models / "mnist_cnn", store / "corrupt") / "1" / "saved_model.pb"
+    )
     corrupt.write_bytes(corrupt.read_bytes()[:1000])
     half = shutil.copytree(contract_models / "mnist_cnn", store / "half") / "1" / "variables"
     data = half / "variables.data-00000-of-00001"
@@ -59,7 +69,12 @@ def test_of_four_models_the_good_one_answers_at_once_and_the_status_tells_the_re
     write(store / "models.config", entry("corrupt"), entry("missing"), entry("half"), entry("good"))
 
     started = time.monotonic()
-    server = launch(model_config_file=store / "models.config", models_root=store, max_num_load_retries=0, **POLLS)
+    server = launch(
+        model_config_file=store / "models.config",
+        models_root=store,
+        max_num_load_retries=0,
+        **POLLS,
+    )
     until(lambda: server.predict("good", {"instances": [1.0]}).status == 200, 10, server.said)
     took = time.monotonic() - started
 
@@ -68,7 +83,8 @@ def test_of_four_models_the_good_one_answers_at_once_and_the_status_tells_the_re
     _, code, message = rows(server, "corrupt")[1]
     assert code != "OK" and message
     assert server.get("/v1/models/missing").json == {
-        "error": f"Could not find any versions of model missing: base path {store / 'missing'} does not exist; "
+        "error": f"Could not find any versions of model missing: base path {store / 'missing'} "
+        "does not exist; "
         f"expected a folder with versions, such as {store / 'missing' / '1'}"
     }
     assert server.get("/v1/models/half").json == {
@@ -91,7 +107,9 @@ class Callers:
     def __init__(self, server: LiveServer, target: str, count: int) -> None:
         self.answers: list[tuple[float, int, Any]] = []
         self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(server, target)) for _ in range(count)]
+        self._threads = [
+            threading.Thread(target=self._call, args=(server, target)) for _ in range(count)
+        ]
 
     def _call(self, server: LiveServer, target: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
@@ -113,9 +131,12 @@ class Callers:
                 thread.join()
 
 
-def test_a_reload_under_load_is_one_step_and_fails_nobody(launch: Launch, store: Path, contract_models: Path) -> None:
-    """The trace: another version, another model, another policy, a label that moves, a version that cannot be loaded,
-    a config that is refused; all the while callers ask, and none of them hears of it."""
+def test_a_reload_under_load_is_one_step_and_fails_nobody(
+    launch: Launch, store: Path, contract_models: Path
+) -> None:
+    """The trace: another version, another model, another policy, a label that moves, a version that
+    cannot be loaded, a config that is refused; all the while callers ask, and none of them hears of
+    it."""
     shutil.copytree(store / "good" / "123", store / "good" / "124")
     shutil.copytree(contract_models / "half_plus_three", store / "other")
     both = "model_version_policy { all {} }"
@@ -134,7 +155,11 @@ def test_a_reload_under_load_is_one_step_and_fails_nobody(launch: Launch, store:
     by_label = Callers(server, "/v1/models/good/labels/stable:predict", 2)
     latest = Callers(server, "/v1/models/good:predict", 2)
     with by_label.calling(), latest.calling():
-        write(config, entry("good", both + ' version_labels { key: "stable" value: 124 }'), entry("other"))
+        write(
+            config,
+            entry("good", both + ' version_labels { key: "stable" value: 124 }'),
+            entry("other"),
+        )
         until(lambda: server.states("other") == {123: "AVAILABLE"}, 10, server.said)
         trace.append("another model, and the label moved")
 
@@ -158,20 +183,29 @@ def test_a_reload_under_load_is_one_step_and_fails_nobody(launch: Launch, store:
         pinned = "model_version_policy { specific { versions: 124 } }"
         write(config, entry("good", pinned + ' version_labels { key: "stable" value: 124 }'))
         until(
-            lambda: server.states("good") | {126: "END"} == {123: "END", 124: "AVAILABLE", 125: "END", 126: "END"}, 10
+            lambda: (
+                server.states("good") | {126: "END"}
+                == {123: "END", 124: "AVAILABLE", 125: "END", 126: "END"}
+            ),
+            10,
         )
         until(lambda: server.states("other") == {123: "END"}, 10, server.said)
         trace.append("pinned, and the other model gone")
 
     for callers in (by_label, latest):
-        assert {(status, str(body)) for _, status, body in callers.answers} == {(200, "{'predictions': [2.5, 3.0]}")}
+        assert {(status, str(body)) for _, status, body in callers.answers} == {
+            (200, "{'predictions': [2.5, 3.0]}")
+        }
         assert len(callers.answers) > 20
         gaps = [b[0] - a[0] for a, b in zip(callers.answers, callers.answers[1:], strict=False)]
         assert max(gaps) < 2 * slowness(), f"{max(gaps):.2f} s without an answer, trace {trace}"
 
 
-def test_a_failed_reload_leaves_the_old_config_whole(launch: Launch, store: Path, contract_models: Path) -> None:
-    """Labels are looked at before anything is taken: of a config with one good and one bad entry nothing is."""
+def test_a_failed_reload_leaves_the_old_config_whole(
+    launch: Launch, store: Path, contract_models: Path
+) -> None:
+    """Labels are looked at before anything is taken: of a config with one good and one bad entry
+    nothing is."""
     shutil.copytree(contract_models / "half_plus_three", store / "other")
     config = store / "models.config"
     write(config, entry("good"))
@@ -209,13 +243,23 @@ def test_latest_n_and_specific_and_a_version_that_goes(launch: Launch, store: Pa
     until(lambda: server.states("good") == {123: "AVAILABLE", 3: "AVAILABLE"}, 20, server.said)
 
     (good / "123").rename(good / "gone")
-    until(lambda: server.states("good") == {123: "END", 3: "AVAILABLE", 2: "AVAILABLE"}, 10, server.said)
+    until(
+        lambda: server.states("good") == {123: "END", 3: "AVAILABLE", 2: "AVAILABLE"},
+        10,
+        server.said,
+    )
 
     write(config, entry("good", "model_version_policy { specific { versions: 1 versions: 77 } }"))
-    until(lambda: server.states("good") == {123: "END", 3: "END", 2: "END", 1: "AVAILABLE"}, 10, server.said)
+    until(
+        lambda: server.states("good") == {123: "END", 3: "END", 2: "END", 1: "AVAILABLE"},
+        10,
+        server.said,
+    )
 
 
-def test_retries_go_on_as_long_as_told_and_the_state_stays_loading(launch: Launch, store: Path) -> None:
+def test_retries_go_on_as_long_as_told_and_the_state_stays_loading(
+    launch: Launch, store: Path
+) -> None:
     broken = store / "good" / "124"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"no model")
@@ -233,11 +277,16 @@ def test_retries_go_on_as_long_as_told_and_the_state_stays_loading(launch: Launc
     assert server.said().count("load failed") == 3
 
 
-def test_fifty_swaps_leave_no_memory_behind(launch: Launch, store: Path, contract_models: Path) -> None:
-    """Of a network with weights, called between the swaps; a version is published and the one before goes."""
+def test_fifty_swaps_leave_no_memory_behind(
+    launch: Launch, store: Path, contract_models: Path
+) -> None:
+    """Of a network with weights, called between the swaps; a version is published and the one
+    before goes."""
     shutil.copytree(contract_models / "mnist_cnn", store / "cnn")
     write(store / "models.config", entry("cnn"))
-    server = launch(model_config_file=store / "models.config", models_root=store, access_log="off", **POLLS)
+    server = launch(
+        model_config_file=store / "models.config", models_root=store, access_log="off", **POLLS
+    )
     server.wait_until_available("cnn")
     body = json.dumps({"instances": [[[[0.5]] * 28] * 28] * 4}).encode()
     after_five = 0
@@ -253,4 +302,6 @@ def test_fifty_swaps_leave_no_memory_behind(launch: Launch, store: Path, contrac
         if swap == 5:
             after_five = server.rss_kib()
 
-    assert server.rss_kib() <= 1.1 * after_five, f"{after_five} KiB after 5, {server.rss_kib()} after 50"
+    assert server.rss_kib() <= 1.1 * after_five, (
+        f"{after_five} KiB after 5, {server.rss_kib()} after 50"
+    )

@@ -13,7 +13,9 @@ from headrace.server.metrics import Counter, Histogram, Metrics
 from headrace.wire import messages
 from tests.live import LiveServer
 
-LINE = re.compile(r'(?:# TYPE [:\w]+ (?:counter|histogram)|[:\w]+\{(?:\w+="(?:[^"\\]|\\.)*",?)*\} [-+.\de]+)')
+LINE = re.compile(
+    r'(?:# TYPE [:\w]+ (?:counter|histogram)|[:\w]+\{(?:\w+="(?:[^"\\]|\\.)*",?)*\} [-+.\de]+)'
+)
 
 
 def test_a_counter_tells_each_combination_of_labels() -> None:
@@ -76,7 +78,11 @@ def live(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def counted(live: LiveServer, line: str) -> float:
-    found = [row for row in live.get("/m").body.decode().splitlines() if row.startswith(f":tensorflow:serving:{line} ")]
+    found = [
+        row
+        for row in live.get("/m").body.decode().splitlines()
+        if row.startswith(f":tensorflow:serving:{line} ")
+    ]
     return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
@@ -102,11 +108,17 @@ def test_calls_are_counted_by_model_and_outcome(live: LiveServer) -> None:
 
     after = [counted(live, label % status) for status in ("OK", "INVALID_ARGUMENT")]
     assert [b - a for a, b in zip(before, after, strict=True)] == [2, 1]
-    assert counted(live, 'request_count{model_name="",status="INVALID_ARGUMENT"}') >= 1  # malformed: nobody's
+    assert (
+        counted(live, 'request_count{model_name="",status="INVALID_ARGUMENT"}') >= 1
+    )  # malformed: nobody's
 
 
-@pytest.mark.parametrize(("verb", "api"), [("predict", "Predict"), ("classify", "Classify"), ("regress", "Regress")])
-def test_times_and_examples_are_counted_on_both_doors(live: LiveServer, verb: str, api: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "api"), [("predict", "Predict"), ("classify", "Classify"), ("regress", "Regress")]
+)
+def test_times_and_examples_are_counted_on_both_doors(
+    live: LiveServer, verb: str, api: str
+) -> None:
     times = (
         f'request_latency_count{{model_name="half_plus_two",API="{verb}",entrypoint="REST"}}',
         f'request_latency_count{{model_name="half_plus_two",API="{api}",entrypoint="GRPC"}}',
@@ -119,7 +131,12 @@ def test_times_and_examples_are_counted_on_both_doors(live: LiveServer, verb: st
 
     assert rest == grpc == [3.0]
     after = [counted(live, line) for line in (*times, examples)]
-    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 2, 0 if verb == "predict" else 2]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [
+        1,
+        1,
+        2,
+        0 if verb == "predict" else 2,
+    ]
 
 
 def ask(live: LiveServer, verb: str) -> tuple[list[float], list[float]]:
@@ -127,19 +144,25 @@ def ask(live: LiveServer, verb: str) -> tuple[list[float], list[float]]:
     method = {m.name: m for m in messages.METHODS}[verb.capitalize()]
     request = method.request(model_spec={"name": "half_plus_two"})
     if verb == "predict":
-        request.inputs["x"].CopyFrom(messages.TensorProto(dtype=1, tensor_shape={"dim": [{"size": 1}]}, float_val=[2]))
+        request.inputs["x"].CopyFrom(
+            messages.TensorProto(dtype=1, tensor_shape={"dim": [{"size": 1}]}, float_val=[2])
+        )
         body: object = {"instances": [2.0]}
     else:
         name = request.model_spec.signature_name = f"{verb}_x_to_y"
         request.input.example_list.examples.add().features.feature["x"].float_list.value.append(2.0)
         body = {"signature_name": name, "examples": [{"x": 2.0}]}
     data = live.channel.unary_unary(method.path)(request.SerializeToString(), timeout=10)
-    answer = live.request("POST", f"/v1/models/half_plus_two:{verb}", body=json.dumps(body).encode()).json
+    answer = live.request(
+        "POST", f"/v1/models/half_plus_two:{verb}", body=json.dumps(body).encode()
+    ).json
     response = method.response.FromString(data)
     match verb:
         case "predict":
             return answer["predictions"], list(response.outputs["y"].float_val)
         case "classify":
-            return [c[1] for c in answer["results"][0]], [c.score for c in response.result.classifications[0].classes]
+            return [c[1] for c in answer["results"][0]], [
+                c.score for c in response.result.classifications[0].classes
+            ]
         case _:
             return answer["results"], [r.value for r in response.result.regressions]

@@ -1,4 +1,5 @@
-"""Flags that change how gRPC listens and how sessions run: TLS, Unix sockets, arguments, session config files."""
+"""Flags that change how gRPC listens and how sessions run: TLS, Unix sockets, arguments, session
+config files."""
 
 from __future__ import annotations
 
@@ -30,11 +31,40 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, and a key and certificate of it for the server (localhost) and for a caller."""
     folder = tmp_path_factory.mktemp("pki")
     new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(*new, "-x509", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt", folder=folder)
+    openssl(
+        *new,
+        "-x509",
+        "-subj",
+        "/CN=authority",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+        folder=folder,
+    )
     for name in ("server", "caller"):
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr", folder=folder)
+        openssl(
+            *new,
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+            folder=folder,
+        )
         (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-        signing = ("x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        signing = (
+            "x509",
+            "-req",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-extfile",
+            "names",
+        )
         openssl(*signing, "-in", f"{name}.csr", "-out", f"{name}.crt", folder=folder)
     return folder
 
@@ -50,10 +80,14 @@ def ssl_config(pki: Path, target: Path, *, client_verify: bool = False, **other:
 
 def status(address: str, credentials: grpc.ChannelCredentials | None = None) -> Any:
     """What GetModelStatus says of m, or the code it fails with."""
-    channel = grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
+    channel = (
+        grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
+    )
     with channel:
         method = messages.GET_MODEL_STATUS
-        call = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+        call = channel.unary_unary(
+            method.path, method.request.SerializeToString, method.response.FromString
+        )
         request = messages.GetModelStatusRequest()
         request.model_spec.name = "m"
         try:
@@ -68,7 +102,9 @@ def serve(launch: Launch, models: Path, **flags: object) -> LiveServer:
     return server
 
 
-def test_tls_by_ssl_config_file(launch: Launch, contract_models: Path, pki: Path, tmp_path: Path) -> None:
+def test_tls_by_ssl_config_file(
+    launch: Launch, contract_models: Path, pki: Path, tmp_path: Path
+) -> None:
     server = serve(launch, contract_models, ssl_config_file=ssl_config(pki, tmp_path / "ssl"))
     address = f"localhost:{server.grpc_port}"
 
@@ -79,7 +115,11 @@ def test_tls_by_ssl_config_file(launch: Launch, contract_models: Path, pki: Path
 def test_mutual_tls_asks_callers_for_a_certificate(
     launch: Launch, contract_models: Path, pki: Path, tmp_path: Path
 ) -> None:
-    server = serve(launch, contract_models, ssl_config_file=ssl_config(pki, tmp_path / "ssl", client_verify=True))
+    server = serve(
+        launch,
+        contract_models,
+        ssl_config_file=ssl_config(pki, tmp_path / "ssl", client_verify=True),
+    )
     address = f"localhost:{server.grpc_port}"
     ca, key, chain = ((pki / name).read_bytes() for name in ("ca.crt", "caller.key", "caller.crt"))
 
@@ -100,7 +140,9 @@ def test_an_ssl_config_that_cannot_work_is_refused_at_the_start(pki: Path, tmp_p
         tls.credentials(str(tmp_path / "ssl"))
 
 
-def test_a_unix_socket_beside_the_port(launch: Launch, contract_models: Path, tmp_path: Path) -> None:
+def test_a_unix_socket_beside_the_port(
+    launch: Launch, contract_models: Path, tmp_path: Path
+) -> None:
     server = serve(launch, contract_models, grpc_socket_path=tmp_path / "s")
 
     assert status(f"unix:{tmp_path / 's'}") == 123
@@ -112,7 +154,10 @@ def test_a_relative_socket_instead_of_the_port(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = ServerConfig(
-        port=0, grpc_socket_path="s", model_name="m", model_base_path=str(contract_models / "half_plus_two")
+        port=0,
+        grpc_socket_path="s",
+        model_name="m",
+        model_base_path=str(contract_models / "half_plus_two"),
     )
     with Server(config) as server:
         assert server.wait_until_ready(30)
@@ -122,14 +167,18 @@ def test_a_relative_socket_instead_of_the_port(
 
 def test_channel_arguments_reach_grpc(launch: Launch, contract_models: Path) -> None:
     server = serve(
-        launch, contract_models, grpc_channel_arguments="grpc.max_receive_message_length=10,grpc.primary_user_agent=x"
+        launch,
+        contract_models,
+        grpc_channel_arguments="grpc.max_receive_message_length=10,grpc.primary_user_agent=x",
     )
     assert status(f"127.0.0.1:{server.grpc_port}") == 123
 
     request = messages.GetModelStatusRequest()
     request.model_spec.name = "m" * 100
     method = messages.GET_MODEL_STATUS
-    call = server.channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+    call = server.channel.unary_unary(
+        method.path, method.request.SerializeToString, method.response.FromString
+    )
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -166,7 +215,12 @@ def test_session_options_stand_on_the_file_and_flags_go_first() -> None:
     assert config_proto(base=stored, intra_op_threads=5).intra_op_parallelism_threads == 5
     assert config_proto(base=stored).graph_options.rewrite_options.constant_folding == 2
     assert config_proto(gpu_memory_fraction=0.5).gpu_options.per_process_gpu_memory_fraction == 0.5
-    assert config_proto(bfloat16=True).graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 == 1
+    assert (
+        config_proto(
+            bfloat16=True
+        ).graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16
+        == 1
+    )
     assert config_proto(xla=True).graph_options.optimizer_options.global_jit_level == 1
 
 
@@ -186,8 +240,13 @@ def test_models_answer_the_same_however_sessions_are_set(
 ) -> None:
     if "tensorflow_session_config_file" in flags:
         file = tmp_path / "session"
-        file.write_text("intra_op_parallelism_threads: 2 graph_options { rewrite_options { constant_folding: OFF } }")
+        file.write_text(
+            "intra_op_parallelism_threads: 2 graph_options { rewrite_options { constant_folding: "
+            "OFF } }"
+        )
         flags = {"tensorflow_session_config_file": file}
     server = serve(launch, contract_models, **flags)
 
-    assert server.predict("m", {"instances": [1.0, 2.0, 5.0]}).json == {"predictions": [2.5, 3.0, 4.5]}
+    assert server.predict("m", {"instances": [1.0, 2.0, 5.0]}).json == {
+        "predictions": [2.5, 3.0, 4.5]
+    }

@@ -1,4 +1,5 @@
-"""headrace serve PATH: what is at the path, served as it is; and what is said of a base path that holds no versions."""
+"""headrace serve PATH: what is at the path, served as it is; and what is said of a base path that
+holds no versions."""
 
 from __future__ import annotations
 
@@ -29,11 +30,15 @@ def folder(contract_models: Path, tmp_path: Path) -> Path:
 def test_a_folder_of_versions_is_one_model(folder: Path) -> None:
     base = folder / "half_plus_two"
 
-    assert paths.serving_config(str(base)) == ServingConfig((ModelConfig("half_plus_two", str(base)),))
+    assert paths.serving_config(str(base)) == ServingConfig(
+        (ModelConfig("half_plus_two", str(base)),)
+    )
 
 
 def test_a_saved_model_is_one_model(folder: Path) -> None:
-    assert paths.serving_config(f"{folder}/notes/../bare").models == (ModelConfig("bare", str(folder / "bare")),)
+    assert paths.serving_config(f"{folder}/notes/../bare").models == (
+        ModelConfig("bare", str(folder / "bare")),
+    )
 
 
 def test_a_saved_model_among_versions_is_that_version(folder: Path) -> None:
@@ -76,7 +81,9 @@ def test_a_path_beside_a_config_is_refused(folder: Path) -> None:
 
 
 def test_a_path_that_is_not_there_ends_the_start() -> None:
-    assert "Error: NOT_FOUND: /nowhere does not exist; expected a folder of versions" in refuse("/nowhere")
+    assert "Error: NOT_FOUND: /nowhere does not exist; expected a folder of versions" in refuse(
+        "/nowhere"
+    )
 
 
 def test_a_folder_of_models_is_served(launch: LiveServer.Launcher, folder: Path) -> None:
@@ -90,18 +97,30 @@ def test_a_folder_of_models_is_served(launch: LiveServer.Launcher, folder: Path)
     assert "Z WARNING" not in server.said()
 
 
-def test_a_base_path_without_versions_is_warned_of_with_a_remedy(launch: LiveServer.Launcher, folder: Path) -> None:
+def test_a_base_path_without_versions_is_warned_of_with_a_remedy(
+    launch: LiveServer.Launcher, folder: Path
+) -> None:
     names = ("bare", "nowhere", "half_plus_two", ".")
     entry = 'config {{ name: "{}" base_path: "{}" model_platform: "tensorflow" }}'
     config = folder / "multimodel.config"
-    config.write_text(f"model_config_list {{ {''.join(entry.format(n, folder / n) for n in names)} }}")
+    config.write_text(
+        f"model_config_list {{ {''.join(entry.format(n, folder / n) for n in names)} }}"
+    )
 
     server = launch(model_config_file=config)
     until(lambda: "ready, but" in server.said(), 10, server.said)
 
     warnings = [line for line in server.said().splitlines() if " WARNING " in line]
     bare, nowhere, models = folder / "bare", folder / "nowhere", folder
-    assert any(f"{bare} is a SavedModel, not a folder of versions; move it to {bare}/1, or run" in w for w in warnings)
-    assert any(f"{nowhere} does not exist; expected a folder with versions, such as {nowhere}/1" in w for w in warnings)
-    assert any(f"(bare, half_plus_two); `headrace serve {models}` serves them" in w for w in warnings)
+    assert any(
+        f"{bare} is a SavedModel, not a folder of versions; move it to {bare}/1, or run" in w
+        for w in warnings
+    )
+    assert any(
+        f"{nowhere} does not exist; expected a folder with versions, such as {nowhere}/1" in w
+        for w in warnings
+    )
+    assert any(
+        f"(bare, half_plus_two); `headrace serve {models}` serves them" in w for w in warnings
+    )
     assert "ready, but not with every model; why is above not_served=.,bare,nowhere" in warnings[-1]

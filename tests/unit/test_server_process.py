@@ -1,4 +1,5 @@
-"""The process: how it starts and refuses to, how it keeps up with its config and store, how it ends."""
+"""The process: how it starts and refuses to, how it keeps up with its config and store, how it
+ends."""
 
 from __future__ import annotations
 
@@ -35,13 +36,17 @@ def store(contract_models: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Launch]:
-    """`python -m headrace serve` itself, where others are forked from a process that has imported it."""
+    """`python -m headrace serve` itself, where others are forked from a process that has imported
+    it."""
     with LiveServer.launcher(tmp_path, forked=False) as launcher:
         yield launcher
 
 
 def config(*names: str) -> str:
-    entries = (f'  config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}\n' for n in names)
+    entries = (
+        f'  config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}\n'
+        for n in names
+    )
     return "model_config_list {\n" + "".join(entries) + "}\n"
 
 
@@ -59,7 +64,11 @@ def refuse(*flags: str) -> str:
 
 def refused(*flags: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "headrace", "serve", *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "headrace", "serve", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 255, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -74,7 +83,8 @@ def test_three_models_are_ready_soon(start: Launch, contract_models: Path, tmp_p
     server = start(model_config_file=tmp_path / "models.config", models_root=contract_models)
     server.wait_until_available(*names)
 
-    # Idle it takes 0.7 s, and 2 s are promised; a machine that runs other tests beside this one gets some more.
+    # Idle it takes 0.7 s, and 2 s are promised; a machine that runs other tests beside this one
+    # gets some more.
     assert time.monotonic() - started < 6
     until(lambda: " INFO ready seconds=" in server.said(), 5)
 
@@ -84,7 +94,9 @@ def test_a_single_model_by_name_and_path(start: Launch, contract_models: Path) -
 
     server.wait_until_available("m")
 
-    assert server.predict("m", {"instances": [1.0, 2.0, 5.0]}).json == {"predictions": [2.5, 3.0, 4.5]}
+    assert server.predict("m", {"instances": [1.0, 2.0, 5.0]}).json == {
+        "predictions": [2.5, 3.0, 4.5]
+    }
 
 
 def test_a_new_version_is_swapped_in_without_a_failed_request(launch: Launch, store: Path) -> None:
@@ -121,7 +133,9 @@ def test_a_new_version_is_swapped_in_without_a_failed_request(launch: Launch, st
     assert server.states("half_plus_two") == {126: "AVAILABLE", 125: "END", 124: "END", 123: "END"}
 
 
-def test_a_broken_config_is_refused_whole_and_the_old_one_goes_on(launch: Launch, store: Path) -> None:
+def test_a_broken_config_is_refused_whole_and_the_old_one_goes_on(
+    launch: Launch, store: Path
+) -> None:
     live_config = store / "models.config"
     server = launch(model_config_file=live_config, models_root=store, **POLLS)
     server.wait_until_available("half_plus_two")
@@ -129,7 +143,10 @@ def test_a_broken_config_is_refused_whole_and_the_old_one_goes_on(launch: Launch
     live_config.write_text(config("half_plus_two", "other") + "config { nonsense: }\n")
 
     until(lambda: "config refused, the old one stays" in server.said(), 5)
-    assert f"Error parsing text-format tensorflow.serving.ModelServerConfig: {live_config}:5:" in server.said()
+    assert (
+        f"Error parsing text-format tensorflow.serving.ModelServerConfig: {live_config}:5:"
+        in server.said()
+    )
     assert [m["name"] for m in server.get("/v1/models").json["models"]] == ["half_plus_two"]
     live_config.write_text(config("half_plus_two", "other"))
     until(lambda: len(server.get("/v1/models").json["models"]) == 2, 5)
@@ -148,7 +165,9 @@ def test_an_emptied_config_file_takes_nothing_away(launch: Launch, store: Path) 
     until(lambda: server.states("half_plus_two") == {123: "END"}, 5)
 
 
-def test_a_blank_config_file_at_the_start_is_a_server_without_models(launch: Launch, store: Path) -> None:
+def test_a_blank_config_file_at_the_start_is_a_server_without_models(
+    launch: Launch, store: Path
+) -> None:
     (store / "models.config").write_text("# to be written\n")
 
     server = launch(model_config_file=store / "models.config", models_root=store, **POLLS)
@@ -163,7 +182,9 @@ def test_a_model_that_cannot_be_served_keeps_no_port_closed(launch: Launch, stor
     (store / "broken" / "1").mkdir(parents=True)
     (store / "broken" / "1" / "saved_model.pb").write_bytes(b"no model")
 
-    server = launch(model_config_file=store / "models.config", models_root=store, max_num_load_retries=0)
+    server = launch(
+        model_config_file=store / "models.config", models_root=store, max_num_load_retries=0
+    )
     server.wait_until_available("half_plus_two")
 
     until(lambda: server.states("broken") == {1: "END"}, 10)
@@ -187,10 +208,16 @@ def test_a_signal_is_heard_in_whichever_thread_it_comes(launch: Launch, store: P
     server = launch(model_config_file=store / "models.config", models_root=store)
     server.wait_until_available("half_plus_two")
     pid = server.process.pid
-    others = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if task.name != str(pid)]
-    tgkill = ctypes.CDLL(None, use_errno=True).tgkill  # the kernel itself would choose the main thread
+    others = [
+        int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if task.name != str(pid)
+    ]
+    tgkill = ctypes.CDLL(
+        None, use_errno=True
+    ).tgkill  # the kernel itself would choose the main thread
 
-    assert any(tgkill(pid, thread, signal.SIGTERM) == 0 for thread in others)  # one may have ended meanwhile
+    assert any(
+        tgkill(pid, thread, signal.SIGTERM) == 0 for thread in others
+    )  # one may have ended meanwhile
 
     assert server.process.wait(10) == 0
 
@@ -199,7 +226,9 @@ def test_sigterm_lets_a_call_end_and_exits_0(launch: Launch, contract_models: Pa
     server = launch(model_name="slow", model_base_path=contract_models / "slow", drain_seconds=20)
     server.wait_until_available("slow")
     answers = []
-    caller = threading.Thread(target=lambda: answers.append(server.predict("slow", {"instances": [300_000.0]})))
+    caller = threading.Thread(
+        target=lambda: answers.append(server.predict("slow", {"instances": [300_000.0]}))
+    )
     caller.start()
     until(lambda: in_use(server), 5)
 
@@ -215,7 +244,9 @@ def test_sigterm_does_not_wait_for_ever(launch: Launch, contract_models: Path) -
     server = launch(model_name="slow", model_base_path=contract_models / "slow", drain_seconds=1)
     server.wait_until_available("slow")
     answers = []
-    caller = threading.Thread(target=lambda: answers.append(server.predict("slow", {"instances": [50_000_000.0]})))
+    caller = threading.Thread(
+        target=lambda: answers.append(server.predict("slow", {"instances": [50_000_000.0]}))
+    )
     caller.start()
     until(lambda: in_use(server), 5)
     started = time.monotonic()
@@ -240,11 +271,13 @@ def test_a_taken_port_is_said_and_nothing_is_left_running(store: Path) -> None:
         port = taken.getsockname()[1]
         common = (f"--model_config_file={store / 'models.config'}", f"--models_root={store}")
 
-        assert f"REST cannot listen on 127.0.0.1:{port}" in refuse(*common, "--port=0", f"--rest_api_port={port}")
+        assert f"REST cannot listen on 127.0.0.1:{port}" in refuse(
+            *common, "--port=0", f"--rest_api_port={port}"
+        )
         assert f"gRPC cannot listen on 127.0.0.1:{port}" in refuse(*common, f"--port={port}")
 
 
-def test_a_start_without_models_or_with_a_relative_path_is_refused_in_tensorflow_servings_words() -> None:
+def test_a_start_without_models_or_with_a_relative_path_is_refused_as_there() -> None:
     assert refuse("--port=auto") == (
         "Failed to start server. Error: INVALID_ARGUMENT: "
         "Both server_options.model_base_path and server_options.model_config_file are empty!\n"
@@ -260,12 +293,12 @@ def test_a_broken_config_at_the_start_is_refused_with_its_place(store: Path) -> 
 
     done = refused("--port=auto", f"--model_config_file={store / 'models.config'}")
 
-    parsing = (
-        "Error parsing text-format tensorflow.serving.ModelServerConfig: "  # TensorFlow Serving's own test wants it
-    )
+    # TensorFlow Serving's own test wants it.
+    parsing = "Error parsing text-format tensorflow.serving.ModelServerConfig: "
     assert f"{parsing}{store / 'models.config'}:2:" in done.stderr
     assert done.stdout == (
-        f"Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{store / 'models.config'}'\n"
+        "Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: "
+        f"'{store / 'models.config'}'\n"
     )
 
 
@@ -293,16 +326,28 @@ def test_help_is_the_usage_and_no_success_as_in_tensorflow_serving() -> None:
 
 def test_version_says_both_versions() -> None:
     command = [sys.executable, "-m", "headrace", "serve", "--version"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
-    assert [line.split(":")[0] for line in said.splitlines()] == ["TensorFlow ModelServer", "TensorFlow Library"]
+    assert [line.split(":")[0] for line in said.splitlines()] == [
+        "TensorFlow ModelServer",
+        "TensorFlow Library",
+    ]
 
 
-def test_sigterm_under_64_connections_cuts_no_answer_short(launch: Launch, contract_models: Path) -> None:
-    server = launch(model_name="m", model_base_path=contract_models / "half_plus_two", access_log="off")
+def test_sigterm_under_64_connections_cuts_no_answer_short(
+    launch: Launch, contract_models: Path
+) -> None:
+    server = launch(
+        model_name="m", model_base_path=contract_models / "half_plus_two", access_log="off"
+    )
     server.wait_until_available("m")
     body = b'{"instances": [[1.0], [2.0]]}'
-    request = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    request = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
     wanted = json.dumps({"predictions": [[2.5], [3.0]]})
     whole = 0
 

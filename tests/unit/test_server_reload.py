@@ -41,13 +41,17 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def wanted(world: World, *names: str, **more: Any) -> Any:
     """A ModelServerConfig of these models; ``more`` is set on the last."""
-    entries = [{"name": n, "base_path": str(world.root / n), "model_platform": "tensorflow"} for n in names]
+    entries = [
+        {"name": n, "base_path": str(world.root / n), "model_platform": "tensorflow"} for n in names
+    ]
     entries[-1] |= more
     return messages.ModelServerConfig(model_config_list={"config": entries})
 
 
 def reload(world: World, message: Any, *, timeout_s: float | None = 10) -> None:
-    Reloader(world.repository).reload(message, None if timeout_s is None else time.monotonic() + timeout_s)
+    Reloader(world.repository).reload(
+        message, None if timeout_s is None else time.monotonic() + timeout_s
+    )
 
 
 def answers(world: World, name: str) -> bool:
@@ -103,7 +107,9 @@ def test_a_model_that_fails_to_load_leaves_all_as_it_was(world: World) -> None:
 
 
 def test_a_model_without_a_folder_is_told_at_once(world: World) -> None:
-    with pytest.raises(Unknown, match=r"1 model\(s\) did not become available: .*nowhere.*does not exist"):
+    with pytest.raises(
+        Unknown, match=r"1 model\(s\) did not become available: .*nowhere.*does not exist"
+    ):
         reload(world, wanted(world, "a", "nowhere"), timeout_s=None)
 
     assert answers(world, "a")
@@ -129,7 +135,10 @@ def test_a_label_of_a_new_model_must_lead_somewhere_once_it_has_loaded(world: Wo
 
     reload(world, wanted(world, "a"))
     until(lambda: not answers(world, "b"), 10)
-    text = "Request to assign label to version 9 of model b, which is not currently available for inference"
+    text = (
+        "Request to assign label to version 9 of model b, which is not currently available for "
+        "inference"
+    )
     with pytest.raises(FailedPrecondition, match=text):
         reload(world, wanted(world, "a", "b", version_labels={"stable": 9}))
     assert [model.name for model in world.repository.configured().models] == ["a"]
@@ -208,7 +217,9 @@ Change = Callable[[Any], object]
             "Expected model b to have an absolute path or URI; got base_path()=b",
         ),
         (
-            lambda m: setattr(m.model_config_list.config[0].logging_config.log_collector_config, "type", "file"),
+            lambda m: setattr(
+                m.model_config_list.config[0].logging_config.log_collector_config, "type", "file"
+            ),
             "No request-logger-creator provided.",
         ),
     ],

@@ -12,7 +12,13 @@ import pytest
 
 from headrace.server.lifecycle.repository import ModelSpec, Repository
 from headrace.wire.config import All, Latest, ModelConfig, Policy, ServingConfig, Specific
-from headrace.wire.errors import DataLoss, FailedPrecondition, HeadraceError, InvalidArgument, NotFound
+from headrace.wire.errors import (
+    DataLoss,
+    FailedPrecondition,
+    HeadraceError,
+    InvalidArgument,
+    NotFound,
+)
 from tests.live import until
 
 
@@ -32,7 +38,8 @@ class FakeModel:
 
 
 class FakeEngine:
-    """A saved_model.pb that says "broken" fails to load; ``hold`` keeps loads waiting until it is set."""
+    """A saved_model.pb that says "broken" fails to load; ``hold`` keeps loads waiting until it is
+    set."""
 
     def __init__(self) -> None:
         self.attempts: list[str] = []
@@ -58,7 +65,9 @@ class World:
     def __init__(self, root: Path, **settings: Any) -> None:
         self.root = root
         self.engine = FakeEngine()
-        self.repository = Repository(self.engine, **{"load_retries": 0, "retry_interval_s": 0.01, **settings})
+        self.repository = Repository(
+            self.engine, **{"load_retries": 0, "retry_interval_s": 0.01, **settings}
+        )
 
     def publish(self, name: str, version: int | str, content: str = "good") -> None:
         folder = self.root / name / str(version)
@@ -70,8 +79,13 @@ class World:
         (folder / "saved_model.pb").unlink()
         folder.rmdir()
 
-    def configure(self, *names: str, policy: Policy | None = None, labels: dict[str, int] | None = None) -> None:
-        models = (ModelConfig(n, f"{self.root}/{n}", policy=policy or Latest(1), labels=labels or {}) for n in names)
+    def configure(
+        self, *names: str, policy: Policy | None = None, labels: dict[str, int] | None = None
+    ) -> None:
+        models = (
+            ModelConfig(n, f"{self.root}/{n}", policy=policy or Latest(1), labels=labels or {})
+            for n in names
+        )
         self.repository.apply(ServingConfig(tuple(models)))
 
     def states(self, name: str) -> dict[int, str]:
@@ -331,7 +345,9 @@ def test_a_label_on_a_version_that_is_not_there_refuses_the_whole_config(world: 
     world.configure("m")
     world.become("m", {1: "AVAILABLE"})
 
-    with pytest.raises(FailedPrecondition, match="assign label to version 9 of model m, which is not currently"):
+    with pytest.raises(
+        FailedPrecondition, match="assign label to version 9 of model m, which is not currently"
+    ):
         world.configure("m", "other", labels={"stable": 9})
 
     assert [model.name for model in world.repository.models()] == ["m"]
@@ -358,9 +374,21 @@ def test_the_flag_lets_a_new_label_wait_for_its_version(tmp_path: Path) -> None:
     [
         (lambda r: r.status("no"), NotFound, "Could not find any versions of model no"),
         (lambda r: r.status("m", 9), NotFound, "Could not find version 9 of model m"),
-        (lambda r: r.use(ModelSpec("")).__enter__(), InvalidArgument, "ModelSpec has no name specified."),
-        (lambda r: r.use(ModelSpec("no")).__enter__(), NotFound, "Servable not found for request: Latest(no)"),
-        (lambda r: r.use(ModelSpec("m", 9)).__enter__(), NotFound, "Servable not found for request: Specific(m, 9)"),
+        (
+            lambda r: r.use(ModelSpec("")).__enter__(),
+            InvalidArgument,
+            "ModelSpec has no name specified.",
+        ),
+        (
+            lambda r: r.use(ModelSpec("no")).__enter__(),
+            NotFound,
+            "Servable not found for request: Latest(no)",
+        ),
+        (
+            lambda r: r.use(ModelSpec("m", 9)).__enter__(),
+            NotFound,
+            "Servable not found for request: Specific(m, 9)",
+        ),
     ],
     ids=["status", "status of a version", "nameless", "latest", "specific"],
 )
@@ -434,6 +462,10 @@ def test_the_status_of_a_model_without_a_version_says_what_stands_in_its_way(wor
     reasons = {model.name: model.trouble for model in world.repository.models()}
     assert reasons["half"] == "version 3 is not whole: no saved_model.pb yet"
     assert reasons["empty"].startswith(f"no version under base path {world.root / 'empty'}")
-    assert reasons["missing"].startswith(f"base path {world.root / 'missing'} does not exist; expected a folder")
-    with pytest.raises(NotFound, match=r"^Could not find any versions of model half: version 3 is not whole"):
+    assert reasons["missing"].startswith(
+        f"base path {world.root / 'missing'} does not exist; expected a folder"
+    )
+    with pytest.raises(
+        NotFound, match=r"^Could not find any versions of model half: version 3 is not whole"
+    ):
         world.repository.status("half")

@@ -1,4 +1,5 @@
-"""Which graphs are row-wise: those that are keep their answers among strangers, those that are not are seen through."""
+"""Which graphs are row-wise: those that are keep their answers among strangers, those that are not
+are seen through."""
 
 from __future__ import annotations
 
@@ -55,9 +56,20 @@ def test_no_graph_that_mixes_rows_passes_the_proof(mixed: SavedModel) -> None:
 
 
 def test_samples_catch_what_a_proof_might_let_through(mixed: SavedModel, rows: Path) -> None:
-    for name in ("centred", "softmax_over_rows", "running", "first_row", "counted", "numbered", "sorted", "repeated"):
+    for name in (
+        "centred",
+        "softmax_over_rows",
+        "running",
+        "first_row",
+        "counted",
+        "numbered",
+        "sorted",
+        "repeated",
+    ):
         signature = mixed.signatures[name]
-        assert samples.disagreement(mixed, signature, samples.of(rows / "mixed" / "1", signature)), name
+        assert samples.disagreement(
+            mixed, signature, samples.of(rows / "mixed" / "1", signature)
+        ), name
 
 
 @pytest.mark.parametrize(
@@ -65,11 +77,16 @@ def test_samples_catch_what_a_proof_might_let_through(mixed: SavedModel, rows: P
     [
         (warmup.FILE, b"no record at all"),  # nobody else reads it where warm-up is off
         (samples.GOLDEN_FILE, b"[" * 100_000),
-        (samples.GOLDEN_FILE, b'[{"signature_name": "serving_default", "inputs": {"x": [1%s]}}]' % (b"0" * 400)),
+        (
+            samples.GOLDEN_FILE,
+            b'[{"signature_name": "serving_default", "inputs": {"x": [1%s]}}]' % (b"0" * 400),
+        ),
     ],
     ids=["warm-up", "deep", "huge"],
 )
-def test_samples_that_cannot_be_read_do_not_keep_a_version_away(tmp_path: Path, file: str, content: bytes) -> None:
+def test_samples_that_cannot_be_read_do_not_keep_a_version_away(
+    tmp_path: Path, file: str, content: bytes
+) -> None:
     folder = export(tmp_path / "1")
     (folder / file).write_bytes(content)
     model = TensorFlowEngine().load(folder)
@@ -99,8 +116,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("model", "wanted"), [*CONTRACT.items(), *KINDS.items()], ids=[*CONTRACT, *KINDS])
-def test_models_known_by_head(model: str, wanted: set[str], contract_models: Path, kinds: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "wanted"), [*CONTRACT.items(), *KINDS.items()], ids=[*CONTRACT, *KINDS]
+)
+def test_models_known_by_head(
+    model: str, wanted: set[str], contract_models: Path, kinds: Path
+) -> None:
     folder = (contract_models if model in CONTRACT else kinds) / model
     loaded = TensorFlowEngine().load(folder)
     try:
@@ -148,9 +169,13 @@ def agree(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_a_row_is_answered_the_same_alone_and_among_strangers(apart: SavedModel, data: st.DataObject) -> None:
+def test_a_row_is_answered_the_same_alone_and_among_strangers(
+    apart: SavedModel, data: st.DataObject
+) -> None:
     names = sorted(name for name, why in apart.not_row_wise.items() if not why)
     signature = apart.signatures[data.draw(st.sampled_from(names))]
     gatherer = Gatherer(apart, signature, Limits())
@@ -168,7 +193,9 @@ def test_a_row_is_answered_the_same_alone_and_among_strangers(apart: SavedModel,
 
 
 @pytest.mark.parametrize("name", ["half_plus_two/123", "mnist_cnn/1"])
-def test_the_contracts_models_answer_the_same_in_any_company(name: str, contract_models: Path) -> None:
+def test_the_contracts_models_answer_the_same_in_any_company(
+    name: str, contract_models: Path
+) -> None:
     model = TensorFlowEngine().load(contract_models / name)
 
     @settings(max_examples=25, deadline=None)
@@ -176,7 +203,9 @@ def test_the_contracts_models_answer_the_same_in_any_company(name: str, contract
     def holds(data: st.DataObject) -> None:
         signature = model.signatures["serving_default"]
         gatherer = Gatherer(model, signature, Limits())
-        batch = [ask(gatherer, request(data, signature, 1)) for _ in range(data.draw(st.integers(2, 8)))]
+        batch = [
+            ask(gatherer, request(data, signature, 1)) for _ in range(data.draw(st.integers(2, 8)))
+        ]
         gatherer.run(batch)
         for asked in batch:
             alone = model.run(signature, asked.inputs, asked.outputs_wanted)

@@ -51,4 +51,6 @@ def test_superfluous(states: dict[int, str], gone: set[int]) -> None:
 def test_the_status_of_a_failed_load_keeps_its_reason() -> None:
     version = Version("m", 3, Path(), State.END, error=DataLoss("Read less bytes than requested"))
 
-    assert version.status == VersionStatus(3, State.END, 15, "DATA_LOSS", "Read less bytes than requested")
+    assert version.status == VersionStatus(
+        3, State.END, 15, "DATA_LOSS", "Read less bytes than requested"
+    )

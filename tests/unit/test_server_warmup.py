@@ -1,4 +1,5 @@
-"""Warm-up: what a version brings is replayed before it serves; what fails, fails the load, in TF Serving's words."""
+"""Warm-up: what a version brings is replayed before it serves; what fails, fails the load, in TF
+Serving's words."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.lifecycle.warmup import FILE, WarmingEngine
 from headrace.server.metrics import Metrics
 from headrace.wire import messages, records, tensors
-from headrace.wire.errors import DataLoss, FailedPrecondition, HeadraceError, InvalidArgument, Unimplemented
+from headrace.wire.errors import (
+    DataLoss,
+    FailedPrecondition,
+    HeadraceError,
+    InvalidArgument,
+    Unimplemented,
+)
 from tests.live import LiveServer, until
 
 Log = Any
@@ -84,7 +91,12 @@ def counted(folder: Path, **settings: Any) -> float:
 
 def test_each_record_is_replayed_once(version: Callable[[str], Path]) -> None:
     folder = version("counter/123")
-    bring(folder, predict("incr_counter"), predict("incr_counter_by", delta=np.float32(10)), predict("incr_counter"))
+    bring(
+        folder,
+        predict("incr_counter"),
+        predict("incr_counter_by", delta=np.float32(10)),
+        predict("incr_counter"),
+    )
 
     assert counted(folder) == 12.0
 
@@ -113,12 +125,28 @@ def test_every_api_can_be_warmed(version: Callable[[str], Path]) -> None:
 
 
 UNFIT: dict[str, tuple[Log, type[HeadraceError], str]] = {
-    "unknown signature": (predict("nope", x=np.float32([1])), FailedPrecondition, 'Serving signature key "nope" not'),
+    "unknown signature": (
+        predict("nope", x=np.float32([1])),
+        FailedPrecondition,
+        'Serving signature key "nope" not',
+    ),
     "wrong input": (predict("", z=np.float32([1])), InvalidArgument, "Signature input alias: x"),
     "wrong dtype": (predict("", x=np.array(["a"], object)), InvalidArgument, "Expects arg|float"),
-    "no such classifier": (classify("nope"), InvalidArgument, "No signature was found with the name: nope"),
-    "session run": (messages.PredictionLog(session_run_log={}), Unimplemented, "Unsupported log_type for warmup"),
-    "streamed": (messages.PredictionLog(predict_streamed_log={}), Unimplemented, "Unsupported log_type for warmup"),
+    "no such classifier": (
+        classify("nope"),
+        InvalidArgument,
+        "No signature was found with the name: nope",
+    ),
+    "session run": (
+        messages.PredictionLog(session_run_log={}),
+        Unimplemented,
+        "Unsupported log_type for warmup",
+    ),
+    "streamed": (
+        messages.PredictionLog(predict_streamed_log={}),
+        Unimplemented,
+        "Unsupported log_type for warmup",
+    ),
     "nothing": (messages.PredictionLog(), Unimplemented, "Unsupported log_type for warmup"),
 }
 
@@ -142,7 +170,10 @@ def test_more_than_a_thousand_records_fail_the_load(version: Callable[[str], Pat
 
     bring(folder, *[record] * 1001)
 
-    with pytest.raises(InvalidArgument, match=r"^Number of warmup records exceeds the maximum \(1000\) at .*requests$"):
+    with pytest.raises(
+        InvalidArgument,
+        match=r"^Number of warmup records exceeds the maximum \(1000\) at .*requests$",
+    ):
         WarmingEngine(TensorFlowEngine()).load(folder)
 
 
@@ -151,7 +182,9 @@ def test_a_file_that_is_no_tfrecord_fails_the_load(version: Callable[[str], Path
     bring(folder)
     (folder / FILE).write_text("GET / HTTP/1.1, or something of the kind")
 
-    with pytest.raises(DataLoss, match=r"\. Please verify your warmup data is in TFRecord format\.$"):
+    with pytest.raises(
+        DataLoss, match=r"\. Please verify your warmup data is in TFRecord format\.$"
+    ):
         WarmingEngine(TensorFlowEngine()).load(folder)
 
 
@@ -170,7 +203,9 @@ def test_the_server_warms_before_it_serves_and_says_why_it_could_not(
 ) -> None:
     folder = version("counter/123")
     bring(folder, predict("incr_counter"))
-    server = launch(model_name="counter", model_base_path=folder.parent, num_request_iterations_for_warmup=3)
+    server = launch(
+        model_name="counter", model_base_path=folder.parent, num_request_iterations_for_warmup=3
+    )
     server.wait_until_available("counter")
     body = {"signature_name": "incr_counter_by", "inputs": 0.5}
     assert server.predict("counter", body).json == {"outputs": 3.5}

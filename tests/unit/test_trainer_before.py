@@ -1,4 +1,5 @@
-"""Promote goes back to the policy that stood before a rollback, whatever it was; where none is known, to the newest."""
+"""Promote goes back to the policy that stood before a rollback, whatever it was; where none is
+known, to the newest."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from trainer.store import before, versions
     ],
     ids=["none", "latest 3", "all"],
 )
-def test_promote_restores_the_policy_of_before_two_rollbacks(tmp_path: Path, text: str, policy: Policy) -> None:
+def test_promote_restores_the_policy_of_before_two_rollbacks(
+    tmp_path: Path, text: str, policy: Policy
+) -> None:
     listed = tmp_path / "multimodel.config"
     listed.write_text(CONFIG.format(policy=text))
     for version in ("1", "2", "3"):
@@ -61,7 +64,9 @@ def test_a_change_that_cannot_be_written_down_leaves_the_list_as_it_was(
     monkeypatch.setattr(versions.live, "answers", lambda _: True)
     monkeypatch.setattr(versions.store, "render_live", full)
     with pytest.raises(OSError, match="No space left"):
-        versions.rollback("known", 1, Settings(store=tmp_path / "models", config=listed), tell=print)
+        versions.rollback(
+            "known", 1, Settings(store=tmp_path / "models", config=listed), tell=print
+        )
     assert listed.read_text() == text
 
 

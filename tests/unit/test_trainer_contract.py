@@ -1,4 +1,5 @@
-"""What of a version's signatures its callers rely on: each difference that breaks them is named, and no other."""
+"""What of a version's signatures its callers rely on: each difference that breaks them is named,
+and no other."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ def signature(
     inputs: Mapping[str, Sides], outputs: Mapping[str, Sides], *, defaults: tuple[str, ...] = ()
 ) -> dict[str, Signature]:
     specs = [
-        {alias: TensorSpec(alias, f"{alias}:0", dtype, shape, dtype.number) for alias, (dtype, shape) in side.items()}
+        {
+            alias: TensorSpec(alias, f"{alias}:0", dtype, shape, dtype.number)
+            for alias, (dtype, shape) in side.items()
+        }
         for side in (inputs, outputs)
     ]
     return {"s": Signature("s", *specs, defaults=dict.fromkeys(defaults))}
@@ -35,27 +39,63 @@ TWO = signature({**X, "k": (INT64, ())}, {**Y, "p": (FLOAT, (-1, 3))}, defaults=
     ("live", "new", "told"),
     [
         (LIVE, {}, ["signature s is gone"]),
-        (LIVE, signature({"x2": X["x"]}, Y), ["s: input x is gone", "s: input x2 is new and has no default"]),
-        (LIVE, signature({"x": (INT64, (-1, 2))}, Y), ["s: input x is int64 (?, 2), was float (?, 2)"]),
-        (LIVE, signature({"x": (FLOAT, (-1, 4))}, Y), ["s: input x is float (?, 4), was float (?, 2)"]),
-        (LIVE, signature({"x": (FLOAT, (8, 2))}, Y), ["s: input x is float (8, 2), was float (?, 2)"]),
-        (LIVE, signature({"x": (FLOAT, (-1, 2, 1))}, Y), ["s: input x is float (?, 2, 1), was float (?, 2)"]),
-        (signature({"x": (FLOAT, None)}, Y), LIVE, ["s: input x is float (?, 2), was float (unknown rank)"]),
+        (
+            LIVE,
+            signature({"x2": X["x"]}, Y),
+            ["s: input x is gone", "s: input x2 is new and has no default"],
+        ),
+        (
+            LIVE,
+            signature({"x": (INT64, (-1, 2))}, Y),
+            ["s: input x is int64 (?, 2), was float (?, 2)"],
+        ),
+        (
+            LIVE,
+            signature({"x": (FLOAT, (-1, 4))}, Y),
+            ["s: input x is float (?, 4), was float (?, 2)"],
+        ),
+        (
+            LIVE,
+            signature({"x": (FLOAT, (8, 2))}, Y),
+            ["s: input x is float (8, 2), was float (?, 2)"],
+        ),
+        (
+            LIVE,
+            signature({"x": (FLOAT, (-1, 2, 1))}, Y),
+            ["s: input x is float (?, 2, 1), was float (?, 2)"],
+        ),
+        (
+            signature({"x": (FLOAT, None)}, Y),
+            LIVE,
+            ["s: input x is float (?, 2), was float (unknown rank)"],
+        ),
         (LIVE, signature({**X, "k": (INT64, ())}, Y), ["s: input k is new and has no default"]),
         (
             LIVE,
             signature({**X, "k": (INT64, ())}, Y, defaults=("k",)),
             ["s: input k is new, so REST takes x no longer without its name"],
         ),
-        (TWO, signature({**X, "k": (INT64, ())}, {**Y, "p": (FLOAT, (-1, 3))}), ["s: input k has no default any more"]),
+        (
+            TWO,
+            signature({**X, "k": (INT64, ())}, {**Y, "p": (FLOAT, (-1, 3))}),
+            ["s: input k has no default any more"],
+        ),
         (
             LIVE,
             signature(X, {"z": Y["y"]}),
             ["s: output y is gone"],
         ),
         (LIVE, signature(X, {"y": (INT64, (-1,))}), ["s: output y is int64 (?,), was float (?,)"]),
-        (LIVE, signature(X, {"y": (FLOAT, (-1, 1))}), ["s: output y is float (?, 1), was float (?,)"]),
-        (LIVE, signature(X, {"y": (FLOAT, None)}), ["s: output y is float (unknown rank), was float (?,)"]),
+        (
+            LIVE,
+            signature(X, {"y": (FLOAT, (-1, 1))}),
+            ["s: output y is float (?, 1), was float (?,)"],
+        ),
+        (
+            LIVE,
+            signature(X, {"y": (FLOAT, None)}),
+            ["s: output y is float (unknown rank), was float (?,)"],
+        ),
         (
             LIVE,
             signature(X, {**Y, "p": (FLOAT, (-1, 3))}),
@@ -63,7 +103,9 @@ TWO = signature({**X, "k": (INT64, ())}, {**Y, "p": (FLOAT, (-1, 3))}, defaults=
         ),
     ],
 )
-def test_what_breaks_callers_is_named(live: dict[str, Signature], new: dict[str, Signature], told: list[str]) -> None:
+def test_what_breaks_callers_is_named(
+    live: dict[str, Signature], new: dict[str, Signature], told: list[str]
+) -> None:
     assert list(contract.differences(live, new)) == told
 
 
@@ -86,7 +128,16 @@ def test_what_breaks_callers_is_named(live: dict[str, Signature], new: dict[str,
             ),
         ),
     ],
-    ids=["same", "further signature", "initialisation", "free", "any rank", "a rank", "classes", "further, of several"],
+    ids=[
+        "same",
+        "further signature",
+        "initialisation",
+        "free",
+        "any rank",
+        "a rank",
+        "classes",
+        "further, of several",
+    ],
 )
 def test_what_breaks_nobody_is_not(live: dict[str, Signature], new: dict[str, Signature]) -> None:
     assert list(contract.differences(live, new)) == []
@@ -96,7 +147,9 @@ def test_signatures_are_read_from_text_too(tmp_path: Path) -> None:
     folder = export(tmp_path / "m")
     binary = folder / "saved_model.pb"
     known = contract.read(folder)
-    (folder / "saved_model.pbtxt").write_text(messages.render_text(messages.SavedModel.FromString(binary.read_bytes())))
+    (folder / "saved_model.pbtxt").write_text(
+        messages.render_text(messages.SavedModel.FromString(binary.read_bytes()))
+    )
     binary.unlink()
     assert contract.read(folder) == known
     assert known["serving_default"].inputs["x"].shape == (-1,)

@@ -1,4 +1,5 @@
-"""`data list`, `fetch` and `verify`: what models need is named, brought and checked; what is not to be had is told."""
+"""`data list`, `fetch` and `verify`: what models need is named, brought and checked; what is not to
+be had is told."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ def test_an_entry_on_one_line_stays_on_one_line() -> None:
     after = edited(PLAIN, "b", Specific((1, 3)))
     assert after == PLAIN.replace(
         '"tensorflow" }  # the second',
-        '"tensorflow" model_version_policy { specific { versions: 1 versions: 3 } } }  # the second',
+        '"tensorflow" model_version_policy { specific { versions: 1 versions: 3 } } }  # the '
+        "second",
     )
     assert edited(after, "b", Latest()) == PLAIN
 
@@ -58,15 +59,19 @@ def test_no_change_changes_nothing() -> None:
     [
         "model_version_policy { specific { versions: 2 } };",
         "model_version_policy: < latest < num_versions: 3 > >,",
-        "model_version_policy { # why\n      specific {\n        versions: [1, 2] # both\n      }\n    }",
+        "model_version_policy { # why\n      specific {\n        versions: [1, 2] # both\n      "
+        "}\n    }",
         "model_version_policy { all {} }  # all of them",
     ],
     ids=["semicolon", "angles and comma", "many lines with comments", "comment behind"],
 )
-@pytest.mark.parametrize("policy", [Latest(), Latest(2), All(), Specific((7,))], ids=["1", "2", "all", "7"])
+@pytest.mark.parametrize(
+    "policy", [Latest(), Latest(2), All(), Specific((7,))], ids=["1", "2", "all", "7"]
+)
 def test_however_it_is_written_the_rest_and_its_comments_stay(field: str, policy: Policy) -> None:
     text = PLAIN.replace(
-        '    model_platform: "tensorflow"\n  }', f'    {field}\n    model_platform: "tensorflow"\n  }}'
+        '    model_platform: "tensorflow"\n  }',
+        f'    {field}\n    model_platform: "tensorflow"\n  }}',
     )
     after = edited(text, "a", policy)
     model = config.parse(after).model("a")
@@ -79,7 +84,9 @@ def test_however_it_is_written_the_rest_and_its_comments_stay(field: str, policy
 def test_labels_move_and_keep_their_layout() -> None:
     labels = '    version_labels { key: "stable" value: 3 }  # careful\n'
     labels += '    version_labels: {\n      key: "canary"\n      value: 4\n    }\n'
-    text = PLAIN.replace('    model_platform: "tensorflow"\n  }', f'    model_platform: "tensorflow"\n{labels}  }}')
+    text = PLAIN.replace(
+        '    model_platform: "tensorflow"\n  }', f'    model_platform: "tensorflow"\n{labels}  }}'
+    )
     after = edited(text, "a", Specific((2, 4)), stable=2, canary=4)
     assert 'version_labels { key: "stable" value: 2 }  # careful' in after
     assert set(after.splitlines()) - set(text.splitlines()) == {
@@ -94,7 +101,10 @@ def test_windows_lines_stay() -> None:
 
 
 def test_a_list_in_brackets_is_edited_too() -> None:
-    text = 'model_config_list: { config: [ { name: "a" base_path: "/m/a" model_platform: "tensorflow" } ] }'
+    text = (
+        'model_config_list: { config: [ { name: "a" base_path: "/m/a" model_platform: '
+        '"tensorflow" } ] }'
+    )
     assert "specific { versions: 1 } } } ] }" in edited(text, "a", Specific((1,)))
 
 
@@ -120,15 +130,21 @@ def test_a_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize(("old", "new"), [(PLAIN, PINNED), (PINNED, PLAIN)], ids=["longer", "shorter"])
-def test_a_file_written_in_place_is_whole(old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"), [(PLAIN, PINNED), (PINNED, PLAIN)], ids=["longer", "shorter"]
+)
+def test_a_file_written_in_place_is_whole(
+    old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "multimodel.config"
     path.write_text(old)
     inode = path.stat().st_ino
     monkeypatch.setattr(os, "access", lambda *_: False)  # a folder of somebody else's
     cuts: list[str] = []
     cut = os.ftruncate
-    monkeypatch.setattr(os, "ftruncate", lambda *given: (cuts.append(path.read_text()), cut(*given))[1])
+    monkeypatch.setattr(
+        os, "ftruncate", lambda *given: (cuts.append(path.read_text()), cut(*given))[1]
+    )
     edit.write(path, new)
     assert (path.read_text(), path.stat().st_ino) == (new, inode)
     assert config.parse(cuts[0]) == config.parse(new)  # what a kill at that moment would have left

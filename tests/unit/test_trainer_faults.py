@@ -1,4 +1,5 @@
-"""What goes wrong with one model, a broken zoo file or a full disk, is said in a sentence, and the others go on."""
+"""What goes wrong with one model, a broken zoo file or a full disk, is said in a sentence, and the
+others go on."""
 
 from __future__ import annotations
 
@@ -18,8 +19,14 @@ from tests.unit.toy import CONFIG, environment, export, trainer
 from trainer import cli, disk, zoo
 
 BROKEN = {
-    "unfinished": ("def f(:\n", "cannot be imported: SyntaxError: invalid syntax (unfinished.py, line 1)"),
-    "misses": ("import os\nimport no_such_module\n", "misses.py:2 cannot be imported: ModuleNotFoundError: No module"),
+    "unfinished": (
+        "def f(:\n",
+        "cannot be imported: SyntaxError: invalid syntax (unfinished.py, line 1)",
+    ),
+    "misses": (
+        "import os\nimport no_such_module\n",
+        "misses.py:2 cannot be imported: ModuleNotFoundError: No module",
+    ),
     "ends": ("raise SystemExit('no')\n", "ends.py:1 cannot be imported: SystemExit: no"),
     "empty": ("", "trainer/zoo/empty.py has no ENTRY"),
     "misnamed": (
@@ -36,15 +43,22 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     more.mkdir()
     for name, (text, _) in BROKEN.items():
         (more / f"{name}.py").write_text(text)
-    entry = 'config {{ name: "unfinished" base_path: "/models/unfinished" model_platform: "tensorflow" }}\n}}'
-    (tmp_path / "multimodel.config").write_text(CONFIG.removesuffix("}}\n").join(("", entry)).format(policy=""))
+    entry = (
+        'config {{ name: "unfinished" base_path: "/models/unfinished" model_platform: '
+        '"tensorflow" }}\n}}'
+    )
+    (tmp_path / "multimodel.config").write_text(
+        CONFIG.removesuffix("}}\n").join(("", entry)).format(policy="")
+    )
     monkeypatch.setattr(zoo, "__path__", [*zoo.__path__, str(more)])
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     return tmp_path
 
 
-def test_list_names_broken_zoo_files_and_shows_the_others(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_broken_zoo_files_and_shows_the_others(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     for name, (_, reason) in BROKEN.items():
@@ -52,7 +66,9 @@ def test_list_names_broken_zoo_files_and_shows_the_others(place: Path, capsys: p
     assert rows["half_plus_two"].split() == ["half_plus_two", "none", "-", "nothing", "-"]
 
 
-def test_training_names_broken_zoo_files_and_tries_the_others(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_names_broken_zoo_files_and_tries_the_others(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["train", *BROKEN, "linear_model"]) == 1
     said = capsys.readouterr().err
     for name, (_, reason) in BROKEN.items():
@@ -61,11 +77,15 @@ def test_training_names_broken_zoo_files_and_tries_the_others(place: Path, capsy
     assert "Traceback" not in said
 
 
-def test_ensure_and_data_name_a_broken_zoo_file_and_go_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ensure_and_data_name_a_broken_zoo_file_and_go_on(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trainer(place, "publish", "known", export(place / "ready"))
     assert cli.main(["ensure"]) == 0
     said = capsys.readouterr()
-    assert "error: unfinished: trainer/zoo/unfinished.py cannot be imported: SyntaxError" in said.err
+    assert (
+        "error: unfinished: trainer/zoo/unfinished.py cannot be imported: SyntaxError" in said.err
+    )
     assert "still without a version: linear_model, unfinished" in said.out
     assert cli.main(["data", "list"]) == 1
     said = capsys.readouterr()
@@ -102,7 +122,11 @@ TRAIN = "import sys; from trainer import cli; sys.exit(cli.main(sys.argv[1:]))"
 
 @pytest.mark.parametrize(
     "size",
-    ["4k", pytest.param("16k", marks=pytest.mark.long), pytest.param("36k", marks=pytest.mark.long)],
+    [
+        "4k",
+        pytest.param("16k", marks=pytest.mark.long),
+        pytest.param("36k", marks=pytest.mark.long),
+    ],
     ids=["variables", "graph", "card"],
 )
 def test_a_full_disk_is_told_in_a_sentence_and_the_other_models_are_trained(
@@ -117,7 +141,9 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_other_models_are_trained(
         assert [path.name for path in (models / "half_plus_two").iterdir()] == [".lock"]
     assert done.returncode == 1, done.stdout + done.stderr
     (told,) = (line for line in done.stderr.splitlines() if "epoch" not in line)
-    assert told.startswith("error: half_plus_two: no room to write ") and told.endswith(": No space left on device")
+    assert told.startswith("error: half_plus_two: no room to write ") and told.endswith(
+        ": No space left on device"
+    )
     assert store.versions(models / "linear_model") == (1,)
 
 
@@ -125,9 +151,14 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_other_models_are_trained(
 def test_a_full_cache_is_named(tmp_path: Path, with_tensorflow: ForkServer) -> None:
     given = {**os.environ, **warm.environment(tmp_path / "place")}
     with small_disk(tmp_path / "place" / "runs", "8k"):
-        done = with_tensorflow.run(TRAIN, "train", "linear_model", "--quick", "--epochs", "1", environ=given)
+        done = with_tensorflow.run(
+            TRAIN, "train", "linear_model", "--quick", "--epochs", "1", environ=given
+        )
     assert done.returncode == 1
-    assert "error: linear_model: no room to write in " in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "error: linear_model: no room to write in " in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_what_came_of_a_full_disk_is_one_too(tmp_path: Path) -> None:
@@ -137,7 +168,12 @@ def test_what_came_of_a_full_disk_is_one_too(tmp_path: Path) -> None:
         finally:
             raise ValueError("Can't close the ZIP file while there is an open writing handle on it")
     except ValueError as error:
-        assert disk.full(error, tmp_path) == f"no room to write in {tmp_path}: No space left on device"
-    assert disk.full(OSError(errno.EDQUOT, "quota", "/a/b"), tmp_path) == "no room to write /a/b: Disk quota exceeded"
+        assert (
+            disk.full(error, tmp_path) == f"no room to write in {tmp_path}: No space left on device"
+        )
+    assert (
+        disk.full(OSError(errno.EDQUOT, "quota", "/a/b"), tmp_path)
+        == "no room to write /a/b: Disk quota exceeded"
+    )
     assert disk.full(OSError(errno.EACCES, "no"), tmp_path) == ""
     assert disk.full(ValueError("No space left on device"), tmp_path) == ""

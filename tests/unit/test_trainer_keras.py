@@ -1,4 +1,5 @@
-"""What Keras saved is published and answers in the server's engine as in Keras, or says what a person must write."""
+"""What Keras saved is published and answers in the server's engine as in Keras, or says what a
+person must write."""
 
 from __future__ import annotations
 
@@ -25,10 +26,16 @@ keras.utils.set_random_seed(1)
 layers = keras.layers
 ids, size = keras.Input((3,), dtype="int32", name="ids"), keras.Input((2,), name="size")
 found = layers.Flatten()(layers.Embedding(5, 2)(ids))
-named = keras.Model({"ids": ids, "size": size}, {"near": layers.Dense(2)(found), "far": layers.Dense(1)(size)})
-inputs = {"ids": np.array([[0, 1, 2], [4, 3, 2]], "int32"), "size": np.array([[1, 2], [-3, 4]], "float32")}
+outputs = {"near": layers.Dense(2)(found), "far": layers.Dense(1)(size)}
+named = keras.Model({"ids": ids, "size": size}, outputs)
+inputs = {
+    "ids": np.array([[0, 1, 2], [4, 3, 2]], "int32"),
+    "size": np.array([[1, 2], [-3, 4]], "float32"),
+}
 answers = {alias: np.asarray(value).tolist() for alias, value in named(inputs).items()}
-chain = keras.Sequential([keras.Input((2,), name="x"), layers.BatchNormalization(), layers.Dense(2, activation="tanh")])
+chain = keras.Sequential(
+    [keras.Input((2,), name="x"), layers.BatchNormalization(), layers.Dense(2, activation="tanh")]
+)
 answers["output_0"] = np.asarray(chain(inputs["size"])).tolist()
 (folder / "answers.json").write_text(json.dumps(answers))
 
@@ -43,7 +50,8 @@ class Doubled(layers.Layer):
 
 custom = keras.Sequential([keras.Input((2,)), Doubled()])
 code = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: 2 * x)])
-for name, model in {"named": named, "chain": chain, "text": text, "custom": custom, "code": code}.items():
+models = {"named": named, "chain": chain, "text": text, "custom": custom, "code": code}
+for name, model in models.items():
     for suffix in ("keras", "h5"):
         model.save(folder / f"{name}.{suffix}")
 keras.Sequential([layers.Dense(1)]).save(folder / "unbuilt.keras")
@@ -96,7 +104,10 @@ def test_named_inputs_and_outputs_keep_their_names_and_answers(
     file = saved / f"named.{suffix}"
     assert cli.main(["publish", "known", str(file)]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
-    assert f"  exported from {file}\n  warm-up requests made from the golden ones, for serving_default\n" in said
+    assert (
+        f"  exported from {file}\n  warm-up requests made from the golden ones, for "
+        "serving_default\n" in said
+    )
     assert "  pass  golden answers of serving_default: within 0.0001" in said
     version = place / "models" / "known" / "1"
     wanted = json.loads((saved / "answers.json").read_text())
@@ -128,7 +139,11 @@ def test_a_vocabulary_comes_along(saved: Path, place: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "reason", "line"),
     [
-        ("custom.keras", "Could not locate class 'Doubled'", 'custom_objects={"Doubled": Doubled})'),
+        (
+            "custom.keras",
+            "Could not locate class 'Doubled'",
+            'custom_objects={"Doubled": Doubled})',
+        ),
         ("custom.h5", "Unknown layer: 'mine>Doubled'", 'custom_objects={"Doubled": Doubled})'),
         ("code.keras", "`function` is a Python lambda", "safe_mode=False)  # runs its code"),
         ("code.h5", "`function` is a Python lambda", "safe_mode=False)  # runs its code"),
@@ -147,7 +162,9 @@ def test_what_needs_its_authors_code_says_what_to_write(
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_a_damaged_keras_file_is_told(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_keras_file_is_told(
+    name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (place / name).write_bytes(b"half")
     assert cli.main(["publish", "known", str(place / name)]) == 2
     assert f"{name} is not a Keras model, or not whole: expected " in capsys.readouterr().err

@@ -18,7 +18,14 @@ CARD = {
         "reached": True,
     },
     "also": [
-        {"name": "auc", "value": 0.9, "baseline": 0.5, "baseline_is": "a guess", "wanted": ">= 0.91", "reached": False}
+        {
+            "name": "auc",
+            "value": 0.9,
+            "baseline": 0.5,
+            "baseline_is": "a guess",
+            "wanted": ">= 0.91",
+            "reached": False,
+        }
     ],
     "seeds": {"0": 0.8493, "1": 0.84994, "2": 0.86},
     "folds": 5,
@@ -28,27 +35,44 @@ CARD = {
     "training": {"cpu_s": 120.4, "wall_s": 60.2},
     "hardware": {"cpus": 2},
     "signatures": {
-        "serving_default": {"inputs": {"text": "string [-1]"}, "outputs": {"good": "float [-1]"}, "method": "predict"}
+        "serving_default": {
+            "inputs": {"text": "string [-1]"},
+            "outputs": {"good": "float [-1]"},
+            "method": "predict",
+        }
     },
 }
 
 
 def test_a_card_becomes_rows_and_a_section() -> None:
-    golden = {"signature_name": "serving_default", "inputs": {"text": ["a", "b"]}, "outputs": {"good": [0.5, 0.75]}}
+    golden = {
+        "signature_name": "serving_default",
+        "inputs": {"text": ["a", "b"]},
+        "outputs": {"good": [0.5, 0.75]},
+    }
     page = models_page.page({"m": CARD}, {"m": [golden]})
-    assert "| m | accuracy 0.8499 | 0.5 (a guess) | >= 0.83 | 0.8493, 0.8499, 0.86 | full |\n" in page
+    assert (
+        "| m | accuracy 0.8499 | 0.5 (a guess) | >= 0.83 | 0.8493, 0.8499, 0.86 | full |\n" in page
+    )
     assert "| m | auc 0.9 (below) | 0.5 (a guess) | >= 0.91 |  | full |\n" in page
     assert "\n## m\n\n`text -> good or not`\n" in page
     assert "* rows: 80 train, 20 held out, mean of 5 folds\n" in page
     assert "* data: a.whl; MIT\n" in page
     assert "120 s of CPU in all, 60 s on 2 cores\n" in page
     assert "| serving_default | `text` string [-1] | `good` float [-1] | predict |\n" in page
-    call = '`POST /v1/models/m:predict`\n\n```json\n{"inputs": ["a"]}\n```\n\n```json\n{"outputs": [0.5]}\n```\n'
+    call = (
+        '`POST /v1/models/m:predict`\n\n```json\n{"inputs": '
+        '["a"]}\n```\n\n```json\n{"outputs": [0.5]}\n```\n'
+    )
     assert page.endswith(call)
 
 
 def test_an_example_too_long_to_read_is_left_out() -> None:
-    golden = {"signature_name": "serving_default", "inputs": {"text": ["a" * 2000]}, "outputs": {"good": [0.5]}}
+    golden = {
+        "signature_name": "serving_default",
+        "inputs": {"text": ["a" * 2000]},
+        "outputs": {"good": [0.5]},
+    }
     assert "POST" not in models_page.page({"m": CARD}, {"m": [golden]})
 
 

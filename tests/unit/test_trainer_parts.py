@@ -1,4 +1,5 @@
-"""The small parts: splitting rows, bars, progress, settings, golden answers, and what each zoo file must say."""
+"""The small parts: splitting rows, bars, progress, settings, golden answers, and what each zoo file
+must say."""
 
 from __future__ import annotations
 
@@ -34,12 +35,17 @@ def test_equal_rows_are_counted_once_and_never_on_both_sides() -> None:
 
 
 def test_a_row_stays_on_its_side_wherever_it_stands() -> None:
-    forward, backward = split.by_content(columns(list(range(200)))), split.by_content(columns(list(range(199, -1, -1))))
+    forward, backward = (
+        split.by_content(columns(list(range(200)))),
+        split.by_content(columns(list(range(199, -1, -1)))),
+    )
     assert sorted(forward.held_out["a"]) == sorted(backward.held_out["a"])
 
 
 def test_columns_that_run_together_are_still_told_apart() -> None:
-    data = split.by_content({"a": np.array(["ab", "a"], object), "b": np.array([b"c", b"bc"], object)})
+    data = split.by_content(
+        {"a": np.array(["ab", "a"], object), "b": np.array([b"c", b"bc"], object)}
+    )
     assert len(data.train["a"]) + len(data.held_out["a"]) == 2
 
 
@@ -86,7 +92,11 @@ def test_a_log_file_gets_whole_lines_and_few(monkeypatch: pytest.MonkeyPatch) ->
         told.step(epoch, 2, 2)
         told.epoch(epoch, loss=1 / epoch)
     lines = log.getvalue().splitlines()
-    assert lines == ["m: epoch 2/4, 100%, 5 s", "m: epoch 4/4, 50%, 10 s", "m: epoch 4/4, loss 0.25, 12 s"]
+    assert lines == [
+        "m: epoch 2/4, 100%, 5 s",
+        "m: epoch 4/4, 50%, 10 s",
+        "m: epoch 4/4, loss 0.25, 12 s",
+    ]
 
 
 def test_a_terminal_gets_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,11 +107,17 @@ def test_a_terminal_gets_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) ->
     told.step(1, 1, 2)
     told.epoch(1, loss=0.5)
     shown = screen.getvalue().split("\r\x1b[K")
-    assert shown == ["", "m: epoch 1/1 [============            ] 1/2 1 s", "m: epoch 1/1, loss 0.5, 2 s\n"]
+    assert shown == [
+        "",
+        "m: epoch 1/1 [============            ] 1/2 1 s",
+        "m: epoch 1/1, loss 0.5, 2 s\n",
+    ]
 
 
 def test_settings_come_from_the_environment_and_empty_means_unset() -> None:
-    assert settings.from_environment({"HEADRACE_STORE": "/models", "HEADRACE_CACHE": ""}) == settings.Settings(
+    assert settings.from_environment(
+        {"HEADRACE_STORE": "/models", "HEADRACE_CACHE": ""}
+    ) == settings.Settings(
         store=Path("/models"), config=Path("multimodel.config"), cache=Path(".cache")
     )
 
@@ -148,7 +164,9 @@ def test_a_zoo_file_is_of_one_piece(name: str) -> None:
 
 
 def test_every_model_of_the_shipped_config_is_in_the_zoo() -> None:
-    assert {model.name for model in config.load(ROOT / "multimodel.config").models} <= set(zoo.names())
+    assert {model.name for model in config.load(ROOT / "multimodel.config").models} <= set(
+        zoo.names()
+    )
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones() -> None:

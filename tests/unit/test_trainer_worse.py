@@ -1,4 +1,5 @@
-"""A model that was made worse stays out of the store, and gets in by force alone: real trainings of a second."""
+"""A model that was made worse stays out of the store, and gets in by force alone: real trainings of
+a second."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from trainer.exports import card
 BADLY = ("--epochs", "1", "--learning-rate", "0.001")
 
 
-def test_a_worse_training_is_refused_and_force_is_on_the_card(tmp_path: Path, warm: WarmTrainer) -> None:
+def test_a_worse_training_is_refused_and_force_is_on_the_card(
+    tmp_path: Path, warm: WarmTrainer
+) -> None:
     train = ("train", "linear_model")
     model = tmp_path / "models" / "linear_model"
     assert warm.call(tmp_path, *train, "--quick").returncode == 0

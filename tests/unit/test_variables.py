@@ -1,4 +1,5 @@
-"""One table of names for all parts: it is complete, and no part ends over a name that another one reads."""
+"""One table of names for all parts: it is complete, and no part ends over a name that another one
+reads."""
 
 from __future__ import annotations
 
@@ -14,9 +15,17 @@ from headrace import variables
 
 ROOT = Path(__file__).parents[2]
 CODE = [
-    path for top in ("headrace", "gateway", "trainer", "deploy", "benchmarks") for path in (ROOT / top).rglob("*.py")
+    path
+    for top in ("headrace", "gateway", "trainer", "deploy", "benchmarks")
+    for path in (ROOT / top).rglob("*.py")
 ]
-FILES = [*CODE, *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.yml"), *ROOT.rglob("*/Dockerfile"), ROOT / "Makefile"]
+FILES = [
+    *CODE,
+    *(ROOT / "docs").rglob("*.md"),
+    *ROOT.glob("*.yml"),
+    *ROOT.rglob("*/Dockerfile"),
+    ROOT / "Makefile",
+]
 OF_KUBERNETES = {
     "HEADRACE_GATEWAY_SERVICE_HOST": "10.43.0.7",
     "HEADRACE_GATEWAY_SERVICE_PORT": "8000",
@@ -44,7 +53,9 @@ def test_the_local_runtimes_names_are_known() -> None:
 def test_every_name_that_stands_anywhere_is_in_the_table() -> None:
     # What ends in _ or is followed by < or { is the beginning of a name.
     named = {
-        name for path in FILES for name in re.findall(r"\bHEADRACE_[A-Z0-9_]*[A-Z0-9]\b(?![<{_])", path.read_text())
+        name
+        for path in FILES
+        for name in re.findall(r"\bHEADRACE_[A-Z0-9_]*[A-Z0-9]\b(?![<{_])", path.read_text())
     }
     assert len(named) > 50
     assert sorted(named - variables.ALL) == []

@@ -21,7 +21,9 @@ from headrace.wire.signatures import Signature, TensorSpec
 
 
 def signature(**outputs: DType) -> Signature:
-    return Signature("s", {}, {n: TensorSpec(n, f"{n}:0", d, None, d.number) for n, d in outputs.items()})
+    return Signature(
+        "s", {}, {n: TensorSpec(n, f"{n}:0", d, None, d.number) for n, d in outputs.items()}
+    )
 
 
 def strings(*values: bytes) -> np.ndarray:
@@ -87,7 +89,10 @@ def test_every_decimal_reads_back(dtype: type, data: Any) -> None:
     ("arrays", "text"),
     [
         ({"y": np.float32([3, 3.5])}, '{\n    "predictions": [3.0, 3.5\n    ]\n}'),
-        ({"y": np.float32([[2.5, 3], [3.5, 4]])}, '{\n    "predictions": [[2.5, 3.0], [3.5, 4.0]\n    ]\n}'),
+        (
+            {"y": np.float32([[2.5, 3], [3.5, 4]])},
+            '{\n    "predictions": [[2.5, 3.0], [3.5, 4.0]\n    ]\n}',
+        ),
         ({"y": np.int64([[[1], [2]]])}, '{\n    "predictions": [[[1], [2]]\n    ]\n}'),
         ({"y": np.zeros((0, 3), np.float32)}, '{\n    "predictions": []\n}'),
         ({"y": np.zeros((2, 0), np.float32)}, '{\n    "predictions": [[], []\n    ]\n}'),
@@ -100,7 +105,8 @@ def test_every_decimal_reads_back(dtype: type, data: Any) -> None:
         ),
         (
             {"b": np.array([[1, 2]], np.int32), "a": np.array([True])},
-            '{\n    "predictions": [\n        {\n            "a": true,\n            "b": [1, 2]\n        }\n    ]\n}',
+            '{\n    "predictions": [\n        {\n            "a": true,\n            "b": [1, '
+            "2]\n        }\n    ]\n}",
         ),
         (
             {"a_bytes": strings(b"hi"), "b": np.uint64([(1 << 64) - 1])},
@@ -124,7 +130,10 @@ def test_row_answers(arrays: dict[str, np.ndarray], text: str) -> None:
             "        [\n            2.0\n        ]\n    ]\n}",
         ),
         ({"y": np.zeros(0, np.float32)}, '{\n    "outputs": []\n}'),
-        ({"y": np.zeros((2, 0), np.float32)}, '{\n    "outputs": [\n        [],\n        []\n    ]\n}'),
+        (
+            {"y": np.zeros((2, 0), np.float32)},
+            '{\n    "outputs": [\n        [],\n        []\n    ]\n}',
+        ),
         ({"y": np.zeros((0, 2), np.float32)}, '{\n    "outputs": []\n}'),
         (
             {"y_bytes": strings(b"hello")},
@@ -133,12 +142,15 @@ def test_row_answers(arrays: dict[str, np.ndarray], text: str) -> None:
         ({"y": strings(b'a"\n\xff')[0:1].reshape(())}, '{\n    "outputs": "a\\"\\n\udcff"\n}'),
         (
             {"b": np.int8([1]), "a": np.float64(0.5)},
-            '{\n    "outputs": {\n        "a": 0.5,\n        "b": [\n            1\n        ]\n    }\n}',
+            '{\n    "outputs": {\n        "a": 0.5,\n        "b": [\n            1\n        ]\n   '
+            " }\n}",
         ),
     ],
 )
 def test_column_answers(arrays: dict[str, np.ndarray], text: str) -> None:
-    assert answers.predictions(arrays, None, row_format=False) == text.encode("utf-8", "surrogateescape")
+    assert answers.predictions(arrays, None, row_format=False) == text.encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +184,9 @@ def test_an_error_body_is_four_blanks_in_and_escapes_what_it_must() -> None:
 
 
 @pytest.mark.parametrize("row_format", [True, False])
-@pytest.mark.parametrize("dtype", [d for d in dtypes.ALL if d.numpy.kind in "fiub" and d.numpy.itemsize != 2], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [d for d in dtypes.ALL if d.numpy.kind in "fiub" and d.numpy.itemsize != 2], ids=str
+)
 def test_an_answer_is_read_back_bit_for_bit(dtype: DType, row_format: bool) -> None:
     raw = np.random.default_rng(3).integers(0, 256, 6 * dtype.numpy.itemsize, np.uint8)
     array = (raw & 1 if dtype is dtypes.BOOL else raw).view(dtype.numpy).reshape(3, 2)
@@ -190,13 +204,22 @@ def test_strings_and_bytes_are_read_back(row_format: bool) -> None:
     outputs = {"a_bytes": strings(b"\x80\x81", b""), "b": strings("h\u00e9".encode(), b"\xff")}
     body = answers.predictions(outputs, None, row_format=row_format)
     found = answers.parse_predictions(body, signature(a_bytes=dtypes.STRING, b=dtypes.STRING))
-    assert {name: array.tolist() for name, array in found.items()} == {n: a.tolist() for n, a in outputs.items()}
-    alone = answers.predictions({"a_bytes": outputs["a_bytes"][0:1].reshape(())}, None, row_format=False)
-    assert answers.parse_predictions(alone, signature(a_bytes=dtypes.STRING))["a_bytes"].item() == b"\x80\x81"
+    assert {name: array.tolist() for name, array in found.items()} == {
+        n: a.tolist() for n, a in outputs.items()
+    }
+    alone = answers.predictions(
+        {"a_bytes": outputs["a_bytes"][0:1].reshape(())}, None, row_format=False
+    )
+    assert (
+        answers.parse_predictions(alone, signature(a_bytes=dtypes.STRING))["a_bytes"].item()
+        == b"\x80\x81"
+    )
 
 
 def test_an_empty_answer_is_an_empty_array() -> None:
-    assert answers.parse_predictions(b'{"predictions": []}', signature(y=dtypes.FLOAT))["y"].shape == (0,)
+    assert answers.parse_predictions(b'{"predictions": []}', signature(y=dtypes.FLOAT))[
+        "y"
+    ].shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +242,9 @@ def test_an_answer_that_is_none_is_refused(body: bytes, text: str) -> None:
 
 def test_a_missing_output_is_named() -> None:
     with pytest.raises(InvalidArgument, match=r"predictions\[0\]\.z: missing"):
-        answers.parse_predictions(b'{"predictions": [{"y": 1}]}', signature(y=dtypes.FLOAT, z=dtypes.FLOAT))
+        answers.parse_predictions(
+            b'{"predictions": [{"y": 1}]}', signature(y=dtypes.FLOAT, z=dtypes.FLOAT)
+        )
 
 
 # Status and metadata.
@@ -254,27 +279,39 @@ def test_a_status_answer_is_laid_out_as_protobuf_does() -> None:
 def test_a_metadata_answer_is_put_together_as_tf_serving_does() -> None:
     signature_def = messages.parse_text(
         messages.SignatureDef,
-        'inputs { key: "x" value { name: "x:0" dtype: DT_FLOAT tensor_shape { dim { size: -1 } } } }'
-        'outputs { key: "y" value { name: "y:0" dtype: DT_FLOAT_REF tensor_shape { unknown_rank: true } } }'
+        'inputs { key: "x" value { name: "x:0" dtype: DT_FLOAT tensor_shape { dim { size: -1 } } '
+        "} }"
+        'outputs { key: "y" value { name: "y:0" dtype: DT_FLOAT_REF tensor_shape { unknown_rank: '
+        "true } } }"
         'method_name: "tensorflow/serving/predict"',
     )
     text = answers.metadata("m", 7, {"serving_default": signature_def}).decode()
     assert text.startswith(
         '{\n"model_spec":{\n "name": "m",\n "version": "7",\n "signature_name": ""\n}\n,\n'
-        '"metadata": {"signature_def": {\n "signature_def": {\n  "serving_default": {\n   "inputs": {\n    "x": {\n'
-        '     "name": "x:0",\n     "dtype": "DT_FLOAT",\n     "tensor_shape": {\n      "dim": [\n       {\n'
+        '"metadata": {"signature_def": {\n "signature_def": {\n  "serving_default": {\n   '
+        '"inputs": {\n    "x": {\n'
+        '     "name": "x:0",\n     "dtype": "DT_FLOAT",\n     "tensor_shape": {\n      "dim": [\n '
+        "      {\n"
         '        "size": "-1",\n        "name": ""\n       }\n      ],\n'
         '      "unknown_rank": false\n     }\n    }\n   },\n'
     )
-    assert text.endswith('   "method_name": "tensorflow/serving/predict",\n   "defaults": {}\n  }\n }\n}\n}\n}\n')
-    output = json.loads(text)["metadata"]["signature_def"]["signature_def"]["serving_default"]["outputs"]["y"]
-    assert output == {"name": "y:0", "dtype": "DT_FLOAT_REF", "tensor_shape": {"dim": [], "unknown_rank": True}}
+    assert text.endswith(
+        '   "method_name": "tensorflow/serving/predict",\n   "defaults": {}\n  }\n }\n}\n}\n}\n'
+    )
+    output = json.loads(text)["metadata"]["signature_def"]["signature_def"]["serving_default"][
+        "outputs"
+    ]["y"]
+    assert output == {
+        "name": "y:0",
+        "dtype": "DT_FLOAT_REF",
+        "tensor_shape": {"dim": [], "unknown_rank": True},
+    }
 
 
 def test_a_default_value_is_shown_in_the_metadata() -> None:
     signature_def = messages.SignatureDef()
     signature_def.defaults["x"].float_val.append(1.5)
-    shown = json.loads(answers.metadata("m", 1, {"s": signature_def}))["metadata"]["signature_def"]["signature_def"][
-        "s"
-    ]
+    shown = json.loads(answers.metadata("m", 1, {"s": signature_def}))["metadata"]["signature_def"][
+        "signature_def"
+    ]["s"]
     assert shown["defaults"]["x"]["float_val"] == [1.5]

@@ -19,12 +19,24 @@ FIXTURES = Path(__file__).parent / "fixtures" / "config"
 ROOT = Path(__file__).resolve().parents[2]
 
 A = ModelConfig("a", "/models/a")
-SAMPLED = messages.parse_text(messages.ModelConfig, "logging_config { sampling_config { sampling_rate: 0.5 } }")
+SAMPLED = messages.parse_text(
+    messages.ModelConfig, "logging_config { sampling_config { sampling_rate: 0.5 } }"
+)
 GOOD = {
     "all_fields": (
         ModelConfig("plain", "/models/plain"),
-        ModelConfig("pinned", "gs://bucket/pinned", policy=Specific((1, 3, -4)), labels={"stable": 1, "canary": 3}),
-        ModelConfig("every", "/models/every", policy=All(), logging=SAMPLED.logging_config.SerializeToString()),
+        ModelConfig(
+            "pinned",
+            "gs://bucket/pinned",
+            policy=Specific((1, 3, -4)),
+            labels={"stable": 1, "canary": 3},
+        ),
+        ModelConfig(
+            "every",
+            "/models/every",
+            policy=All(),
+            logging=SAMPLED.logging_config.SerializeToString(),
+        ),
         ModelConfig("two", "/models/two", policy=Latest(2), labels={"next": 9}),
     ),
     "no_models": (),
@@ -33,14 +45,24 @@ GOOD = {
     "zero_latest": (A,),
 }
 BAD = [
-    ("both_type_and_platform", 6, 5, "model 'a' has both model_platform and the deprecated model_type"),
+    (
+        "both_type_and_platform",
+        6,
+        5,
+        "model 'a' has both model_platform and the deprecated model_type",
+    ),
     ("custom", 2, 1, "custom_model_config cannot be served, list models in model_config_list"),
     ("empty", 1, 1, "no model_config_list: the file is empty or was cut off"),
     ("empty_base_path", 4, 5, "model 'a' has no base_path"),
     ("empty_name", 3, 5, "a model has no name"),
     ("json", 1, 1, "Expected identifier or number"),
     ("label_empty", 6, 5, "model 'a' has an empty label"),
-    ("label_off_policy", 8, 5, "model 'a' has the label 'stable' on version 2, which its policy does not serve"),
+    (
+        "label_off_policy",
+        8,
+        5,
+        "model 'a' has the label 'stable' on version 2, which its policy does not serve",
+    ),
     ("label_twice", 7, 5, "model 'a' has the label 'stable' twice"),
     ("latin1", 2, 22, "not UTF-8 text"),
     ("list_twice", 2, 19, 'should not have multiple "model_config_list" fields'),
@@ -51,7 +73,12 @@ BAD = [
     ("open_string", 3, 11, "String missing ending quote"),
     ("other_type", 4, 5, "model 'a' has the platform 'OTHER', expected 'tensorflow'"),
     ("out_of_range", 6, 49, "Value out of range: 9223372036854775808"),
-    ("relative_base_path", 4, 5, "base_path of model 'a' is 'models/a', expected an absolute path or a URI"),
+    (
+        "relative_base_path",
+        4,
+        5,
+        "base_path of model 'a' is 'models/a', expected an absolute path or a URI",
+    ),
     ("repeated_field", 6, 16, 'should not have multiple "base_path" fields'),
     ("two_policies", 8, 7, 'Field "latest" is specified along with field "all"'),
     ("unbalanced", 8, 3, "Expected identifier or number, got }"),
@@ -90,11 +117,16 @@ def test_a_bad_file_says_what_and_where(name: str, line: int, column: int, reaso
     assert str(caught.value) == f"{path}:{line}:{column}: {caught.value.reason}"
 
 
-@pytest.mark.parametrize("text", ["", "\n \n", "# about to be written\n"], ids=["empty", "blank", "comment"])
+@pytest.mark.parametrize(
+    "text", ["", "\n \n", "# about to be written\n"], ids=["empty", "blank", "comment"]
+)
 def test_a_file_without_a_list_is_refused_unless_it_may_be_blank(tmp_path: Path, text: str) -> None:
     path = tmp_path / "multimodel.config"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"multimodel\.config:1:1: no model_config_list: .* `model_config_list {}`"):
+    with pytest.raises(
+        ConfigError,
+        match=r"multimodel\.config:1:1: no model_config_list: .* `model_config_list {}`",
+    ):
         config.load(path)
     assert config.load(path, may_be_blank=True) == ServingConfig()
 
@@ -118,7 +150,10 @@ def test_a_bad_file_has_one_fault(name: str) -> None:
         "label_twice": ('"ble"', '"bler"'),
         "label_empty": ("{ value: 1 }", '{ key: "k" value: 1 }'),
         "list_twice": ("model_config_list {}\n", ""),
-        "name_twice": ('  config { name: "a" base_path: "/models/c"', '  config { name: "c" base_path: "/models/c"'),
+        "name_twice": (
+            '  config { name: "a" base_path: "/models/c"',
+            '  config { name: "c" base_path: "/models/c"',
+        ),
         "no_base_path": ('name: "a"', 'name: "a" base_path: "/models/a"'),
         "no_name": ("config {", 'config { name: "a"'),
         "no_platform": ('name: "a"', 'name: "a" model_platform: "tensorflow"'),
@@ -160,7 +195,9 @@ def test_a_message_without_text_is_checked_without_places() -> None:
         name="a", base_path="/a", model_platform="tensorflow"
     ).model_version_policy.specific.versions.append(1)
     message.model_config_list.config[0].version_labels["stable"] = 2
-    with pytest.raises(ConfigError, match=r"^model 'a' has the label 'stable' on version 2") as caught:
+    with pytest.raises(
+        ConfigError, match=r"^model 'a' has the label 'stable' on version 2"
+    ) as caught:
         config.from_message(message)
     assert (caught.value.line, caught.value.column) == (0, 0)
 
@@ -187,7 +224,11 @@ def models(draw: Any, name: str) -> ModelConfig:
         | st.just(All())
         | st.builds(Specific, st.lists(VERSIONS, max_size=4).map(tuple))
     )
-    labelled = st.sampled_from(policy.versions) if isinstance(policy, Specific) and policy.versions else VERSIONS
+    labelled = (
+        st.sampled_from(policy.versions)
+        if isinstance(policy, Specific) and policy.versions
+        else VERSIONS
+    )
     no_labels = isinstance(policy, Specific) and not policy.versions
     return ModelConfig(
         name,
@@ -239,7 +280,11 @@ PIECES = [
 @pytest.mark.filterwarnings("ignore:.*invalid escape sequence:DeprecationWarning")
 @given(
     st.lists(
-        st.tuples(st.integers(0, len(GOOD_TEXT)), st.integers(0, 30), st.sampled_from(PIECES) | st.just("")),
+        st.tuples(
+            st.integers(0, len(GOOD_TEXT)),
+            st.integers(0, 30),
+            st.sampled_from(PIECES) | st.just(""),
+        ),
         min_size=1,
         max_size=3,
     )
@@ -258,4 +303,6 @@ def test_damaged_text_is_read_as_protobuf_reads_it_or_refused_with_a_place(
     else:
         theirs = official.message("tensorflow.serving.ModelServerConfig")()
         text_format.Parse(text, theirs, descriptor_pool=official.pool())
-        assert [model.name for model in serving.models] == [c.name for c in theirs.model_config_list.config]
+        assert [model.name for model in serving.models] == [
+            c.name for c in theirs.model_config_list.config
+        ]

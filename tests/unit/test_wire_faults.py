@@ -24,10 +24,17 @@ def test_a_place_thousands_deep_is_cut() -> None:
 @pytest.mark.parametrize("kind", faults.kinds())
 def test_both_wordings_of_a_kind_can_be_filled(kind: str) -> None:
     row = faults._KINDS[kind]
-    names = {name for text in (row.serving, row.ours) for _, name, _, _ in string.Formatter().parse(text) if name}
+    names = {
+        name
+        for text in (row.serving, row.ours)
+        for _, name, _, _ in string.Formatter().parse(text)
+        if name
+    }
     facts = {name: f"<{name}>" for name in names - {"where", "parent", "expected", "got", "offset"}}
     fault = Fault(kind, ("inputs", "x"), "<expected>", "<got>", 7, facts)
-    assert {name for name in facts if f"<{name}>" in faults.serving_text(fault) + faults.our_text(fault)} == set(facts)
+    assert {
+        name for name in facts if f"<{name}>" in faults.serving_text(fault) + faults.our_text(fault)
+    } == set(facts)
 
 
 def test_a_fault_in_a_row_is_wrapped_as_tf_serving_does() -> None:
@@ -45,7 +52,11 @@ def test_a_fault_in_a_row_is_wrapped_as_tf_serving_does() -> None:
 
 def test_facts_with_braces_are_not_taken_for_templates() -> None:
     fault = Fault(
-        "value_type", ("inputs", "{x}"), "a number", "{got}", facts={"dump": "{}", "type": "Object", "dtype": "t"}
+        "value_type",
+        ("inputs", "{x}"),
+        "a number",
+        "{got}",
+        facts={"dump": "{}", "type": "Object", "dtype": "t"},
     )
     assert faults.our_text(fault) == "inputs.{x}: {got}, expected a number"
     assert faults.serving_text(fault) == "JSON Value: {} Type: Object is not of expected type: t"

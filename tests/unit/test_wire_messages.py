@@ -20,7 +20,8 @@ from tests.unit import official
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Left out on purpose: nothing of ours reads them, and unknown bytes survive. The right side is all that may be missing.
+# Left out on purpose: nothing of ours reads them, and unknown bytes survive. The right side is all
+# that may be missing.
 LEFT_OUT = {
     "tensorflow.NodeDef": {"experimental_debug_info", "experimental_type"},
     "tensorflow.OpDef.ArgDef": {"experimental_full_type"},
@@ -41,8 +42,8 @@ LEFT_OUT = {
     "tensorflow.RunOptions": {"trace_level", "debug_options", "experimental"},
     "tensorflow.serving.SessionRunResponse": {"metadata"},
 }
-# Files that the client package does not ship: what the server reads as text, and the profiler's service, of which we
-# know what it answers when there is nothing to tell.
+# Files that the client package does not ship: what the server reads as text, and the profiler's
+# service, of which we know what it answers when there is nothing to tell.
 SERVER_ONLY = {
     "tensorflow.MonitorRequest",
     "tensorflow.MonitorResponse",
@@ -56,7 +57,11 @@ SERVER_ONLY = {
     "tensorflow.serving.SSLConfig",
 }
 # Reflection's v1 is v1alpha under another name, and no package ships it.
-OURS = sorted(name for name in set(schema.messages()) - SERVER_ONLY if not name.startswith("grpc.reflection.v1."))
+OURS = sorted(
+    name
+    for name in set(schema.messages()) - SERVER_ONLY
+    if not name.startswith("grpc.reflection.v1.")
+)
 
 
 def facts(descriptor: Any) -> dict[str, tuple[Any, ...]]:
@@ -82,7 +87,9 @@ def facts_of(field: Any) -> tuple[Any, ...]:
 def test_fields_are_the_official_ones(name: str) -> None:
     theirs = facts(official.pool().FindMessageTypeByName(name))
     ours = facts(messages.POOL.FindMessageTypeByName(name))
-    assert ours == {field: fact for field, fact in theirs.items() if field not in LEFT_OUT.get(name, set())}
+    assert ours == {
+        field: fact for field, fact in theirs.items() if field not in LEFT_OUT.get(name, set())
+    }
     assert set(theirs) - set(ours) == LEFT_OUT.get(name, set())
 
 
@@ -94,13 +101,19 @@ def test_enums_are_the_official_ones(name: str) -> None:
 
 def test_methods_are_the_official_services() -> None:
     theirs = {
-        f"/{file.package}.{service.name}/{method.name}": (method.input_type[1:], method.output_type[1:])
+        f"/{file.package}.{service.name}/{method.name}": (
+            method.input_type[1:],
+            method.output_type[1:],
+        )
         for file in official.files().values()
         for service in file.service
         for method in service.method
         if service.name in ("PredictionService", "ModelService")
     }
-    ours = {m.path: (m.request.DESCRIPTOR.full_name, m.response.DESCRIPTOR.full_name) for m in messages.METHODS}
+    ours = {
+        m.path: (m.request.DESCRIPTOR.full_name, m.response.DESCRIPTOR.full_name)
+        for m in messages.METHODS
+    }
     assert ours == theirs
 
 
@@ -158,7 +171,8 @@ def official_messages(draw: Any) -> Any:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(official_messages())
 def test_official_bytes_survive_our_classes(theirs: Any) -> None:
-    """Fields we left out ride along as unknown bytes, so the whole message comes back, not only what we know."""
+    """Fields we left out ride along as unknown bytes, so the whole message comes back, not only
+    what we know."""
     ours = messages.message(theirs.DESCRIPTOR.full_name).FromString(theirs.SerializeToString())
     assert type(theirs).FromString(ours.SerializeToString()) == theirs
     if not any(n in LEFT_OUT for n in _names_within(theirs)):
@@ -183,7 +197,10 @@ def test_what_we_do_not_know_is_kept() -> None:
     ours = messages.NodeDef.FromString(theirs.SerializeToString())
     ours.name = "renamed"
     back = type(theirs).FromString(ours.SerializeToString())
-    assert (back.name, list(back.experimental_debug_info.original_node_names)) == ("renamed", ["first"])
+    assert (back.name, list(back.experimental_debug_info.original_node_names)) == (
+        "renamed",
+        ["first"],
+    )
 
 
 def test_metadata_any_packs_and_unpacks_both_ways() -> None:
@@ -192,7 +209,9 @@ def test_metadata_any_packs_and_unpacks_both_ways() -> None:
     answer = messages.GetModelMetadataResponse()
     answer.metadata["signature_def"].CopyFrom(messages.pack(signatures))
 
-    theirs = official.message("tensorflow.serving.GetModelMetadataResponse").FromString(answer.SerializeToString())
+    theirs = official.message("tensorflow.serving.GetModelMetadataResponse").FromString(
+        answer.SerializeToString()
+    )
     unpacked = official.message("tensorflow.serving.SignatureDefMap")()
     assert theirs.metadata["signature_def"].Unpack(unpacked)
     assert unpacked.signature_def["serving_default"].inputs["x"].name == "x:0"
@@ -206,7 +225,9 @@ def test_metadata_without_signatures_is_an_empty_map() -> None:
 
 
 def test_an_any_of_another_type_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match=r"holds tensorflow\.serving\.ModelSpec, expected .*SignatureDefMap"):
+    with pytest.raises(
+        InvalidArgument, match=r"holds tensorflow\.serving\.ModelSpec, expected .*SignatureDefMap"
+    ):
         messages.unpack(messages.SignatureDefMap, messages.pack(messages.ModelSpec()))
 
 
@@ -219,21 +240,29 @@ def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
 def test_files_only_the_server_reads_are_read() -> None:
     batching = messages.parse_text(
         messages.BatchingParameters,
-        'max_batch_size { value: 128 } batch_timeout_micros { value: 0 } thread_pool_name { value: "pool" }\n'
-        "allowed_batch_sizes: 64, allowed_batch_sizes: 128 pad_variable_length_inputs: true # padded\n"
+        "max_batch_size { value: 128 } batch_timeout_micros { value: 0 } thread_pool_name { "
+        'value: "pool" }\n'
+        "allowed_batch_sizes: 64, allowed_batch_sizes: 128 pad_variable_length_inputs: true # "
+        "padded\n"
         "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 64 }",
     )
     assert (batching.max_batch_size.value, list(batching.allowed_batch_sizes)) == (128, [64, 128])
     assert batching.HasField("batch_timeout_micros") and not batching.HasField("num_batch_threads")
-    monitoring = messages.parse_text(messages.MonitoringConfig, 'prometheus_config { enable: true path: "/m" }')
+    monitoring = messages.parse_text(
+        messages.MonitoringConfig, 'prometheus_config { enable: true path: "/m" }'
+    )
     assert (monitoring.prometheus_config.enable, monitoring.prometheus_config.path) == (True, "/m")
-    tls = messages.parse_text(messages.SSLConfig, 'server_key: "k" server_cert: "c" custom_ca: "" client_verify: true')
+    tls = messages.parse_text(
+        messages.SSLConfig, 'server_key: "k" server_cert: "c" custom_ca: "" client_verify: true'
+    )
     assert (tls.server_key, tls.server_cert, tls.client_verify) == ("k", "c", True)
 
 
 def test_text_errors_say_source_line_and_column() -> None:
     with pytest.raises(ConfigError) as caught:
-        messages.parse_text(messages.MonitoringConfig, "prometheus_config {\n  enabled: true\n}\n", "m.config")
+        messages.parse_text(
+            messages.MonitoringConfig, "prometheus_config {\n  enabled: true\n}\n", "m.config"
+        )
     assert (caught.value.line, caught.value.column, caught.value.source) == (2, 3, "m.config")
     assert str(caught.value).startswith("m.config:2:3: ")
     assert caught.value.reason.endswith('has no field named "enabled".')
@@ -280,7 +309,8 @@ unpacked = get_model_metadata_pb2.SignatureDefMap()
 assert theirs.metadata["signature_def"].Unpack(unpacked)
 assert messages.signature_def_map(theirs) == signatures
 assert unpacked.signature_def["s"].outputs["y"].dtype == 1
-assert messages.parse_text(messages.ModelSpec, text_format.MessageToString(request.model_spec)).version.value == 7
+text = text_format.MessageToString(request.model_spec)
+assert messages.parse_text(messages.ModelSpec, text).version.value == 7
 assert type(ours) is not type(request)
 print("shared")
 """
@@ -300,7 +330,9 @@ def run(code: str, **environment: str) -> str:
     return child.stdout
 
 
-def test_our_classes_share_a_process_with_tensorflow_that_came_first(with_tensorflow: ForkServer) -> None:
+def test_our_classes_share_a_process_with_tensorflow_that_came_first(
+    with_tensorflow: ForkServer,
+) -> None:
     done = with_tensorflow.run(BESIDE_TENSORFLOW + SHARE_BYTES)
     assert (done.returncode, done.stdout) == (0, "shared\n"), done.stderr
 
@@ -318,7 +350,8 @@ import numpy as np
 assert api_implementation.Type() == "python"
 request = messages.PredictRequest()
 request.inputs["x"].CopyFrom(tensors.to_proto(np.float32([[1.5]]), as_content=False))
-assert tensors.from_proto(messages.parse(messages.PredictRequest, request.SerializeToString()).inputs["x"]) == 1.5
+ours = messages.parse(messages.PredictRequest, request.SerializeToString())
+assert tensors.from_proto(ours.inputs["x"]) == 1.5
 packed = messages.pack(messages.SignatureDefMap())
 assert messages.unpack(messages.SignatureDefMap, packed) == messages.SignatureDefMap()
 assert config.parse(config.render(config.ServingConfig())) == config.ServingConfig()
@@ -331,6 +364,7 @@ def test_the_wire_does_not_import_tensorflow_or_a_transport() -> None:
     code = """
 import sys
 from headrace.wire import config, messages, store, tensors
-print(sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "grpc", "requests", "fastapi"}))
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(sorted(loaded & {"tensorflow", "grpc", "requests", "fastapi"}))
 """
     assert run(code) == "[]\n"

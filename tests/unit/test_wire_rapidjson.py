@@ -148,14 +148,26 @@ def test_strings_keep_bytes_that_are_not_utf8() -> None:
         (b"\xbb[1]]", 4, True, True),
     ],
 )
-def test_what_stands_around_the_value_is_noted(body: bytes, end: int, mark: bool, trailing: bool) -> None:
+def test_what_stands_around_the_value_is_noted(
+    body: bytes, end: int, mark: bool, trailing: bool
+) -> None:
     document = read(body)
-    assert (document.end, document.has_byte_order_mark, document.has_trailing_bytes) == (end, mark, trailing)
+    assert (document.end, document.has_byte_order_mark, document.has_trailing_bytes) == (
+        end,
+        mark,
+        trailing,
+    )
 
 
 def test_the_first_of_a_name_counts_and_all_are_kept() -> None:
     found = read(b'{"a":1,"b":2,"a":3}').value
-    assert (found["a"], found["b"], "c" in found, len(found), found.names()) == (1, 2, False, 3, ["a", "b", "a"])
+    assert (found["a"], found["b"], "c" in found, len(found), found.names()) == (
+        1,
+        2,
+        False,
+        3,
+        ["a", "b", "a"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,8 +216,12 @@ documents = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(documents, st.sampled_from([None, 1]), st.booleans())
-def test_strict_json_reads_as_the_standard_library_does(document: Any, indent: int | None, ascii_only: bool) -> None:
-    body = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+def test_strict_json_reads_as_the_standard_library_does(
+    document: Any, indent: int | None, ascii_only: bool
+) -> None:
+    body = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode(
+        "utf-8", "surrogatepass"
+    )
     expected = json.loads(body.decode("utf-8", "replace"), object_pairs_hook=JsonObject)
     try:
         found = read(body).value
@@ -217,7 +233,10 @@ def test_strict_json_reads_as_the_standard_library_does(document: Any, indent: i
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=40) | st.text('[]{},:"0123456789.-+eEINaftnulr \\', max_size=40).map(str.encode))
+@given(
+    st.binary(max_size=40)
+    | st.text('[]{},:"0123456789.-+eEINaftnulr \\', max_size=40).map(str.encode)
+)
 def test_any_bytes_are_read_or_refused_at_an_offset_inside(body: bytes) -> None:
     try:
         document = read(body)
@@ -229,7 +248,9 @@ def test_any_bytes_are_read_or_refused_at_an_offset_inside(body: bytes) -> None:
 
 
 def test_the_dump_is_pretty_with_arrays_on_one_line() -> None:
-    value = read(b'{"a":{"b":[],"c":{}},"d":[[1],{"x":1e-7,"y":"\\"\\\\\\u0001\\n/"},null,true]}').value
+    value = read(
+        b'{"a":{"b":[],"c":{}},"d":[[1],{"x":1e-7,"y":"\\"\\\\\\u0001\\n/"},null,true]}'
+    ).value
     expected = """{
     "a": {
         "b": [],
@@ -286,7 +307,16 @@ def test_quoted_escapes_what_must_be_and_nothing_else() -> None:
 
 def test_kinds_of_values_have_rapidjsons_names() -> None:
     values = [None, True, False, 1, 1.5, "x", [], JsonObject([])]
-    assert [type_name(v) for v in values] == ["Null", "True", "False", "Number", "Number", "String", "Array", "Object"]
+    assert [type_name(v) for v in values] == [
+        "Null",
+        "True",
+        "False",
+        "Number",
+        "Number",
+        "String",
+        "Array",
+        "Object",
+    ]
 
 
 def test_nesting_beyond_the_given_depth_is_refused_with_its_place() -> None:

@@ -21,7 +21,9 @@ from headrace.wire.signatures import Signature, TensorSpec
 
 
 def signature(**inputs: DType) -> Signature:
-    return Signature("s", {n: TensorSpec(n, f"{n}:0", d, None, d.number) for n, d in inputs.items()}, {})
+    return Signature(
+        "s", {n: TensorSpec(n, f"{n}:0", d, None, d.number) for n, d in inputs.items()}, {}
+    )
 
 
 X = signature(x=dtypes.FLOAT)
@@ -45,7 +47,11 @@ def outcome(body: bytes, of: Signature) -> Any:
     except HeadraceError as error:
         return type(error), error.message, faults.serving_text(error.fault), error.fault.place
     arrays = {
-        name: (array.dtype.str, array.shape, array.tolist() if array.dtype == object else array.tobytes())
+        name: (
+            array.dtype.str,
+            array.shape,
+            array.tolist() if array.dtype == object else array.tobytes(),
+        )
         for name, array in found.arrays.items()
     }
     return arrays, found.row_format, found.named, found.unknown
@@ -69,7 +75,13 @@ def fast_only(monkeypatch: pytest.MonkeyPatch) -> None:
     ("body", "of", "expected", "row_format", "named"),
     [
         ('{"instances": [1, 2.5]}', X, {"x": [1, 2.5]}, True, False),
-        ('{"instances": [[[1], [2]], [[3], [4]]]}', X, {"x": [[[1], [2]], [[3], [4]]]}, True, False),
+        (
+            '{"instances": [[[1], [2]], [[3], [4]]]}',
+            X,
+            {"x": [[[1], [2]], [[3], [4]]]},
+            True,
+            False,
+        ),
         ('{"instances": [[], []]}', X, {"x": [[], []]}, True, False),
         ('{"inputs": 2e0}', X, {"x": 2.0}, False, False),
         ('{"inputs": [[]]}', X, {"x": [[]]}, False, False),
@@ -118,8 +130,16 @@ def test_an_image_goes_the_fast_way() -> None:
 @pytest.mark.parametrize(
     ("dtype", "literals", "expected"),
     [
-        (dtypes.FLOAT, "[16777217, 1e39, -1e39, 1e-46, -0.0]", [16777216.0, np.inf, -np.inf, 0.0, -0.0]),
-        (dtypes.DOUBLE, "[9007199254740993, 18446744073709551615]", [9007199254740992.0, 1.8446744073709552e19]),
+        (
+            dtypes.FLOAT,
+            "[16777217, 1e39, -1e39, 1e-46, -0.0]",
+            [16777216.0, np.inf, -np.inf, 0.0, -0.0],
+        ),
+        (
+            dtypes.DOUBLE,
+            "[9007199254740993, 18446744073709551615]",
+            [9007199254740992.0, 1.8446744073709552e19],
+        ),
         (dtypes.INT8, "[127, 128, -129, 300]", [127, -128, 127, 44]),
         (dtypes.UINT8, "[255, 300, -1]", [255, 44, 255]),
         (dtypes.INT16, "[32768, -40000]", [-32768, 25536]),
@@ -128,13 +148,19 @@ def test_an_image_goes_the_fast_way() -> None:
         (dtypes.UINT32, "[4294967295, 0]", [4294967295, 0]),
         (dtypes.UINT64, "[18446744073709551615]", [(1 << 64) - 1]),
         (dtypes.BOOL, "[true, false]", [True, False]),
-        (dtypes.STRING, '["a", {"b64": "gICA"}, "\\u00e9"]', [b"a", b"\x80\x80\x80", "\u00e9".encode()]),
+        (
+            dtypes.STRING,
+            '["a", {"b64": "gICA"}, "\\u00e9"]',
+            [b"a", b"\x80\x80\x80", "\u00e9".encode()],
+        ),
         (dtypes.FLOAT, "[NaN, -Inf, Infinity]", [np.nan, -np.inf, np.inf]),
         (dtypes.HALF, "[]", []),
     ],
     ids=lambda value: str(value) if isinstance(value, DType) else "",
 )
-def test_literals_become_values_of_the_dtype(dtype: DType, literals: str, expected: list[Any]) -> None:
+def test_literals_become_values_of_the_dtype(
+    dtype: DType, literals: str, expected: list[Any]
+) -> None:
     found = read(f'{{"inputs": {literals}}}', signature(x=dtype)).arrays["x"]
     assert found.dtype == dtype.numpy
     np.testing.assert_array_equal(found, np.array(expected, dtype.numpy))
@@ -161,8 +187,12 @@ def test_literals_become_values_of_the_dtype(dtype: DType, literals: str, expect
         (dtypes.FLOAT, "null"),
     ],
 )
-@pytest.mark.parametrize("body", ['{{"inputs": [[{0}]]}}', '{{"inputs": {{"x": [[{0}]]}}}}'], ids=["plain", "named"])
-def test_a_literal_of_another_kind_is_refused_in_its_place(dtype: DType, literal: str, body: str) -> None:
+@pytest.mark.parametrize(
+    "body", ['{{"inputs": [[{0}]]}}', '{{"inputs": {{"x": [[{0}]]}}}}'], ids=["plain", "named"]
+)
+def test_a_literal_of_another_kind_is_refused_in_its_place(
+    dtype: DType, literal: str, body: str
+) -> None:
     error = refused(body.format(literal), signature(x=dtype))
     assert error.fault.kind == "value_type"
     assert error.fault.place[-2:] == (0, 0)
@@ -170,7 +200,9 @@ def test_a_literal_of_another_kind_is_refused_in_its_place(dtype: DType, literal
 
 @pytest.mark.parametrize("row_format", [True, False])
 def test_a_dtype_json_does_not_carry_is_unimplemented_wrapped_in_a_row(row_format: bool) -> None:
-    error = refused('{"instances": [1.5]}' if row_format else '{"inputs": [1.5]}', signature(x=dtypes.HALF))
+    error = refused(
+        '{"instances": [1.5]}' if row_format else '{"inputs": [1.5]}', signature(x=dtypes.HALF)
+    )
     assert isinstance(error, InvalidArgument if row_format else Unimplemented)
     assert faults.serving_text(error.fault).endswith("Conversion of JSON Value: 1.5 to type: half")
 
@@ -272,7 +304,11 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3), max_le
 def tensor_values(draw: Any) -> Any:
     """Mostly regular arrays, of one kind of number."""
     shape = draw(st.lists(st.integers(0, 3), max_size=3))
-    item = draw(st.sampled_from([st.integers(-5, 300), st.floats(width=32), st.integers(0, 1 << 64), st.booleans()]))
+    item = draw(
+        st.sampled_from(
+            [st.integers(-5, 300), st.floats(width=32), st.integers(0, 1 << 64), st.booleans()]
+        )
+    )
 
     def nested(dims: list[int]) -> Any:
         return [nested(dims[1:]) for _ in range(dims[0])] if dims else draw(item)
@@ -283,11 +319,16 @@ def tensor_values(draw: Any) -> Any:
 @st.composite
 def calls(draw: Any) -> tuple[bytes, Signature]:
     of = signature(
-        **{n: draw(st.sampled_from(DTYPES)) for n in draw(st.lists(names, min_size=1, max_size=2, unique=True))}
+        **{
+            n: draw(st.sampled_from(DTYPES))
+            for n in draw(st.lists(names, min_size=1, max_size=2, unique=True))
+        }
     )
     value = tensor_values() | values
     row = st.fixed_dictionaries({n: value for n in of.inputs})
-    rows = st.lists(row, min_size=1, max_size=3) | row.flatmap(lambda r: st.integers(1, 3).map(lambda n: [r] * n))
+    rows = st.lists(row, min_size=1, max_size=3) | row.flatmap(
+        lambda r: st.integers(1, 3).map(lambda n: [r] * n)
+    )
     body: dict[str, Any] = draw(
         st.one_of(
             st.fixed_dictionaries({"instances": st.lists(value, max_size=3) | rows | value}),
@@ -295,9 +336,15 @@ def calls(draw: Any) -> tuple[bytes, Signature]:
         )
     )
     if draw(st.booleans()):
-        extra = draw(st.dictionaries(st.sampled_from(["signature_name", "id", "e1"]), st.text(max_size=4), max_size=2))
+        extra = draw(
+            st.dictionaries(
+                st.sampled_from(["signature_name", "id", "e1"]), st.text(max_size=4), max_size=2
+            )
+        )
         body = {**extra, **body} if draw(st.booleans()) else {**body, **extra}
-    text = json.dumps(body, indent=draw(st.sampled_from([None, 2])), ensure_ascii=draw(st.booleans()))
+    text = json.dumps(
+        body, indent=draw(st.sampled_from([None, 2])), ensure_ascii=draw(st.booleans())
+    )
     raw = text.encode("utf-8", "surrogatepass")
     for _ in range(draw(st.integers(0, 2))):  # and some damage
         at = draw(st.integers(0, len(raw)))
@@ -331,11 +378,23 @@ def test_any_brackets_are_read_the_same_both_ways(text: str) -> None:
     [
         ("", X, "body: nothing, expected a JSON object"),
         ("[1]", X, "body: a list of 1, expected an object"),
-        ('{"instances": [1, 2', X, "body: not JSON at byte 19: missing a comma or ']' after an array element"),
+        (
+            '{"instances": [1, 2',
+            X,
+            "body: not JSON at byte 19: missing a comma or ']' after an array element",
+        ),
         ('{"signature_name": 5}', X, "signature_name: the number 5, expected text"),
         ('{"instances": []}', X, "instances: an empty list, expected an instance"),
-        ('{"instances": [[1, 2], [3]]}', X, "instances[1]: shape (1,), expected shape (2,) as in the first instance"),
-        ('{"instances": [1, [3]]}', X, "instances[1]: shape (1,), expected a single value as in the first instance"),
+        (
+            '{"instances": [[1, 2], [3]]}',
+            X,
+            "instances[1]: shape (1,), expected shape (2,) as in the first instance",
+        ),
+        (
+            '{"instances": [1, [3]]}',
+            X,
+            "instances[1]: shape (1,), expected a single value as in the first instance",
+        ),
         ('{"instances": [[[1], [2, 3]]]}', X, "instances[0][1]: a list of 2, expected a list of 1"),
         (
             '{"instances": [{"x": [[1, 2], [3, "a"]]}]}',
@@ -353,22 +412,40 @@ def test_any_brackets_are_read_the_same_both_ways(text: str) -> None:
             signature(a=dtypes.FLOAT, b=dtypes.FLOAT),
             "instances[0]: missing: b; expected a, b",
         ),
-        ('{"inputs": {"y": 1}}', X, "inputs: missing: x (there is y); expected a number (float) or a list"),
+        (
+            '{"inputs": {"y": 1}}',
+            X,
+            "inputs: missing: x (there is y); expected a number (float) or a list",
+        ),
         ('{"inputs": [1, [2]]}', X, "inputs[1]: a list of 1, expected a number (float)"),
-        ('{"inputs": [{"b64": "?"}]}', signature(x=dtypes.STRING), 'inputs[0].b64: the text "?", expected base64'),
+        (
+            '{"inputs": [{"b64": "?"}]}',
+            signature(x=dtypes.STRING),
+            'inputs[0].b64: the text "?", expected base64',
+        ),
         (
             '{"inputs": [1]}',
             signature(a=dtypes.FLOAT, b=dtypes.FLOAT),
             "inputs: a list of 1, expected an object with the keys a, b",
         ),
         ("{}", X, "body: no 'instances' and no 'inputs', expected one of them"),
-        ('{"instances": [1], "inputs": [1]}', X, "body: both 'instances' and 'inputs', expected one of them"),
+        (
+            '{"instances": [1], "inputs": [1]}',
+            X,
+            "body: both 'instances' and 'inputs', expected one of them",
+        ),
         ('{"inputs": ' + "[" * 70 + "]" * 70 + "}", X, "inputs: rank 70, expected at most 64"),
-        ('{"inputs": ["' + "x" * 99 + '"]}', X, f'inputs[0]: the text "{"x" * 38}...", expected a number (float)'),
+        (
+            '{"inputs": ["' + "x" * 99 + '"]}',
+            X,
+            f'inputs[0]: the text "{"x" * 38}...", expected a number (float)',
+        ),
         ("{}", signature(), "signature DEFAULT: takes no inputs, so REST cannot call it; gRPC can"),
     ],
 )
-def test_a_fault_says_where_what_came_and_what_was_expected(body: str, of: Signature, text: str) -> None:
+def test_a_fault_says_where_what_came_and_what_was_expected(
+    body: str, of: Signature, text: str
+) -> None:
     assert refused(body, of).message == text
 
 
@@ -387,7 +464,11 @@ def test_a_very_deep_body_is_answered(depth: int) -> None:
     ("body", "kind", "place"),
     [
         (b'{"instances": [1], "instances": [2]}', "duplicate_key", ("instances",)),
-        (b'{"signature_name": "a", "inputs": [1], "signature_name": "b"}', "duplicate_key", ("signature_name",)),
+        (
+            b'{"signature_name": "a", "inputs": [1], "signature_name": "b"}',
+            "duplicate_key",
+            ("signature_name",),
+        ),
         (b'{"inputs": {"x": [1], "x": [2]}}', "duplicate_key", ("inputs", "x")),
         (b'{"inputs": {"x": [NaN], "x": [2]}}', "duplicate_key", ("inputs", "x")),
         (b'{"instances": [{"x": 1}, {"x": 1, "x": 2}]}', "duplicate_key", ("instances", 1, "x")),
@@ -424,7 +505,9 @@ def test_the_first_of_two_values_for_a_key_counts_as_in_tf_serving() -> None:
     assert read('{"instances": [1], "instances": [2, 3]}').arrays["x"].tolist() == [1]
     assert read('{"inputs": {"x": [1], "x": [2, 3]}}').arrays["x"].tolist() == [1]
     assert read('{"instances": [{"x": 1, "x": 2}]}').arrays["x"].tolist() == [1]
-    assert rest.parse_predict(b'{"signature_name": "a", "signature_name": "b"}').signature_name == "a"
+    assert (
+        rest.parse_predict(b'{"signature_name": "a", "signature_name": "b"}').signature_name == "a"
+    )
 
 
 @pytest.mark.parametrize("value", ["[1]", "[NaN]"])
@@ -437,7 +520,10 @@ def test_a_column_that_no_input_has_is_ignored_and_named(value: str) -> None:
 
 
 def test_bodies_may_be_held_and_read_in_any_order() -> None:
-    bodies = [rest.parse_predict(b'{"signature_name": "s%d", "instances": [%d, 1]}' % (i, i)) for i in range(50)]
+    bodies = [
+        rest.parse_predict(b'{"signature_name": "s%d", "instances": [%d, 1]}' % (i, i))
+        for i in range(50)
+    ]
     for i in reversed(range(50)):
         assert bodies[i].signature_name == f"s{i}"
         assert bodies[i].tensors(X).arrays["x"].tolist() == [i, 1]
@@ -499,7 +585,9 @@ def test_base64_is_taken_as_tf_serving_takes_it(text: str, raw: bytes | None) ->
 # What clients send.
 
 
-@pytest.mark.parametrize("dtype", [d for d in dtypes.ALL if d.numpy.kind in "fiub" and d.numpy.itemsize != 2], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [d for d in dtypes.ALL if d.numpy.kind in "fiub" and d.numpy.itemsize != 2], ids=str
+)
 @pytest.mark.parametrize("row_format", [True, False])
 def test_what_build_predict_writes_is_read_back_bit_for_bit(dtype: DType, row_format: bool) -> None:
     rng = np.random.default_rng(7)
@@ -517,7 +605,11 @@ def test_what_build_predict_writes_is_read_back_bit_for_bit(dtype: DType, row_fo
         ({"x": np.float32([[0.1], [2]])}, True, b'{"instances":[[0.100000001],[2]]}'),
         ({"x": np.float32(2)}, False, b'{"inputs":{"x":2}}'),
         ({"x": np.float64([np.nan, -np.inf])}, False, b'{"inputs":{"x":[NaN,-Infinity]}}'),
-        ({"x": np.array([b"hi", b"%d"], object)}, True, b'{"instances":[{"b64":"aGk="},{"b64":"JWQ="}]}'),
+        (
+            {"x": np.array([b"hi", b"%d"], object)},
+            True,
+            b'{"instances":[{"b64":"aGk="},{"b64":"JWQ="}]}',
+        ),
         ({"x": np.array(["h\u00e9"])}, True, '{"instances":["h\u00e9"]}'.encode()),
         (
             {"a": np.int64([1, 2]), "b": np.array([True, False])},
@@ -527,7 +619,9 @@ def test_what_build_predict_writes_is_read_back_bit_for_bit(dtype: DType, row_fo
         ({"x": np.zeros((2, 0), np.int32)}, False, b'{"inputs":{"x":[[],[]]}}'),
     ],
 )
-def test_build_predict_writes(inputs: Mapping[str, np.ndarray], row_format: bool, body: bytes) -> None:
+def test_build_predict_writes(
+    inputs: Mapping[str, np.ndarray], row_format: bool, body: bytes
+) -> None:
     assert rest.build_predict(inputs, row_format=row_format) == body
 
 

@@ -8,11 +8,23 @@ import pytest
 from headrace.wire import dtypes
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument
-from headrace.wire.signatures import Shape, Signature, TensorSpec, check, from_signature_def, near_name, shape_text
+from headrace.wire.signatures import (
+    Shape,
+    Signature,
+    TensorSpec,
+    check,
+    from_signature_def,
+    near_name,
+    shape_text,
+)
 
 
-def signature(defaults: Mapping[str, Any] | None = None, **inputs: tuple[DType | None, Shape | None]) -> Signature:
-    specs = {name: TensorSpec(name, f"{name}:0", dtype, shape) for name, (dtype, shape) in inputs.items()}
+def signature(
+    defaults: Mapping[str, Any] | None = None, **inputs: tuple[DType | None, Shape | None]
+) -> Signature:
+    specs = {
+        name: TensorSpec(name, f"{name}:0", dtype, shape) for name, (dtype, shape) in inputs.items()
+    }
     return Signature("s", specs, {}, defaults=defaults or {})
 
 
@@ -34,17 +46,34 @@ PAIR = signature(a=(F, (-1, 2)), b=(I, (-1,)))
         (signature(x=(None, (-1,))), {"x": (F, (1,))}),
     ],
 )
-def test_what_the_signature_promises_passes(of: Signature, shapes: dict[str, tuple[DType, Shape]]) -> None:
+def test_what_the_signature_promises_passes(
+    of: Signature, shapes: dict[str, tuple[DType, Shape]]
+) -> None:
     check(of, shapes)
 
 
 @pytest.mark.parametrize(
     ("of", "shapes", "row_format", "text"),
     [
-        (IMAGE, {"image": (F, (3, 28, 27))}, True, "instances[0].image: shape (28, 27), expected (28, 28, 1)"),
-        (IMAGE, {"image": (F, (3, 28, 28, 3))}, False, "inputs.image: shape (3, 28, 28, 3), expected (?, 28, 28, 1)"),
+        (
+            IMAGE,
+            {"image": (F, (3, 28, 27))},
+            True,
+            "instances[0].image: shape (28, 27), expected (28, 28, 1)",
+        ),
+        (
+            IMAGE,
+            {"image": (F, (3, 28, 28, 3))},
+            False,
+            "inputs.image: shape (3, 28, 28, 3), expected (?, 28, 28, 1)",
+        ),
         (IMAGE, {"image": (F, ())}, None, "inputs.image: shape (), expected (?, 28, 28, 1)"),
-        (IMAGE, {"imgae": (F, (1,))}, None, "inputs.imgae: no such input, expected image (did you mean image?)"),
+        (
+            IMAGE,
+            {"imgae": (F, (1,))},
+            None,
+            "inputs.imgae: no such input, expected image (did you mean image?)",
+        ),
         (IMAGE, {"zzz": (F, (1,))}, True, "instances[0].zzz: no such input, expected image"),
         (IMAGE, {}, False, "inputs: missing: image; expected float (?, 28, 28, 1)"),
         (
@@ -53,8 +82,18 @@ def test_what_the_signature_promises_passes(of: Signature, shapes: dict[str, tup
             None,
             "inputs.image: int64, expected float (int64: .astype('float32'))",
         ),
-        (PAIR, {"a": (F, (3, 2)), "b": (I, (2,))}, False, "inputs.b: a batch of 2, expected 3 as in a"),
-        (signature(x=(F, (4, 2))), {"x": (F, (3, 2))}, True, "instances: 3 instances, expected exactly 4"),
+        (
+            PAIR,
+            {"a": (F, (3, 2)), "b": (I, (2,))},
+            False,
+            "inputs.b: a batch of 2, expected 3 as in a",
+        ),
+        (
+            signature(x=(F, (4, 2))),
+            {"x": (F, (3, 2))},
+            True,
+            "instances: 3 instances, expected exactly 4",
+        ),
         (
             signature(x=(F, ())),
             {"x": (F, (3,))},
@@ -97,8 +136,10 @@ def test_a_signature_def_is_read() -> None:
 
     message = messages.parse_text(
         messages.SignatureDef,
-        'inputs { key: "x" value { name: "x:0" dtype: DT_FLOAT tensor_shape { dim { size: -1 } dim { size: 2 } } } }'
-        'outputs { key: "y" value { name: "y:0" dtype: DT_INT64 tensor_shape { unknown_rank: true } } }'
+        'inputs { key: "x" value { name: "x:0" dtype: DT_FLOAT tensor_shape { dim { size: -1 } '
+        "dim { size: 2 } } } }"
+        'outputs { key: "y" value { name: "y:0" dtype: DT_INT64 tensor_shape { unknown_rank: true '
+        "} } }"
         'method_name: "tensorflow/serving/predict"',
     )
     found = from_signature_def("serving_default", message)

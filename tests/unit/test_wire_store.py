@@ -35,7 +35,9 @@ def publish(base: Path, version: int | str) -> Path:
 def desired(folder: Path, *names: str, extra: str = "") -> Path:
     path = folder / "desired.config"
     entries = "".join(
-        f'  config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" {extra} }}\n' for n in names
+        f'  config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" {extra} '
+        f"}}\n"
+        for n in names
     )
     path.write_text(f"model_config_list {{\n{entries}}}\n")
     return path
@@ -48,10 +50,18 @@ def desired(folder: Path, *names: str, extra: str = "") -> Path:
         pytest.param(["00000123", "7"], (7, 123), id="leading zeros"),
         pytest.param(["-3", "2"], (-3, 2), id="negative"),
         pytest.param(["1", "001"], (1,), id="one number twice"),
-        pytest.param(["9223372036854775807", "9223372036854775808"], (2**63 - 1,), id="beyond int64"),
-        pytest.param(["-9223372036854775808", "-9223372036854775809"], (-(2**63),), id="below int64"),
+        pytest.param(
+            ["9223372036854775807", "9223372036854775808"], (2**63 - 1,), id="beyond int64"
+        ),
+        pytest.param(
+            ["-9223372036854775808", "-9223372036854775809"], (-(2**63),), id="below int64"
+        ),
         pytest.param(["1" * 200], (), id="very long"),
-        pytest.param(["v1", "1.0", "1 ", "+1", "0x1", ".2", "tmp-3", "--1", "-", "\uff11"], (), id="not a number"),
+        pytest.param(
+            ["v1", "1.0", "1 ", "+1", "0x1", ".2", "tmp-3", "--1", "-", "\uff11"],
+            (),
+            id="not a number",
+        ),
         pytest.param([], (), id="empty"),
     ],
 )
@@ -101,20 +111,45 @@ def test_every_version_has_a_path_that_reads_as_its_number(
 
 SHARD = "variables.data-{:05d}-of-{:05d}".format
 INDEX = "variables/variables.index"
-WHOLE = {"saved_model.pb": 1, INDEX: 2, f"variables/{SHARD(0, 2)}": 12, f"variables/{SHARD(1, 2)}": 30}
-LAYOUTS: dict[str, tuple[dict[str, int], str]] = {  # name -> its bytes, of an index its shards; what is missing
+WHOLE = {
+    "saved_model.pb": 1,
+    INDEX: 2,
+    f"variables/{SHARD(0, 2)}": 12,
+    f"variables/{SHARD(1, 2)}": 30,
+}
+LAYOUTS: dict[
+    str, tuple[dict[str, int], str]
+] = {  # name -> its bytes, of an index its shards; what is missing
     "nothing": ({}, "no saved_model.pb yet"),
     "graph alone": ({"saved_model.pb": 1}, ""),
     "graph as text": ({"saved_model.pbtxt": 1}, ""),
     "graph without bytes": (WHOLE | {"saved_model.pb": 0}, "no saved_model.pb yet"),
-    "variables without a graph": ({k: v for k, v in WHOLE.items() if k != "saved_model.pb"}, "no saved_model.pb yet"),
+    "variables without a graph": (
+        {k: v for k, v in WHOLE.items() if k != "saved_model.pb"},
+        "no saved_model.pb yet",
+    ),
     "whole": (WHOLE, ""),
     "longer than it must be": (WHOLE | {f"variables/{SHARD(1, 2)}": 31}, ""),
-    "first of two shards": ({k: v for k, v in WHOLE.items() if SHARD(1, 2) not in k}, f"no {SHARD(1, 2)} yet"),
-    "last of two shards": ({k: v for k, v in WHOLE.items() if SHARD(0, 2) not in k}, f"no {SHARD(0, 2)} yet"),
-    "a short shard": (WHOLE | {f"variables/{SHARD(1, 2)}": 29}, f"{SHARD(1, 2)} has 29 of 30 bytes yet"),
-    "an empty shard": (WHOLE | {f"variables/{SHARD(0, 2)}": 0}, f"{SHARD(0, 2)} has 0 of 12 bytes yet"),
-    "data without index": ({k: v for k, v in WHOLE.items() if k != INDEX}, "no variables.index yet"),
+    "first of two shards": (
+        {k: v for k, v in WHOLE.items() if SHARD(1, 2) not in k},
+        f"no {SHARD(1, 2)} yet",
+    ),
+    "last of two shards": (
+        {k: v for k, v in WHOLE.items() if SHARD(0, 2) not in k},
+        f"no {SHARD(0, 2)} yet",
+    ),
+    "a short shard": (
+        WHOLE | {f"variables/{SHARD(1, 2)}": 29},
+        f"{SHARD(1, 2)} has 29 of 30 bytes yet",
+    ),
+    "an empty shard": (
+        WHOLE | {f"variables/{SHARD(0, 2)}": 0},
+        f"{SHARD(0, 2)} has 0 of 12 bytes yet",
+    ),
+    "data without index": (
+        {k: v for k, v in WHOLE.items() if k != INDEX},
+        "no variables.index yet",
+    ),
     "empty variables folder": ({"saved_model.pb": 1, "variables/": 0}, ""),
     "a stray shard of another save": (WHOLE | {f"variables/{SHARD(2, 3)}": 1}, ""),
 }
@@ -132,7 +167,9 @@ def build(folder: Path, files: dict[str, int]) -> Path:
 
 
 @pytest.mark.parametrize(("files", "lacks"), LAYOUTS.values(), ids=LAYOUTS)
-def test_a_half_copied_version_is_not_complete(tmp_path: Path, files: dict[str, int], lacks: str) -> None:
+def test_a_half_copied_version_is_not_complete(
+    tmp_path: Path, files: dict[str, int], lacks: str
+) -> None:
     assert store.missing(build(tmp_path, files)) == lacks
     assert store.is_complete(tmp_path) is (lacks == "")
 
@@ -159,7 +196,9 @@ def test_variables_that_a_graph_wants_are_waited_for_while_files_still_come(
     assert store.missing(tmp_path) == ""
 
 
-def test_what_tensorflow_exported_is_complete_and_a_byte_less_is_not(contract_models: Path, tmp_path: Path) -> None:
+def test_what_tensorflow_exported_is_complete_and_a_byte_less_is_not(
+    contract_models: Path, tmp_path: Path
+) -> None:
     for name in ("half_plus_two/123", "counter/123", "mnist_cnn/1", "ident_float/1"):
         copy = tmp_path / name
         shutil.copytree(contract_models / name, copy)
@@ -169,7 +208,9 @@ def test_what_tensorflow_exported_is_complete_and_a_byte_less_is_not(contract_mo
         content = data.read_bytes()
         data.write_bytes(content[:-1])
 
-        assert store.missing(copy) == f"{data.name} has {len(content) - 1} of {len(content)} bytes yet"
+        assert (
+            store.missing(copy) == f"{data.name} has {len(content) - 1} of {len(content)} bytes yet"
+        )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +226,9 @@ def test_what_tensorflow_exported_is_complete_and_a_byte_less_is_not(contract_mo
         ("file:///models/mnist", "/srv/store", "/srv/store/mnist"),
     ],
 )
-def test_the_models_prefix_stands_for_the_root(base_path: str, root: str | None, expected: str) -> None:
+def test_the_models_prefix_stands_for_the_root(
+    base_path: str, root: str | None, expected: str
+) -> None:
     assert store.local_path(base_path, root) == Path(expected)
 
 
@@ -203,16 +246,22 @@ def test_the_live_config_holds_what_can_be_served(tmp_path: Path) -> None:
     publish(folder / "ready", 1)
     publish(folder / "half", 1)
     (folder / "half" / "1" / "saved_model.pb").unlink()
-    assert store.render_live(wanted, folder) == RenderedLive(("ready",), ("waiting", "half"), changed=True)
+    assert store.render_live(wanted, folder) == RenderedLive(
+        ("ready",), ("waiting", "half"), changed=True
+    )
     assert config.load(folder / "multimodel.config").models == config.load(wanted).models[:1]
 
     publish(folder / "waiting", 7)
-    assert store.render_live(wanted, folder) == RenderedLive(("ready", "waiting"), ("half",), changed=True)
+    assert store.render_live(wanted, folder) == RenderedLive(
+        ("ready", "waiting"), ("half",), changed=True
+    )
     assert live_names(folder) == ["ready", "waiting"]
 
 
 def test_a_pinned_model_waits_for_a_version_of_its_policy(tmp_path: Path) -> None:
-    wanted = desired(tmp_path, "m", extra="model_version_policy { specific { versions: 2 versions: 3 } }")
+    wanted = desired(
+        tmp_path, "m", extra="model_version_policy { specific { versions: 2 versions: 3 } }"
+    )
     publish(tmp_path / "m", 1)
     assert store.render_live(wanted, tmp_path).waiting == ("m",)
     publish(tmp_path / "m", 3)
@@ -222,7 +271,8 @@ def test_a_pinned_model_waits_for_a_version_of_its_policy(tmp_path: Path) -> Non
 def test_models_outside_the_store_are_taken_as_they_are(tmp_path: Path) -> None:
     wanted = tmp_path / "desired.config"
     wanted.write_text(
-        'model_config_list { config { name: "far" base_path: "gs://b/far" model_platform: "tensorflow" }\n'
+        'model_config_list { config { name: "far" base_path: "gs://b/far" model_platform: '
+        '"tensorflow" }\n'
         'config { name: "near" base_path: "/elsewhere/near" model_platform: "tensorflow" } }'
     )
     assert store.render_live(wanted, tmp_path / "models").served == ("far", "near")
@@ -250,7 +300,9 @@ def test_a_broken_list_leaves_the_live_config_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
 
 
-def test_a_blank_list_leaves_the_live_config_alone_and_an_empty_one_says_what_it_takes_away(tmp_path: Path) -> None:
+def test_a_blank_list_leaves_the_live_config_alone_and_an_empty_one_says_what_it_takes_away(
+    tmp_path: Path,
+) -> None:
     wanted = desired(tmp_path, "m", "n", "waiting")
     publish(tmp_path / "m", 1)
     publish(tmp_path / "n", 1)
@@ -261,14 +313,18 @@ def test_a_blank_list_leaves_the_live_config_alone_and_an_empty_one_says_what_it
             store.render_live(wanted, tmp_path)
         assert live_names(tmp_path) == ["m", "n"]
     wanted.write_text("model_config_list {}")
-    assert store.render_live(wanted, tmp_path) == RenderedLive((), (), changed=True, removed=("m", "n"))
+    assert store.render_live(wanted, tmp_path) == RenderedLive(
+        (), (), changed=True, removed=("m", "n")
+    )
     assert live_names(tmp_path) == []
     assert store.render_live(wanted, tmp_path).removed == ()
 
 
 def test_an_empty_store_gets_a_live_config_that_serves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "models"
-    assert store.render_live(desired(tmp_path, "m"), folder) == RenderedLive((), ("m",), changed=True)
+    assert store.render_live(desired(tmp_path, "m"), folder) == RenderedLive(
+        (), ("m",), changed=True
+    )
     message = config.to_message(config.load(folder / "multimodel.config"))
     assert message.WhichOneof("config") == "model_config_list"
     assert "model_config_list" in (folder / "multimodel.config").read_text()
@@ -286,7 +342,9 @@ def test_a_live_config_that_is_not_text_is_replaced(tmp_path: Path) -> None:
     assert live_names(tmp_path) == []
 
 
-def test_the_file_is_replaced_for_everyone_to_read_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_replaced_for_everyone_to_read_and_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[bool] = []
     fsync = os.fsync
 
@@ -328,13 +386,22 @@ def as_somebody() -> Callable[[str], str]:
     """Runs code as a user without rights: root may read everything."""
 
     def run(code: str) -> str:
-        drop = "import os\nif os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        drop = (
+            "import os\nif os.geteuid() == 0: os.setgroups([]); os.setgid(65534); "
+            "os.setuid(65534)\n"
+        )
         load = "from pathlib import Path\nfrom headrace.wire import errors, store\n"
         tried = (
-            "try:\n    " + code + "\nexcept errors.HeadraceError as error:\n    print(type(error).__name__, error)\n"
+            "try:\n    "
+            + code
+            + "\nexcept errors.HeadraceError as error:\n    print(type(error).__name__, error)\n"
         )
         child = subprocess.run(
-            [sys.executable, "-c", load + drop + tried], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-c", load + drop + tried],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert child.returncode == 0, child.stderr
         return child.stdout
@@ -351,15 +418,21 @@ def test_what_may_not_be_read_is_told_apart_from_what_is_missing(
     assert out == f"{PermissionDenied.__name__} {closed} cannot be read: Permission denied\n"
 
 
-def test_a_store_that_may_not_be_written_says_so(open_path: Path, as_somebody: Callable[[str], str]) -> None:
+def test_a_store_that_may_not_be_written_says_so(
+    open_path: Path, as_somebody: Callable[[str], str]
+) -> None:
     wanted, folder = desired(open_path, "m"), open_path / "models"
     folder.mkdir(mode=0o555)
     out = as_somebody(f"store.render_live(Path({str(wanted)!r}), Path({str(folder)!r}))")
-    assert out == f"{PermissionDenied.__name__} the store {folder} cannot be written: Permission denied\n"
+    assert (
+        out
+        == f"{PermissionDenied.__name__} the store {folder} cannot be written: Permission denied\n"
+    )
 
 
 def test_two_publishers_at_once_lose_neither_model(tmp_path: Path) -> None:
-    """Each publishes, then renders; whoever renders last must have seen everything published before."""
+    """Each publishes, then renders; whoever renders last must have seen everything published
+    before."""
     names = [f"m{i}" for i in range(6)]
     wanted, folder = desired(tmp_path, *names), tmp_path / "models"
     code = (
@@ -414,12 +487,18 @@ def test_a_reader_never_sees_half_a_config(tmp_path: Path) -> None:
             {"old": 1},
             ["m: the label 'old' is on version 1, which its policy does not serve; served: 2"],
         ),
-        (config.All(), {"x": 7}, ["m: the label 'x' is on version 7, which is not there; served: 1, 2"]),
+        (
+            config.All(),
+            {"x": 7},
+            ["m: the label 'x' is on version 7, which is not there; served: 1, 2"],
+        ),
     ],
 )
 def test_labels_on_versions_that_are_not_served_are_told(tmp_path, policy, labels, warnings):
     for version in ("1", "2"):
         (tmp_path / "m" / version).mkdir(parents=True)
         (tmp_path / "m" / version / "saved_model.pb").write_bytes(b"x")
-    models = config.ServingConfig((config.ModelConfig("m", "/models/m", policy=policy, labels=labels),))
+    models = config.ServingConfig(
+        (config.ModelConfig("m", "/models/m", policy=policy, labels=labels),)
+    )
     assert store.unserved_labels(models, tmp_path) == warnings

@@ -40,9 +40,21 @@ def edges(row: DType) -> np.ndarray:
         info = np.iinfo(row.numpy)
         return np.array([info.min, info.max, 0, 1], row.numpy)
     info = ml_dtypes.finfo(row.numpy)
-    parts = [0.0, -0.0, 1.5, float("nan"), float("inf"), float("-inf"), info.max, info.min, info.smallest_subnormal]
+    parts = [
+        0.0,
+        -0.0,
+        1.5,
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        info.max,
+        info.min,
+        info.smallest_subnormal,
+    ]
     if row.numpy.kind == "c":
-        return np.array([complex(a, b) for a, b in zip(parts, reversed(parts), strict=True)], row.numpy)
+        return np.array(
+            [complex(a, b) for a, b in zip(parts, reversed(parts), strict=True)], row.numpy
+        )
     return np.array(parts, row.numpy)
 
 
@@ -66,7 +78,11 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
     return a.tolist() == b.tolist() if a.dtype == object else a.tobytes() == b.tobytes()
 
 
-CASES = [pytest.param(row, array, id=f"{row}, {name}") for row in dtypes.ALL for name, array in arrays(row).items()]
+CASES = [
+    pytest.param(row, array, id=f"{row}, {name}")
+    for row in dtypes.ALL
+    for name, array in arrays(row).items()
+]
 
 
 @pytest.mark.parametrize("as_content", MODES, ids=["content", "values"])
@@ -127,7 +143,9 @@ RULES = {
     "complex pairs repeat": typed(8, (3,), scomplex_val=[1, 2, 3, 4]),
     "complex128 pairs repeat": typed(18, (2,), dcomplex_val=[1, 2]),
     "half a pair counts for nothing": typed(8, (2,), scomplex_val=[1]),
-    "content wins over values": typed(1, (1,), tensor_content=np.float32(2).tobytes(), float_val=[1]),
+    "content wins over values": typed(
+        1, (1,), tensor_content=np.float32(2).tobytes(), float_val=[1]
+    ),
     "strings in content": typed(7, (3,), tensor_content=b"\x01\x00\x02a\x00b"),
     "long string in content": typed(7, (1,), tensor_content=b"\xac\x02" + b"y" * 300),
     "rank 0 without a value": typed(2, ()),
@@ -150,25 +168,46 @@ def unknown_rank() -> Any:
 
 
 REFUSED = {
-    "content too short": (typed(1, (2,), tensor_content=bytes(7)), "8 bytes, but tensor_content holds 7"),
-    "content too long": (typed(1, (2,), tensor_content=bytes(9)), "8 bytes, but tensor_content holds 9"),
-    "content for a huge shape": (typed(1, (10**12,), tensor_content=bytes(8)), "4000000000000 bytes"),
+    "content too short": (
+        typed(1, (2,), tensor_content=bytes(7)),
+        "8 bytes, but tensor_content holds 7",
+    ),
+    "content too long": (
+        typed(1, (2,), tensor_content=bytes(9)),
+        "8 bytes, but tensor_content holds 9",
+    ),
+    "content for a huge shape": (
+        typed(1, (10**12,), tensor_content=bytes(8)),
+        "4000000000000 bytes",
+    ),
     "negative dimension": (typed(1, (2, -1), float_val=[1]), r"negative dimension: \[2, -1\]"),
-    "two negative dimensions": (typed(1, (-2, -3), float_val=[1]), r"negative dimension: \[-2, -3\]"),
-    "overflowing shape": (typed(1, (2**40, 2**40), float_val=[1]), "more elements than can be counted"),
+    "two negative dimensions": (
+        typed(1, (-2, -3), float_val=[1]),
+        r"negative dimension: \[-2, -3\]",
+    ),
+    "overflowing shape": (
+        typed(1, (2**40, 2**40), float_val=[1]),
+        "more elements than can be counted",
+    ),
     "overflow before a zero": (typed(1, (2**40, 2**40, 0)), "more elements than can be counted"),
     "rank 255": (typed(1, (1,) * 255, float_val=[1]), "rank 255, at most 254"),
     "strings missing in content": (typed(7, (2,), tensor_content=b"\x01a"), "2 strings"),
     "strings cut in content": (typed(7, (2,), tensor_content=b"\x01\x02ab"), "2 strings"),
     "strings left over in content": (typed(7, (1,), tensor_content=b"\x01ab"), "1 strings"),
     "string length without end": (typed(7, (1,), tensor_content=b"\xff" * 9), "1 strings"),
-    "lengths for a huge shape": (typed(7, (10**12,), tensor_content=bytes(8)), "1000000000000 strings"),
+    "lengths for a huge shape": (
+        typed(7, (10**12,), tensor_content=bytes(8)),
+        "1000000000000 strings",
+    ),
     "no dtype": (typed(0, (1,), float_val=[1]), "DT_INVALID"),
     "unknown dtype": (typed(77, (1,), float_val=[1]), "dtype 77"),
     "reference dtype": (typed(101, (1,), float_val=[1]), "DT_FLOAT_REF"),
 }
 OURS_ONLY = {
-    "a trillion floats from one": (typed(1, (10**12,), float_val=[1]), "1000000000000 elements, but holds 1 values"),
+    "a trillion floats from one": (
+        typed(1, (10**12,), float_val=[1]),
+        "1000000000000 elements, but holds 1 values",
+    ),
     "zeros by the billion": (typed(1, (10**9,)), "1000000000 elements, but holds 0 values"),
     "a billion strings from one": (typed(7, (10**9,), string_val=[b"s"]), "holds 1 values"),
     # TensorFlow overlooks the mark and reads a scalar; whoever sets it means something else.
@@ -189,9 +228,13 @@ def test_a_tensor_that_lies_is_refused_without_allocating(proto: Any, text: str)
         tracemalloc.stop()
 
 
-# Not the trillion strings: TensorFlow makes room for them all (10 s) before it sees that they are not there.
+# Not the trillion strings: TensorFlow makes room for them all (10 s) before it sees that they are
+# not there.
 @pytest.mark.parametrize(
-    "name", sorted(set(REFUSED) - {"no dtype", "unknown dtype", "reference dtype", "lengths for a huge shape"})
+    "name",
+    sorted(
+        set(REFUSED) - {"no dtype", "unknown dtype", "reference dtype", "lengths for a huge shape"}
+    ),
 )
 def test_tensorflow_refuses_them_too(witness: Witness, name: str) -> None:
     proto = REFUSED[name][0]
@@ -262,7 +305,9 @@ def test_memory_layout_does_not_show(array: np.ndarray, as_content: bool) -> Non
         pytest.param(1.0, dtypes.COMPLEX64, 1 + 0j, id="scalar to complex"),
         pytest.param(["a", "ł"], dtypes.STRING, [b"a", "ł".encode()], id="text"),
         pytest.param([b"a", b"bc"], None, [b"a", b"bc"], id="bytes"),
-        pytest.param(np.array(["a", b"\x00\xff"], object), None, [b"a", b"\x00\xff"], id="mixed objects"),
+        pytest.param(
+            np.array(["a", b"\x00\xff"], object), None, [b"a", b"\x00\xff"], id="mixed objects"
+        ),
     ],
 )
 def test_what_converts(given_: Any, row: DType | None, expected: Any) -> None:
@@ -274,18 +319,39 @@ def test_what_converts(given_: Any, row: DType | None, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("given_", "row", "text"),
     [
-        pytest.param([1.5], dtypes.INT32, "float64 does not convert to int32 without loss", id="float to int"),
-        pytest.param([256], dtypes.UINT8, "int64 does not convert to uint8 without loss", id="too large"),
-        pytest.param([-1], dtypes.UINT64, "int64 does not convert to uint64 without loss", id="negative"),
+        pytest.param(
+            [1.5], dtypes.INT32, "float64 does not convert to int32 without loss", id="float to int"
+        ),
+        pytest.param(
+            [256], dtypes.UINT8, "int64 does not convert to uint8 without loss", id="too large"
+        ),
+        pytest.param(
+            [-1], dtypes.UINT64, "int64 does not convert to uint64 without loss", id="negative"
+        ),
         pytest.param([1], dtypes.BOOL, "int64 does not convert to bool", id="int to bool"),
         pytest.param([1], dtypes.STRING, "int64 does not convert to string", id="number to string"),
         pytest.param([1e39], dtypes.FLOAT, "too large for float", id="double beyond float"),
         pytest.param([[1], [2, 3]], dtypes.FLOAT, "not a tensor: .*inhomogeneous", id="ragged"),
         pytest.param(["\ud800"], dtypes.STRING, "not Unicode: surrogates", id="lone surrogate"),
         pytest.param(["1"], dtypes.FLOAT, "does not convert to float", id="string to number"),
-        pytest.param([1j], dtypes.FLOAT, "complex128 does not convert to float without", id="complex to float"),
-        pytest.param(np.array([b"a", 3], object), None, "a string tensor holds a int: 3", id="number among strings"),
-        pytest.param(np.array(["2020-01-01"], "M8[D]"), None, "datetime64.* has no TensorFlow dtype", id="date"),
+        pytest.param(
+            [1j],
+            dtypes.FLOAT,
+            "complex128 does not convert to float without",
+            id="complex to float",
+        ),
+        pytest.param(
+            np.array([b"a", 3], object),
+            None,
+            "a string tensor holds a int: 3",
+            id="number among strings",
+        ),
+        pytest.param(
+            np.array(["2020-01-01"], "M8[D]"),
+            None,
+            "datetime64.* has no TensorFlow dtype",
+            id="date",
+        ),
     ],
 )
 def test_what_does_not_convert(given_: Any, row: DType | None, text: str) -> None:
@@ -330,7 +396,10 @@ def test_any_array_comes_back_and_reaches_tensorflow(
     theirs = witness.read(proto.SerializeToString(), row.number)
     assert isinstance(theirs, np.ndarray)
     assert same(np.asarray(theirs, row.numpy), array)
-    assert same(tensors.from_proto(messages.TensorProto.FromString(witness.content(array, row.number))), array)
+    assert same(
+        tensors.from_proto(messages.TensorProto.FromString(witness.content(array, row.number))),
+        array,
+    )
 
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -353,7 +422,9 @@ def any_claim(draw: Any) -> Any:
     """A TensorProto whose shape, values and content need not agree."""
     row = draw(st.sampled_from(dtypes.ALL))
     shape = draw(st.lists(st.integers(-1, 3), max_size=3))
-    proto = typed(row.number, tuple(shape), **{row.field: draw(st.lists(_VALUES[row.field], max_size=9))})
+    proto = typed(
+        row.number, tuple(shape), **{row.field: draw(st.lists(_VALUES[row.field], max_size=9))}
+    )
     if row is not dtypes.BOOL:
         proto.tensor_content = draw(st.just(b"") | st.binary(max_size=16))
     return proto

@@ -1,4 +1,5 @@
-"""A SavedModel of five nodes, y = 0.5 x + 2, written without TensorFlow; the trainer's CLI over a store of its own."""
+"""A SavedModel of five nodes, y = 0.5 x + 2, written without TensorFlow; the trainer's CLI over a
+store of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from tests.forks import ForkServer
 from tests.unit.warm import WarmTrainer, warm_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = [{"signature_name": "serving_default", "inputs": {"x": [1.0, 2.0]}, "outputs": {"y": [2.5, 3.0]}}]
+GOLDEN = [
+    {"signature_name": "serving_default", "inputs": {"x": [1.0, 2.0]}, "outputs": {"y": [2.5, 3.0]}}
+]
 CONFIG = """model_config_list {{
   config {{ name: "known" base_path: "/models/known" model_platform: "tensorflow" {policy} }}
   config {{ name: "linear_model" base_path: "/models/linear_model" model_platform: "tensorflow" }}
@@ -89,9 +92,11 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-c", script, *map(str, arguments)]
 
 
-def trainer(place: Path, *arguments: str | Path, kill_at: int | None = None) -> subprocess.CompletedProcess[str]:
-    """The CLI in a child that stays for all tests, since its imports cost more than most calls; it fails when
-    TensorFlow was imported. ``kill_at``: see WarmTrainer.call."""
+def trainer(
+    place: Path, *arguments: str | Path, kill_at: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The CLI in a child that stays for all tests, since its imports cost more than most calls; it
+    fails when TensorFlow was imported. ``kill_at``: see WarmTrainer.call."""
     return call(place, *arguments, environ=environment(place), kill_at=kill_at)
 
 

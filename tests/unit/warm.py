@@ -1,5 +1,6 @@
-"""A trainer that stays: the trainer's command line, called many times in one process, since TensorFlow takes seconds
-to import. A call's standard output and error are those of the process, so what C++ writes is in them too."""
+"""A trainer that stays: the trainer's command line, called many times in one process, since
+TensorFlow takes seconds to import. A call's standard output and error are those of the process, so
+what C++ writes is in them too."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from pathlib import Path
 from trainer import cli
 
 def killed(words, at):
-    # Python reports every opening, making and renaming of a file before it is done: at one of them this is killed.
+    # Python reports every opening, making and renaming of a file before it is done: at one of
+    # them this is killed.
     seen = 0
     def hook(event, args):
         nonlocal seen
@@ -61,7 +63,8 @@ for line in iter(sys.stdin.readline, ""):
 
 
 class WarmTrainer:
-    """``call`` is `python -m trainer WORDS`, with a store of ``place``; archives are fetched once for all tests."""
+    """``call`` is `python -m trainer WORDS`, with a store of ``place``; archives are fetched once
+    for all tests."""
 
     def __init__(self, folder: Path, to: BinaryIO, back: BinaryIO) -> None:
         self._folder = folder
@@ -69,10 +72,15 @@ class WarmTrainer:
         self.imported_tensorflow = False
 
     def call(
-        self, place: Path, *words: str, environ: Mapping[str, str] | None = None, kill_at: int | None = None
+        self,
+        place: Path,
+        *words: str,
+        environ: Mapping[str, str] | None = None,
+        kill_at: int | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """``environ``: all of the environment, where it is not that of environment(). ``kill_at``: in a process forked
-        for this call, killed when it touches files for that time; 0 = not at all, and how many there were is printed.
+        """``environ``: all of the environment, where it is not that of environment(). ``kill_at``:
+        in a process forked for this call, killed when it touches files for that time; 0 = not at
+        all, and how many there were is printed.
         """
         given = {**os.environ, **environment(place)} if environ is None else dict(environ)
         self._to.write(json.dumps([words, given, str(self._folder), kill_at]).encode() + b"\n")

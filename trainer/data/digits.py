@@ -1,4 +1,5 @@
-"""The handwritten digits of MNIST: 5000 from a small archive, or all 70,000 where the large one is to be had."""
+"""The handwritten digits of MNIST: 5000 from a small archive, or all 70,000 where the large one is
+to be had."""
 
 from __future__ import annotations
 
@@ -37,8 +38,13 @@ LARGE_BAR = 0.985  # accuracy wanted of a model that learnt from it
 
 def small(want: Want) -> Split:
     """5000 pictures, 500 of each digit; a row is 784 grey values and the digit."""
-    table = np.loadtxt(io.BytesIO(gzip.decompress(MNIST_5K.read(want.cache))), delimiter=",", dtype=np.uint8)
-    rows: Arrays = {"image": table[:, :-1].reshape(-1, 28, 28), "digit": table[:, -1].astype(np.int32)}
+    table = np.loadtxt(
+        io.BytesIO(gzip.decompress(MNIST_5K.read(want.cache))), delimiter=",", dtype=np.uint8
+    )
+    rows: Arrays = {
+        "image": table[:, :-1].reshape(-1, 28, 28),
+        "digit": table[:, -1].astype(np.int32),
+    }
     return replace(split.by_content(rows, validation_percent=10, fold=want.fold), data=(MNIST_5K,))
 
 
@@ -49,7 +55,10 @@ def large(want: Want) -> Split:
     known = {image.tobytes() for image in held_out["image"]}
     new = np.array([image.tobytes() not in known for image in learn["image"]])
     rows = split.by_content(
-        {name: column[new] for name, column in learn.items()}, held_out_percent=0, validation_percent=5, by=["image"]
+        {name: column[new] for name, column in learn.items()},
+        held_out_percent=0,
+        validation_percent=5,
+        by=["image"],
     )
     return replace(rows, held_out=held_out, data=(MNIST,), bar=LARGE_BAR)
 
@@ -70,7 +79,8 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 
 def judge(probabilities: np.ndarray, data: Split) -> Score:
-    """Accuracy; the baseline always answers the digit that is most frequent in the training rows."""
+    """Accuracy; the baseline always answers the digit that is most frequent in the training
+    rows."""
     digits, answer = data.held_out["digit"], probabilities.argmax(axis=1)
     commonest = np.bincount(data.train["digit"]).argmax()
     counts = np.zeros((10, 10), np.int64)

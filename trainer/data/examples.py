@@ -1,4 +1,5 @@
-"""tf.Example, as classify and regress take it: named features of one row, serialized without TensorFlow."""
+"""tf.Example, as classify and regress take it: named features of one row, serialized without
+TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from headrace.wire import messages
 def serialized(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """One Example for each row of ``columns``."""
     rows = len(next(iter(columns.values())))
-    made = [_example({name: column[row] for name, column in columns.items()}) for row in range(rows)]
+    made = [
+        _example({name: column[row] for name, column in columns.items()}) for row in range(rows)
+    ]
     return np.array(made, dtype=object)
 
 

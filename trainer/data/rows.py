@@ -15,7 +15,8 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What ``load`` is asked for: the data that a quick training needs or all there is, with which fifth held out."""
+    """What ``load`` is asked for: the data that a quick training needs or all there is, with which
+    fifth held out."""
 
     cache: Path
     quick: bool = False
@@ -26,8 +27,9 @@ class Want:
 class Split:
     """Rows to learn from and rows to be judged by; no row is in both, none is in either twice.
 
-    ``validation`` rows are watched while training (when to stop, the curves); ``data`` is what was really read, and
-    ``bar`` what is wanted of a model that learnt from it, where that is not the metric's own bar.
+    ``validation`` rows are watched while training (when to stop, the curves); ``data`` is what was
+    really read, and ``bar`` what is wanted of a model that learnt from it, where that is not the
+    metric's own bar.
     """
 
     train: Arrays

@@ -1,6 +1,7 @@
 """Which rows are held out: decided by what is in a row, never by its place or by chance.
 
-So equal rows fall on the same side and are counted once, and a seed varies the training but not the judgement.
+So equal rows fall on the same side and are counted once, and a seed varies the training but not the
+judgement.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from trainer.data.rows import Arrays, Split
 
 
 def by_content(
-    columns: Arrays, *, held_out_percent: int = 20, validation_percent: int = 0, fold: int = 0, by: Sequence[str] = ()
+    columns: Arrays,
+    *,
+    held_out_percent: int = 20,
+    validation_percent: int = 0,
+    fold: int = 0,
+    by: Sequence[str] = (),
 ) -> Split:
     """Deduplicated rows, split by a hash over the columns ``by`` (all when none is named).
 
-    ``fold`` holds out another part of the same size; ``validation_percent`` is of what is left to learn from.
+    ``fold`` holds out another part of the same size; ``validation_percent`` is of what is left to
+    learn from.
     """
     lowest = fold * held_out_percent
     seen: set[bytes] = set()
@@ -35,12 +42,16 @@ def by_content(
             sides["validation"].append(row)
         else:
             sides["train"].append(row)
-    parts = {side: {name: column[rows] for name, column in columns.items()} for side, rows in sides.items()}
+    parts = {
+        side: {name: column[rows] for name, column in columns.items()}
+        for side, rows in sides.items()
+    }
     return Split(train=parts["train"], held_out=parts["held_out"], validation=parts["validation"])
 
 
 def order(count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The shuffled order of an epoch, of seed and epoch alone: a training that is taken up again sees the same."""
+    """The shuffled order of an epoch, of seed and epoch alone: a training that is taken up again
+    sees the same."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
@@ -50,5 +61,7 @@ def _digest(cells: list[Any]) -> bytes:
         if isinstance(cell, str):
             cell = cell.encode()
         content = cell if isinstance(cell, bytes) else np.asarray(cell).tobytes()
-        total.update(len(content).to_bytes(8, "big") + content)  # the length keeps ("ab", "c") from ("a", "bc")
+        total.update(
+            len(content).to_bytes(8, "big") + content
+        )  # the length keeps ("ab", "c") from ("a", "bc")
     return total.digest()

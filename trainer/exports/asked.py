@@ -24,20 +24,36 @@ class Call:
 
 def call(request: Golden, method: str) -> Call:
     """``method`` as the card says it of the request's signature."""
-    named = {} if request["signature_name"] == "serving_default" else {"signature_name": request["signature_name"]}
+    named = (
+        {}
+        if request["signature_name"] == "serving_default"
+        else {"signature_name": request["signature_name"]}
+    )
     outputs = request["outputs"]
     if method == "predict":
         inputs = {alias: _plain(value) for alias, value in request["inputs"].items()}
-        told = {alias: value if alias.endswith(_BYTES) else _plain(value) for alias, value in outputs.items()}
+        told = {
+            alias: value if alias.endswith(_BYTES) else _plain(value)
+            for alias, value in outputs.items()
+        }
         return Call(method, {**named, "inputs": _unnamed(inputs)}, {"outputs": _unnamed(told)})
-    examples = [_features(base64.b64decode(example["b64"])) for example in request["inputs"]["inputs"]]
-    results = _classes(outputs) if method == "classify" else [_number(value) for value in outputs["outputs"]]
+    examples = [
+        _features(base64.b64decode(example["b64"])) for example in request["inputs"]["inputs"]
+    ]
+    results = (
+        _classes(outputs)
+        if method == "classify"
+        else [_number(value) for value in outputs["outputs"]]
+    )
     return Call(method, {**named, "examples": examples}, {"results": results})
 
 
 def first_row(request: Golden) -> Golden:
     """The same request for one row alone; rows are independent in every signature of the zoo."""
-    sides = {side: {alias: rows[:1] for alias, rows in request[side].items()} for side in ("inputs", "outputs")}
+    sides = {
+        side: {alias: rows[:1] for alias, rows in request[side].items()}
+        for side in ("inputs", "outputs")
+    }
     return {**request, **sides}
 
 
@@ -69,12 +85,16 @@ def _features(example: bytes) -> dict[str, Any]:
 
 
 def _classes(outputs: Mapping[str, Any]) -> list[list[list[Any]]]:
-    """Pairs of label and score, row by row; what a signature does not give is empty, as TensorFlow Serving has it."""
+    """Pairs of label and score, row by row; what a signature does not give is empty, as TensorFlow
+    Serving has it."""
     scores, labels = outputs.get("scores"), outputs.get("classes")
     rows = range(len(scores or labels or ()))
     columns = range(len((scores or labels or [[]])[0]))
     return [
-        [[_text(labels[row][at]) if labels else "", scores[row][at] if scores else 0.0] for at in columns]
+        [
+            [_text(labels[row][at]) if labels else "", scores[row][at] if scores else 0.0]
+            for at in columns
+        ]
         for row in rows
     ]
 

@@ -1,4 +1,5 @@
-"""The model card: what a version was made of and how good it is, as JSON beside the model and as a line for people."""
+"""The model card: what a version was made of and how good it is, as JSON beside the model and as a
+line for people."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ FOLDER = "assets.extra"  # TensorFlow Serving leaves what it does not know in th
 CARD = f"{FOLDER}/card.json"
 _SHOWN = 100  # characters of a claim
 
-# Of a card that came with an export the gate holds the version to these. All else on it is only claimed.
+# Of a card that came with an export the gate holds the version to these. All else on it is only
+# claimed.
 _PROMISES = ("signatures", "tolerance", "budget")
 
 Card = dict[str, Any]
@@ -40,7 +42,8 @@ def of_training(
     trials: Mapping[int, Score] | None = None,
     folds: int = 1,
 ) -> Card:
-    """``trials``: the scores of all seeds that were trained, this version's, the median, among them."""
+    """``trials``: the scores of all seeds that were trained, this version's, the median, among
+    them."""
     metric = entry.metric if data.bar is None else replace(entry.metric, bar=data.bar)
     return {
         "model": entry.name,
@@ -72,8 +75,14 @@ def of_training(
         "tolerance": entry.tolerance,
         "budget": asdict(entry.budget),
         "training": {"cpu_s": round(cpu_s, 2), "wall_s": round(wall_s, 2)},
-        "code": {"headrace": headrace.__version__, "commit": _commit(), "trainer_sha256": trainer_sha256()},
-        "packages": {name: _installed(name) for name in ("keras", "numpy", "tensorflow-cpu", "tensorflow")},
+        "code": {
+            "headrace": headrace.__version__,
+            "commit": _commit(),
+            "trainer_sha256": trainer_sha256(),
+        },
+        "packages": {
+            name: _installed(name) for name in ("keras", "numpy", "tensorflow-cpu", "tensorflow")
+        },
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(),
@@ -85,7 +94,8 @@ def of_training(
 
 
 def of_export(name: str, brought: Card) -> Card:
-    """For an export that somebody brought, with its card: nobody here has measured what that says of the model."""
+    """For an export that somebody brought, with its card: nobody here has measured what that says
+    of the model."""
     promised = {key: brought[key] for key in _PROMISES if key in brought}
     claimed = {key: value for key, value in brought.items() if key not in (*_PROMISES, "files")}
     return {"model": name, **promised, **({"claimed": claimed} if claimed else {})}
@@ -124,9 +134,14 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def changed(card: Card, folder: Path) -> list[str]:
-    """Files that are not as the card says, missing and added ones too; none when it says nothing of files."""
+    """Files that are not as the card says, missing and added ones too; none when it says nothing of
+    files."""
     said, found = card.get("files", {}), checksums(folder)
-    return sorted(name for name in said.keys() | found.keys() if said.get(name) != found.get(name)) if said else []
+    return (
+        sorted(name for name in said.keys() | found.keys() if said.get(name) != found.get(name))
+        if said
+        else []
+    )
 
 
 def write(card: Card, folder: Path) -> None:
@@ -136,7 +151,8 @@ def write(card: Card, folder: Path) -> None:
 
 
 def read(folder: Path) -> Card:
-    """The card of a version; an empty one where there is none that can be read: it describes, it does not rule."""
+    """The card of a version; an empty one where there is none that can be read: it describes, it
+    does not rule."""
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -145,14 +161,20 @@ def read(folder: Path) -> Card:
 
 
 def line(card: Card) -> str:
-    """accuracy 0.9756 (the commonest digit: 0.08554), quick settings: full ones reach about 0.978"""
+    """accuracy 0.9756 (the commonest digit: 0.08554), quick settings: full ones reach about
+    0.978"""
     said = "claimed, not checked here: " if "claimed" in card else ""
     card = card.get("claimed", card)
     try:
         metric, settings = card["metric"], card["settings"]["are"]
-        text = f"{metric['name']} {metric['value']:.4g} ({metric['baseline_is']}: {metric['baseline']:.4g})"
+        text = (
+            f"{metric['name']} {metric['value']:.4g} ({metric['baseline_is']}: "
+            f"{metric['baseline']:.4g})"
+        )
         if settings != "full":
-            text += f", {settings} settings: full ones reach about {metric['full_training_reaches']:g}"
+            text += (
+                f", {settings} settings: full ones reach about {metric['full_training_reaches']:g}"
+            )
     except (KeyError, TypeError, ValueError):  # not from our training
         return "no figures on its card"
     return said + text
@@ -167,13 +189,22 @@ def lines(card: Card) -> list[tuple[str, str]]:
             told.append((title, str(value)))
 
     say("what", card.get("summary"))
-    say("exported", ", ".join(f"{name} {str(value)[:40]}" for name, value in card.get("exported", {}).items()))
+    say(
+        "exported",
+        ", ".join(f"{name} {str(value)[:40]}" for name, value in card.get("exported", {}).items()),
+    )
     say("written", card.get("written"))
     say("parent", card.get("parent"))
     for source in card.get("data", []):
-        say("data", f"{source.get('archive')} sha256 {str(source.get('sha256'))[:12]}, {source.get('licence')}")
+        say(
+            "data",
+            f"{source.get('archive')} sha256 {str(source.get('sha256'))[:12]}, "
+            f"{source.get('licence')}",
+        )
     say("rows", ", ".join(f"{side} {count}" for side, count in card.get("rows", {}).items()))
-    say("settings", ", ".join(f"{name} {value}" for name, value in card.get("settings", {}).items()))
+    say(
+        "settings", ", ".join(f"{name} {value}" for name, value in card.get("settings", {}).items())
+    )
     for name, promise in card.get("signatures", {}).items():
         inputs, outputs = (_columns(promise.get(side, {})) for side in ("inputs", "outputs"))
         say("signature", f"{name}: {inputs} -> {outputs}")
@@ -184,7 +215,12 @@ def lines(card: Card) -> list[tuple[str, str]]:
         say("checked", f"{verdict} {check.get('name')}: {check.get('told')}")
     for reason in card.get("forced", []):
         say("forced", reason)
-    say("code", ", ".join(f"{name} {str(value)[:12]}" for name, value in card.get("code", {}).items() if value))
+    say(
+        "code",
+        ", ".join(
+            f"{name} {str(value)[:12]}" for name, value in card.get("code", {}).items() if value
+        ),
+    )
     for name, value in card.get("claimed", {}).items():
         text = f"{name} {json.dumps(value, ensure_ascii=False)}"
         say("claimed", text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
@@ -207,13 +243,17 @@ def _installed(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the tree this runs from, with -dirty where it was changed; None outside a checkout."""
+    """The commit of the tree this runs from, with -dirty where it was changed; None outside a
+    checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=root, capture_output=True, text=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=root,
+            capture_output=True,
+            text=True,
         )
     except OSError:  # no git
         return None
@@ -221,7 +261,8 @@ def _commit() -> str | None:
 
 
 def trainer_sha256() -> str:
-    """Over the trainer's own files: it tells versions of the code apart where there is no checkout, as in an image."""
+    """Over the trainer's own files: it tells versions of the code apart where there is no checkout,
+    as in an image."""
     total = hashlib.sha256()
     root = Path(__file__).resolve().parents[1]
     for path in sorted(root.rglob("*.py")):

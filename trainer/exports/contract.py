@@ -1,4 +1,5 @@
-"""What callers of a version rely on: its signatures, and what of them a new version no longer takes or gives."""
+"""What callers of a version rely on: its signatures, and what of them a new version no longer takes
+or gives."""
 
 from __future__ import annotations
 
@@ -14,25 +15,34 @@ _SERVE = "serve"  # the tag of what a server loads
 
 
 def read(folder: Path) -> dict[str, Signature]:
-    """The signatures of a SavedModel by name, without TensorFlow. Raises HeadraceError or OSError."""
+    """The signatures of a SavedModel by name, without TensorFlow. Raises HeadraceError or
+    OSError."""
     binary = folder / "saved_model.pb"
     if binary.exists():
         saved = messages.parse(messages.SavedModel, binary.read_bytes())
     else:
-        saved = messages.parse_text(messages.SavedModel, binary.with_suffix(".pbtxt").read_text(encoding="utf-8"))
+        saved = messages.parse_text(
+            messages.SavedModel, binary.with_suffix(".pbtxt").read_text(encoding="utf-8")
+        )
     for graph in saved.meta_graphs:
         if _SERVE in graph.meta_info_def.tags:
-            return {name: signatures.from_signature_def(name, found) for name, found in graph.signature_def.items()}
+            return {
+                name: signatures.from_signature_def(name, found)
+                for name, found in graph.signature_def.items()
+            }
     return {}
 
 
 def against_live(new: Path, live: Path, *, version: int) -> Check:
-    """Whether those who call the live ``version`` can call the new one in the same way, and read its answers."""
+    """Whether those who call the live ``version`` can call the new one in the same way, and read
+    its answers."""
     name = f"callers of version {version}"
     try:
         known = read(live)
     except (HeadraceError, OSError, ValueError) as error:
-        return Check(name, True, f"not compared: its signatures cannot be read: {error}", binds=False)
+        return Check(
+            name, True, f"not compared: its signatures cannot be read: {error}", binds=False
+        )
     try:
         faults = list(differences(known, read(new)))
     except (HeadraceError, OSError, ValueError) as error:
@@ -41,7 +51,8 @@ def against_live(new: Path, live: Path, *, version: int) -> Check:
 
 
 def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> Iterator[str]:
-    """What breaks those who call as ``live`` asks for. A wider shape, or a further signature, breaks nobody."""
+    """What breaks those who call as ``live`` asks for. A wider shape, or a further signature,
+    breaks nobody."""
     for name, old in sorted(live.items()):
         if name.startswith("__"):  # TensorFlow's own, which nobody can call
             continue
@@ -64,8 +75,13 @@ def _inputs(old: Signature, now: Signature) -> Iterator[str]:
     for alias in added:
         if alias not in now.defaults:
             yield f"input {alias} is new and has no default"
-    if len(old.inputs) == 1 < len(now.inputs) and set(now.required) <= set(old.inputs) <= set(now.inputs):
-        yield f"input {added[0]} is new, so REST takes {next(iter(old.inputs))} no longer without its name"
+    if len(old.inputs) == 1 < len(now.inputs) and set(now.required) <= set(old.inputs) <= set(
+        now.inputs
+    ):
+        yield (
+            f"input {added[0]} is new, so REST takes {next(iter(old.inputs))} no longer without "
+            "its name"
+        )
 
 
 def _outputs(old: Signature, now: Signature) -> Iterator[str]:
@@ -76,7 +92,10 @@ def _outputs(old: Signature, now: Signature) -> Iterator[str]:
             yield f"output {alias} is {_told(now.outputs[alias])}, was {_told(wanted)}"
     added = [alias for alias in now.outputs if alias not in old.outputs]
     if len(old.outputs) == 1 < len(now.outputs) and set(old.outputs) <= set(now.outputs):
-        yield f"output {added[0]} is new, so REST gives {next(iter(old.outputs))} no longer without its name"
+        yield (
+            f"output {added[0]} is new, so REST gives {next(iter(old.outputs))} no longer "
+            "without its name"
+        )
 
 
 def _takes(now: TensorSpec, sent: TensorSpec) -> bool:

@@ -1,4 +1,5 @@
-"""Golden requests: what an export was asked and answered before it left the process that trained it.
+"""Golden requests: what an export was asked and answered before it left the process that trained
+it.
 
 Kept beside the model in the layout of REST bodies, so that anyone can send one again.
 """
@@ -63,12 +64,16 @@ def to_array(value: Any, dtype: DType) -> np.ndarray:
 
 
 def difference(answer: np.ndarray, wanted: np.ndarray, *, tolerance: float) -> str:
-    """What tells the two apart, in words; empty when they agree within ``tolerance``, absolute and relative."""
+    """What tells the two apart, in words; empty when they agree within ``tolerance``, absolute and
+    relative."""
     if answer.shape != wanted.shape:
         return f"shape {list(answer.shape)}, recorded {list(wanted.shape)}"
     if wanted.dtype.kind == "f":
         if not np.allclose(answer, wanted, rtol=tolerance, atol=tolerance, equal_nan=True):
-            return f"off by {np.abs(answer.astype(np.float64) - wanted).max():.3g}, tolerance {tolerance:g}"
+            return (
+                f"off by {np.abs(answer.astype(np.float64) - wanted).max():.3g}, tolerance "
+                f"{tolerance:g}"
+            )
         return ""
     return "" if np.array_equal(answer, wanted) else "not the recorded values"
 

@@ -1,6 +1,8 @@
-"""A model that Keras saved, a .keras or .h5 file, becomes a SavedModel, in a process that runs no code of its author.
+"""A model that Keras saved, a .keras or .h5 file, becomes a SavedModel, in a process that runs no
+code of its author.
 
-`python -m trainer.exports.keras_file FILE FOLDER` loads and exports, and prints as JSON what it refused, if anything.
+`python -m trainer.exports.keras_file FILE FOLDER` loads and exports, and prints as JSON what it
+refused, if anything.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ from trainer.settings import Tell
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_TOLERANCE = 1e-4  # of the export's answers beside Keras's own: a graph is fused, a call of Keras's layers is not
+# Of the export's answers beside Keras's own: a graph is fused, a call of Keras's layers is not.
+_TOLERANCE = 1e-4
 _ROWS, _FREE = 2, 8  # of an example: its batch, and any other dimension that is free
 _UNKNOWN = re.compile(r"(?:Could not locate (?:class|function)|Unknown \w+:) '(?:[^'>]*>)?([^']+)'")
 
 
 def export(file: Path, folder: Path, *, tell: Tell) -> Card:
-    """Fills the folder; what its card can say of it. Raises Usage where a person has to export it."""
+    """Fills the folder; what its card can say of it. Raises Usage where a person has to export
+    it."""
     _check(file)
     ended = child.run("trainer.exports.keras_file", file.resolve(), folder)
     if ended.trouble:
@@ -40,13 +44,22 @@ def export(file: Path, folder: Path, *, tell: Tell) -> Card:
     if found["missing"]:
         raise NotAvailable("TensorFlow is not installed: pip install 'headrace[train]'")
     if found["refused"]:
-        raise Usage(f"{file} cannot be exported without its author's code: {_by_hand(file, found['refused'])}")
+        raise Usage(
+            f"{file} cannot be exported without its author's code: "
+            f"{_by_hand(file, found['refused'])}"
+        )
     tell(f"  exported from {file}")
     if found["no_example"]:
-        tell(f"  Keras itself cannot answer a made-up request, so answers are not compared: {found['no_example']}")
+        tell(
+            "  Keras itself cannot answer a made-up request, so answers are not compared: "
+            f"{found['no_example']}"
+        )
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"exported": {"from": file.name, "sha256": sha256, "keras": found["keras"]}, "tolerance": _TOLERANCE}
+    return {
+        "exported": {"from": file.name, "sha256": sha256, "keras": found["keras"]},
+        "tolerance": _TOLERANCE,
+    }
 
 
 def _check(file: Path) -> None:
@@ -63,15 +76,23 @@ def _by_hand(file: Path, reason: str) -> str:
     """The reason, and the lines of Python that a person has to write instead."""
     unknown = _UNKNOWN.search(reason)
     if "Lambda" in reason:
-        first, load = "import keras", f'model = keras.models.load_model("{file}", safe_mode=False)  # runs its code'
+        first, load = (
+            "import keras",
+            f'model = keras.models.load_model("{file}", safe_mode=False)  # runs its code',
+        )
     elif unknown:
         name = unknown[1]
         first = f"import keras; from your_code import {name}"
         load = f'model = keras.models.load_model("{file}", custom_objects={{"{name}": {name}}})'
     else:
-        first, load = "model = build()  # by your own code, called once on data", f'model.load_weights("{file}")'
+        first, load = (
+            "model = build()  # by your own code, called once on data",
+            f'model.load_weights("{file}")',
+        )
     lines = (first, load, 'model.export("exported")')
-    return "\n".join([reason, *(f"    {line}" for line in lines), 'and then publish the folder "exported"']).lstrip()
+    return "\n".join(
+        [reason, *(f"    {line}" for line in lines), 'and then publish the folder "exported"']
+    ).lstrip()
 
 
 def main(file: str, folder: str) -> None:
@@ -102,9 +123,18 @@ def _export(keras: Any, file: Path, folder: Path) -> dict[str, str]:
     examples = {tensor.name: _example(tensor) for tensor in model.inputs}
     try:
         outputs = _answers(keras, model, examples)
-    except Exception as error:  # perhaps not what the model is meant for: it is published without an example
-        if type(error).__name__ == "FailedPreconditionError":  # TensorFlow's, of a table that nobody filled
-            return {"refused": "its layers lack what the file does not hold, a vocabulary say; a .keras file holds it"}
+    except (
+        Exception
+    ) as error:  # perhaps not what the model is meant for: it is published without an example
+        if (
+            type(error).__name__ == "FailedPreconditionError"
+        ):  # TensorFlow's, of a table that nobody filled
+            return {
+                "refused": (
+                    "its layers lack what the file does not hold, a vocabulary say; a "
+                    ".keras file holds it"
+                )
+            }
         return {"no_example": f"{type(error).__name__}: {_reason(error)}"}
     request = {
         "signature_name": "serving_default",
@@ -124,7 +154,9 @@ def _reason(error: Exception) -> str:
 def _answers(keras: Any, model: Any, examples: Arrays) -> dict[str, Any]:
     """By the names that the export gives them."""
     wanted = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    inputs = keras.tree.map_structure(lambda tensor: keras.ops.convert_to_tensor(examples[tensor.name]), wanted)
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras.ops.convert_to_tensor(examples[tensor.name]), wanted
+    )
     outputs = model(inputs, training=False)
     if isinstance(outputs, dict):
         return outputs

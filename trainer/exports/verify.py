@@ -1,7 +1,9 @@
-"""Whether an export may enter the store: it is whole, the server's engine runs it, it keeps what its card says.
+"""Whether an export may enter the store: it is whole, the server's engine runs it, it keeps what
+its card says.
 
-`python -m trainer.exports.verify FOLDER` prints the checks as JSON. It is a process of its own, because the engine's
-TensorFlow must not share one with the trainer's, and because a bad graph can end the process it runs in.
+`python -m trainer.exports.verify FOLDER` prints the checks as JSON. It is a process of its own,
+because the engine's TensorFlow must not share one with the trainer's, and because a bad graph can
+end the process it runs in.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ def verify(folder: Path) -> list[Check]:
         names = ", ".join(_callable(model))
         checks.append(Check(loads, bool(names), f"signatures: {names or 'none'}", forcible=False))
         promises = _promises(folder, model)
-        checks += [*promises, *(_golden(folder, model) if not any(p.refuses for p in promises) else ())]
+        checks += [
+            *promises,
+            *(_golden(folder, model) if not any(p.refuses for p in promises) else ()),
+        ]
         checks.append(_row_wise(folder, model))
     finally:
         model.close()
@@ -52,7 +57,9 @@ def verify(folder: Path) -> list[Check]:
 
 def _files(folder: Path) -> list[Check]:
     if not store.is_complete(folder):
-        return [Check("files", False, f"no whole SavedModel: {store.missing(folder)}", forcible=False)]
+        return [
+            Check("files", False, f"no whole SavedModel: {store.missing(folder)}", forcible=False)
+        ]
     made = card.read(folder)
     wrong = card.changed(made, folder)
     sums = card.checksums(folder)
@@ -100,29 +107,50 @@ def _golden(folder: Path, model: LoadedModel) -> Iterator[Check]:
             faults, quickest_ms = _replay(request, model, tolerance=tolerance)
         except HeadraceError as error:
             faults, quickest_ms = [error.message], None
-        yield Check(f"golden answers of {signature}", not faults, "; ".join(faults) or f"within {tolerance:g}")
+        yield Check(
+            f"golden answers of {signature}",
+            not faults,
+            "; ".join(faults) or f"within {tolerance:g}",
+        )
         if most_ms and quickest_ms is not None:
             told = f"{quickest_ms:.2g} ms of {most_ms:g} ms"
             yield Check(f"latency of {signature}", quickest_ms <= most_ms, told)
     if left := [name for name in _callable(model) if name not in asked]:
-        # An export from elsewhere may bring no examples; one of ours that misses some is not what was promised.
-        yield Check("examples", False, f"none for {', '.join(left)}: not called", binds="signatures" in made)
+        # An export from elsewhere may bring no examples; one of ours that misses some is not what
+        # was promised.
+        yield Check(
+            "examples", False, f"none for {', '.join(left)}: not called", binds="signatures" in made
+        )
 
 
-def _replay(request: golden.Golden, model: LoadedModel, *, tolerance: float) -> tuple[list[str], float | None]:
-    """What differs from the recorded answer, and how long the quickest call took in milliseconds."""
+def _replay(
+    request: golden.Golden, model: LoadedModel, *, tolerance: float
+) -> tuple[list[str], float | None]:
+    """What differs from the recorded answer, and how long the quickest call took in
+    milliseconds."""
     signature = model.signatures.get(request["signature_name"])
     if signature is None:
         return ["there is no such signature"], None
-    inputs = {alias: _array(value, signature.inputs.get(alias), alias) for alias, value in request["inputs"].items()}
-    wanted = {alias: _array(value, signature.outputs.get(alias), alias) for alias, value in request["outputs"].items()}
+    inputs = {
+        alias: _array(value, signature.inputs.get(alias), alias)
+        for alias, value in request["inputs"].items()
+    }
+    wanted = {
+        alias: _array(value, signature.outputs.get(alias), alias)
+        for alias, value in request["outputs"].items()
+    }
     took = []
     for _ in range(_CALLS):
         began = time.perf_counter()
         answers = model.run(signature, inputs, list(wanted))
         took.append(time.perf_counter() - began)
-    told = {alias: golden.difference(answers[alias], wanted[alias], tolerance=tolerance) for alias in wanted}
-    return [f"{alias} {difference}" for alias, difference in told.items() if difference], min(took) * 1000
+    told = {
+        alias: golden.difference(answers[alias], wanted[alias], tolerance=tolerance)
+        for alias in wanted
+    }
+    return [f"{alias} {difference}" for alias, difference in told.items() if difference], min(
+        took
+    ) * 1000
 
 
 def _array(value: Any, spec: TensorSpec | None, alias: str) -> np.ndarray:
@@ -143,7 +171,10 @@ def _metric(folder: Path) -> list[Check]:
     metric = card.read(folder).get("metric")
     if metric is None:
         return []
-    told = f"{metric['value']:.4g}, wanted {metric['wanted']} ({metric['baseline_is']}: {metric['baseline']:.4g})"
+    told = (
+        f"{metric['value']:.4g}, wanted {metric['wanted']} ({metric['baseline_is']}: "
+        f"{metric['baseline']:.4g})"
+    )
     return [Check(metric["name"], metric["reached"], told, binds=False)]
 
 

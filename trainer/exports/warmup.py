@@ -1,4 +1,5 @@
-"""Warm-up requests beside a model: the server replays them before a version serves, so no caller pays for first runs.
+"""Warm-up requests beside a model: the server replays them before a version serves, so no caller
+pays for first runs.
 
 They are the golden requests' inputs, in the form TensorFlow Serving reads.
 """
@@ -23,13 +24,17 @@ def write(name: str, examples: Mapping[str, Arrays], folder: Path) -> None:
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
-        records.write(file, (_record(name, signature, inputs) for signature, inputs in examples.items()))
+        records.write(
+            file, (_record(name, signature, inputs) for signature, inputs in examples.items())
+        )
 
 
 def give(name: str, folder: Path) -> str:
-    """Warm-up for an export that brought none, from the golden requests it brought; what was done, in words.
+    """Warm-up for an export that brought none, from the golden requests it brought; what was done,
+    in words.
 
-    Never made up from the signature: a graph may refuse what it is not meant for, and a failed warm-up fails the load.
+    Never made up from the signature: a graph may refuse what it is not meant for, and a failed
+    warm-up fails the load.
     """
     if (folder / FILE).exists():
         return "warm-up requests were brought"

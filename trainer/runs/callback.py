@@ -9,7 +9,8 @@ from trainer.runs.run import Run
 
 
 def keep(run: Run, *, steps: int) -> Any:
-    """A callback that tells ``run`` of each epoch, and stops the fit when the run says so. Call run.begin() before."""
+    """A callback that tells ``run`` of each epoch, and stops the fit when the run says so. Call
+    run.begin() before."""
     import tensorflow as tf
 
     class Keep(tf.keras.callbacks.Callback):  # type: ignore[misc]

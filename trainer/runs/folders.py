@@ -32,9 +32,12 @@ class Kept:
 
 @contextmanager
 def taken_up(parent: Path, key: str, *, fresh: bool = False) -> Iterator[Kept]:
-    """The latest training that was asked for the same (``key``) and did not come to its end, or a new one."""
+    """The latest training that was asked for the same (``key``) and did not come to its end, or a
+    new one."""
     parent.mkdir(parents=True, exist_ok=True)
-    candidates = [] if fresh else sorted((p.parent for p in parent.glob(f"*/{CHECKPOINT}")), reverse=True)
+    candidates = (
+        [] if fresh else sorted((p.parent for p in parent.glob(f"*/{CHECKPOINT}")), reverse=True)
+    )
     for folder in filter(lambda folder: _key(folder) == key, candidates):
         if (lock := _hold(folder)) is not None:
             break

@@ -1,6 +1,7 @@
 """Pictures of a training, as PNG: its curves, and which labels were taken for which.
 
-Drawn with Pillow, which TensorBoard brings along anyhow: matplotlib would be eight more packages for two pictures.
+Drawn with Pillow, which TensorBoard brings along anyhow: matplotlib would be eight more packages
+for two pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _CELL = 44
 
 
 def curves(history: Sequence[Figures], path: Path) -> None:
-    """One plot for each figure, training and validation rows in one; nothing for a training without epochs."""
+    """One plot for each figure, training and validation rows in one; nothing for a training without
+    epochs."""
     if not history:
         return
     names = list(dict.fromkeys(name.removeprefix("val_") for name in history[0]))
@@ -31,7 +33,8 @@ def curves(history: Sequence[Figures], path: Path) -> None:
 
 
 def confusion(found: Confusion, path: Path) -> None:
-    """Rows are what a row is, columns what it was taken for; the darker, the larger a share of its row."""
+    """Rows are what a row is, columns what it was taken for; the darker, the larger a share of its
+    row."""
     side = _MARGIN + 20 + _CELL * len(found.labels) + 16
     picture = Image.new("RGB", (side, side), _PAPER)
     draw, font, left = ImageDraw.Draw(picture), _font(), _MARGIN + 20
@@ -47,14 +50,26 @@ def confusion(found: Confusion, path: Path) -> None:
             at = (left + j * _CELL, left + i * _CELL)
             draw.rectangle((*at, at[0] + _CELL - 2, at[1] + _CELL - 2), fill=shade)
             ink = _PAPER if share > 0.5 else _INK
-            draw.text((at[0] + _CELL / 2, at[1] + _CELL / 2), str(int(count)), ink, font, anchor="mm")
+            draw.text(
+                (at[0] + _CELL / 2, at[1] + _CELL / 2), str(int(count)), ink, font, anchor="mm"
+            )
     picture.save(path, optimize=True)
 
 
 def _plot(draw: ImageDraw.ImageDraw, left: int, name: str, history: Sequence[Figures]) -> None:
-    lines = {key: [figures[key] for figures in history if key in figures] for key in (name, f"val_{name}")}
-    lines = {key: values for key, values in lines.items() if values and all(v == v and abs(v) < 1e30 for v in values)}
-    low, high = min(map(min, lines.values()), default=0.0), max(map(max, lines.values()), default=1.0)
+    lines = {
+        key: [figures[key] for figures in history if key in figures]
+        for key in (name, f"val_{name}")
+    }
+    lines = {
+        key: values
+        for key, values in lines.items()
+        if values and all(v == v and abs(v) < 1e30 for v in values)
+    }
+    low, high = (
+        min(map(min, lines.values()), default=0.0),
+        max(map(max, lines.values()), default=1.0),
+    )
     spread = (high - low) or 1.0
     x0, x1, y0, y1 = left + _MARGIN, left + _WIDTH - 16, _HEIGHT - 36, 36
     font = _font()
@@ -67,10 +82,18 @@ def _plot(draw: ImageDraw.ImageDraw, left: int, name: str, history: Sequence[Fig
     draw.text((x1, y0 + 8), str(len(history)), _INK, font, anchor="ra")
     for (key, values), colour in zip(lines.items(), (_TRAIN, _VALIDATION), strict=False):
         step = (x1 - x0) / max(1, len(values) - 1)
-        points = [(x0 + step * i, y0 + (y1 - y0) * (v - low) / spread) for i, v in enumerate(values)]
+        points = [
+            (x0 + step * i, y0 + (y1 - y0) * (v - low) / spread) for i, v in enumerate(values)
+        ]
         draw.line(points, colour, 2) if len(points) > 1 else draw.circle(points[0], 3, colour)
         at = x1 if key.startswith("val_") else x1 - 70
-        draw.text((at, 8), "validation" if key.startswith("val_") else "training", colour, font, anchor="ra")
+        draw.text(
+            (at, 8),
+            "validation" if key.startswith("val_") else "training",
+            colour,
+            font,
+            anchor="ra",
+        )
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -12,7 +12,8 @@ BAR_WIDTH = 24
 
 
 class Progress:
-    """Tells of epochs and the steps in them. Call step() after each step and epoch() after each epoch."""
+    """Tells of epochs and the steps in them. Call step() after each step and epoch() after each
+    epoch."""
 
     def __init__(self, name: str, *, epochs: int, stream: TextIO | None = None) -> None:
         self._name = name
@@ -39,7 +40,8 @@ class Progress:
         self._line(f"{self._name}: taken up after epoch {epochs}/{self._epochs}")
 
     def epoch(self, epoch: int, *, last: bool = False, **figures: float) -> None:
-        """After an epoch. A log file gets this when LOG_EVERY_S have passed since its last line, and at the end."""
+        """After an epoch. A log file gets this when LOG_EVERY_S have passed since its last line,
+        and at the end."""
         now = time.monotonic()
         told = "".join(f", {name} {value:.4g}" for name, value in figures.items())
         text = f"{self._head(epoch)}{told}, {self._elapsed(now)}"
@@ -57,7 +59,8 @@ class Progress:
         return f"{now - self._began:.0f} s"
 
     def _redraw(self, text: str, *, end: str = "") -> None:
-        # Back to the margin and clear to the end of the line, so that a shorter text leaves nothing of a longer one.
+        # Back to the margin and clear to the end of the line, so that a shorter text leaves nothing
+        # of a longer one.
         self._stream.write(f"\r\x1b[K{text}{end}")
         self._stream.flush()
 

@@ -1,8 +1,9 @@
-"""One training and what is kept of it on the way: figures, curves for TensorBoard, and a checkpoint after each epoch.
+"""One training and what is kept of it on the way: figures, curves for TensorBoard, and a checkpoint
+after each epoch.
 
-A training that was killed is taken up after its last finished epoch and ends as it would have ended: everything it
-depends on is either in the checkpoint (weights, the optimizer's and the random layers' state, the figures so far) or
-follows from seed and epoch.
+A training that was killed is taken up after its last finished epoch and ends as it would have
+ended: everything it depends on is either in the checkpoint (weights, the optimizer's and the random
+layers' state, the figures so far) or follows from seed and epoch.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ class Hyper:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Stop when ``figure`` has not been better for ``patience`` epochs; the best epoch's weights are kept."""
+    """Stop when ``figure`` has not been better for ``patience`` epochs; the best epoch's weights
+    are kept."""
 
     figure: str
     better: Literal["higher", "lower"]
     patience: int
 
     def best(self, history: Sequence[Figures]) -> int:
-        """The index of the best epoch, the first of equals. A figure that is not a number is never it."""
+        """The index of the best epoch, the first of equals. A figure that is not a number is never
+        it."""
         worst = float("inf")
         sign = -1.0 if self.better == "higher" else 1.0
         values = [sign * figures[self.figure] for figures in history]
@@ -49,9 +52,12 @@ class Watch:
 
 
 class Run:
-    """A loop of one's own takes its epochs from ``epochs()``; with Keras' fit, call begin() and add callback.keep()."""
+    """A loop of one's own takes its epochs from ``epochs()``; with Keras' fit, call begin() and add
+    callback.keep()."""
 
-    def __init__(self, hyper: Hyper, *, seed: int, progress: Progress, folder: Path | None = None) -> None:
+    def __init__(
+        self, hyper: Hyper, *, seed: int, progress: Progress, folder: Path | None = None
+    ) -> None:
         """``folder``: where things are kept; None keeps nothing."""
         self.hyper = hyper
         self.seed = seed
@@ -80,12 +86,15 @@ class Run:
         self._told = figures
 
     def begin(self, model: Any, *others: Any, watch: Watch | None = None) -> int:
-        """Put back what a killed run left in the folder; the first epoch that is still to be trained.
+        """Put back what a killed run left in the folder; the first epoch that is still to be
+        trained.
 
         ``model`` and ``others``, an optimizer say, have ``variables``, all of them made by now.
         """
         # This very list: Keras adds the variables of metrics to a model later.
-        self._variables = list(_unique([*model.variables, *(v for other in others for v in other.variables)]))
+        self._variables = list(
+            _unique([*model.variables, *(v for other in others for v in other.variables)])
+        )
         self._model_variables = len(list(_unique(model.variables)))
         self._watch = watch
         if self.folder is not None:
@@ -127,7 +136,8 @@ class Run:
             self._board.close()
 
     def _save(self, path: Path) -> None:
-        # numpy's own format: no graph, no second variable of a Keras one, and one file that is there or not.
+        # numpy's own format: no graph, no second variable of a Keras one, and one file that is
+        # there or not.
         aside = path.with_suffix(".tmp")
         arrays = {f"v{i}": _value(v) for i, v in enumerate(self._variables)}
         arrays |= {f"b{i}": value for i, value in enumerate(self._best)}
@@ -143,12 +153,15 @@ class Run:
         with np.load(path) as kept:
             for i, variable in enumerate(self._variables):
                 variable.assign(kept[f"v{i}"])
-            self._best = [kept[f"b{i}"] for i in range(self._model_variables)] if "b0" in kept else []
+            self._best = (
+                [kept[f"b{i}"] for i in range(self._model_variables)] if "b0" in kept else []
+            )
             self.history = json.loads(str(kept["history"]))
 
 
 class _Board:
-    """Scalars for TensorBoard; what an earlier process wrote goes, since all epochs are written again."""
+    """Scalars for TensorBoard; what an earlier process wrote goes, since all epochs are written
+    again."""
 
     def __init__(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)

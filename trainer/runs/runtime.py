@@ -1,4 +1,5 @@
-"""TensorFlow, brought up quiet, seeded and deterministic. Decides when it is imported: not before a training."""
+"""TensorFlow, brought up quiet, seeded and deterministic. Decides when it is imported: not before a
+training."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from trainer.errors import NotAvailable
 
 
 def prepare(seed: int) -> Any:
-    """Import TensorFlow and start afresh from ``seed``: what was trained before in this process leaves no trace."""
+    """Import TensorFlow and start afresh from ``seed``: what was trained before in this process
+    leaves no trace."""
     # 2 hides the C++ side's information and warnings; its errors stay.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -20,7 +22,9 @@ def prepare(seed: int) -> Any:
         raise NotAvailable("TensorFlow is not installed: `make train` brings it") from error
 
     for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # in use already, so set by the training before this one
+        with contextlib.suppress(
+            RuntimeError
+        ):  # in use already, so set by the training before this one
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.get_logger().setLevel("ERROR")  # warns of traces that every fold and seed must make anew
     tf.keras.backend.clear_session()

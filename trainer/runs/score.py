@@ -18,7 +18,8 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A metric on the held-out rows, and what ``Metric.baseline`` scores on the same rows; ``also``: further ones."""
+    """A metric on the held-out rows, and what ``Metric.baseline`` scores on the same rows;
+    ``also``: further ones."""
 
     value: float
     baseline: float

@@ -1,4 +1,5 @@
-"""The policy that an entry had before it was pinned, for promote to go back to: a small file in the store.
+"""The policy that an entry had before it was pinned, for promote to go back to: a small file in the
+store.
 
 Called by who holds the lock of editing.
 """
@@ -19,7 +20,10 @@ FILE = ".multimodel.config.before.json"
 def keep(name: str, policy: Policy, settings: Settings) -> None:
     """A pin is not worth going back to: what is kept then stays."""
     if not isinstance(policy, Specific):
-        kept = {**_read(_path(settings)), name: policy.num_versions if isinstance(policy, Latest) else "all"}
+        kept = {
+            **_read(_path(settings)),
+            name: policy.num_versions if isinstance(policy, Latest) else "all",
+        }
         store.replace_file(_path(settings), json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 

@@ -1,4 +1,5 @@
-"""One model's policy and labels changed in the user's list of models; all other text stays as it is, comments too."""
+"""One model's policy and labels changed in the user's list of models; all other text stays as it
+is, comments too."""
 
 from __future__ import annotations
 
@@ -23,8 +24,11 @@ _COMMENT = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?P<comment>\#[^\n
 Edit = tuple[int, int, str]  # from, to, what stands there instead
 
 
-def changed(text: str, name: str, *, policy: Policy, labels: Mapping[str, int], source: str = "") -> str:
-    """``text`` with that policy and those labels for one model. Labels can be moved, not made or removed."""
+def changed(
+    text: str, name: str, *, policy: Policy, labels: Mapping[str, int], source: str = ""
+) -> str:
+    """``text`` with that policy and those labels for one model. Labels can be moved, not made or
+    removed."""
     before = config.parse(text, source=source)
     model = before.model(name)
     if model is None:
@@ -38,7 +42,12 @@ def changed(text: str, name: str, *, policy: Policy, labels: Mapping[str, int], 
     after = text
     for start, end, piece in sorted(edits, reverse=True):
         after = after[:start] + piece + after[end:]
-    _check(before, model, replace(model, policy=policy, labels=dict(labels)), config.parse(after, source=source))
+    _check(
+        before,
+        model,
+        replace(model, policy=policy, labels=dict(labels)),
+        config.parse(after, source=source),
+    )
     return after
 
 
@@ -56,7 +65,8 @@ def read(path: Path) -> str:
 def write(path: Path, text: str) -> None:
     """By a rename where the folder lets us, which a kill cannot split; else into the file itself.
 
-    In a container of root's the file has been handed over to us, and its folder, a whole project, has not.
+    In a container of root's the file has been handed over to us, and its folder, a whole project,
+    has not.
     """
     path = path.resolve()  # the file behind a link
     try:
@@ -73,7 +83,8 @@ def write(path: Path, text: str) -> None:
 
 
 def _overwrite(file: int, content: bytes) -> None:
-    """One write as long as the old content, then the cut: killed in between, only blank lines are left over."""
+    """One write as long as the old content, then the cut: killed in between, only blank lines are
+    left over."""
     old = os.fstat(file).st_size
     os.pwrite(file, content.ljust(old, b"\n"), 0)
     os.fsync(file)
@@ -81,9 +92,14 @@ def _overwrite(file: int, content: bytes) -> None:
     os.fsync(file)
 
 
-def _check(before: ServingConfig, model: ModelConfig, wanted: ModelConfig, after: ServingConfig) -> None:
+def _check(
+    before: ServingConfig, model: ModelConfig, wanted: ModelConfig, after: ServingConfig
+) -> None:
     if after.models != tuple(wanted if each is model else each for each in before.models):
-        raise Internal(f"the entry of {model.name} is written in a way that cannot be edited safely: edit it by hand")
+        raise Internal(
+            f"the entry of {model.name} is written in a way that cannot be edited safely: edit it "
+            "by hand"
+        )
 
 
 def _move_labels(
@@ -103,7 +119,9 @@ def _move_labels(
     return edits
 
 
-def _set_policy(text: str, found: Mapping[places.Path, places.Place], entry: places.Path, policy: Policy) -> list[Edit]:
+def _set_policy(
+    text: str, found: Mapping[places.Path, places.Place], entry: places.Path, policy: Policy
+) -> list[Edit]:
     piece = _render(policy)
     if place := found.get((*entry, _POLICY, 0)):
         return [_replace_field(text, place, piece)]
@@ -111,7 +129,8 @@ def _set_policy(text: str, found: Mapping[places.Path, places.Place], entry: pla
 
 
 def _replace_field(text: str, place: places.Place, piece: str) -> Edit:
-    """In its place, or taken out with its line. Comments from inside it stay, on lines before it."""
+    """In its place, or taken out with its line. Comments from inside it stay, on lines before
+    it."""
     start, end = place.start, place.end
     line = text.rfind("\n", 0, start) + 1
     indent = text[line:start] if not text[line:start].strip() else ""
@@ -137,7 +156,11 @@ def _insert_field(text: str, entry: places.Place, piece: str) -> Edit:
         return at, closer, f" {piece} "
     inside = text[text.find("\n", entry.start) + 1 : line]
     indents = [re.match(r"[ \t]*", row)[0] for row in inside.splitlines() if row.strip()]  # type: ignore[index]
-    return line, line, f"{indents[0] if indents else text[line:closer] + '  '}{piece}{_newline(text)}"
+    return (
+        line,
+        line,
+        f"{indents[0] if indents else text[line:closer] + '  '}{piece}{_newline(text)}",
+    )
 
 
 def _render(policy: Policy) -> str:

@@ -16,7 +16,8 @@ _PREFIX = ".removing-"
 
 
 def collect(name: str, settings: Settings, *, keep: int, dry: bool, tell: Tell) -> None:
-    """All whole versions but the last ``keep`` and those in use. What is not whole is somebody's copy under way."""
+    """All whole versions but the last ``keep`` and those in use. What is not whole is somebody's
+    copy under way."""
     whole = shelf.versions(name, settings)
     used = in_use(name, whole, settings)
     old = [version for version in whole[:-keep] if version not in used]
@@ -28,13 +29,17 @@ def collect(name: str, settings: Settings, *, keep: int, dry: bool, tell: Tell) 
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         if not dry:
             _remove(path)
-        tell(f"{name}: version {version} {'would be removed' if dry else 'removed'} ({size / 1e6:.1f} MB)")
+        tell(
+            f"{name}: version {version} {'would be removed' if dry else 'removed'} "
+            f"({size / 1e6:.1f} MB)"
+        )
     for version in spared:
         tell(f"{name}: version {version} stays, it is live or has a label")
 
 
 def in_use(name: str, whole: tuple[int, ...], settings: Settings) -> set[int]:
-    """What the list of models serves and labels, and what the running servers say they serve, should the two differ."""
+    """What the list of models serves and labels, and what the running servers say they serve,
+    should the two differ."""
     model = config.load(settings.config).model(name)
     used = {*served(model, whole), *(model.labels.values() if model else ())}
     running = live.ask(settings.gateway, name)
@@ -42,7 +47,8 @@ def in_use(name: str, whole: tuple[int, ...], settings: Settings) -> set[int]:
 
 
 def _remove(path: Path) -> None:
-    """Renamed out of the servers' sight first: they never see half of one, and neither does who comes after a kill."""
+    """Renamed out of the servers' sight first: they never see half of one, and neither does who
+    comes after a kill."""
     with aside.folder(path.parent, prefix=_PREFIX) as folder:
         os.rename(path, folder / "version")
         shutil.rmtree(folder / "version")

@@ -1,4 +1,5 @@
-"""What the running stack serves, as its gateway says, and waiting until it serves what was asked for."""
+"""What the running stack serves, as its gateway says, and waiting until it serves what was asked
+for."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _UNKNOWN_FOR_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One model as the gateway sees it: ``default`` answers calls that name no version, ``reasons`` say what failed.
+    """One model as the gateway sees it: ``default`` answers calls that name no version, ``reasons``
+    say what failed.
 
     ``trouble`` is the gateway's sentence about the model as a whole; empty when nothing is wrong.
     """
@@ -73,25 +75,36 @@ def answers(gateway: str) -> bool:
 
 
 def labels_answer(gateway: str, model: ModelConfig) -> bool:
-    """Whether the servers themselves take each label for its version: the gateway's list is only what was rendered."""
-    return all(_answers_as(gateway, model.name, label, version) for label, version in model.labels.items())
+    """Whether the servers themselves take each label for its version: the gateway's list is only
+    what was rendered."""
+    return all(
+        _answers_as(gateway, model.name, label, version) for label, version in model.labels.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A model's entry, and the versions it will be served in; None where its folder cannot be seen from here."""
+    """A model's entry, and the versions it will be served in; None where its folder cannot be seen
+    from here."""
 
     model: ModelConfig
     serves: frozenset[int] | None
 
 
-def wait(gateway: str, expected: Sequence[Expected], *, timeout_s: float, alone: bool = False) -> None:
-    """Until each model is served as its entry says; ``alone``: and no others. Raises NotLive once that cannot be."""
+def wait(
+    gateway: str, expected: Sequence[Expected], *, timeout_s: float, alone: bool = False
+) -> None:
+    """Until each model is served as its entry says; ``alone``: and no others. Raises NotLive once
+    that cannot be."""
     began = time.monotonic()
     failing_since: dict[str, float] = {}
-    while difference := _first_difference(running := ask_all(gateway), expected, gateway, alone=alone):
+    while difference := _first_difference(
+        running := ask_all(gateway), expected, gateway, alone=alone
+    ):
         now = time.monotonic()
-        failures = dict(filter(None, (_failure(running.get(each.model.name), each) for each in expected)))
+        failures = dict(
+            filter(None, (_failure(running.get(each.model.name), each) for each in expected))
+        )
         failing_since = {words: failing_since.get(words, now) for words in failures}
         for words, since in failing_since.items():
             if now - since > failures[words]:
@@ -101,7 +114,9 @@ def wait(gateway: str, expected: Sequence[Expected], *, timeout_s: float, alone:
         time.sleep(_PAUSE_S)
 
 
-def _first_difference(running: Mapping[str, Served], expected: Sequence[Expected], gateway: str, *, alone: bool) -> str:
+def _first_difference(
+    running: Mapping[str, Served], expected: Sequence[Expected], gateway: str, *, alone: bool
+) -> str:
     """What is not as it should be yet; empty when all is."""
     others = running.keys() - {each.model.name for each in expected} if alone else set()
     if others:
@@ -129,20 +144,25 @@ def _difference(served: Served | None, expected: Expected, gateway: str) -> str:
 
 
 def _failure(served: Served | None, expected: Expected) -> tuple[str, float] | None:
-    """Why the model will not come to be served, in words, and how many seconds that has to last to be believed."""
+    """Why the model will not come to be served, in words, and how many seconds that has to last to
+    be believed."""
     if served is None or served.loading:
         return None
     name = expected.model.name
     for version in sorted((expected.serves or frozenset()) - served.available):
         if version in served.reasons:
-            return f"{name} version {version} failed to load: {served.reasons[version]}", _FAILED_FOR_S
+            return (
+                f"{name} version {version} failed to load: {served.reasons[version]}",
+                _FAILED_FOR_S,
+            )
     if served.trouble and (expected.serves is None or not served.available):
         return f"{name}: {served.trouble}", _FAILED_FOR_S if served.reasons else _UNKNOWN_FOR_S
     return None
 
 
 def _answers_as(gateway: str, name: str, label: str, version: int) -> bool:
-    # A model's status takes no notice of a label; its metadata is that of the version the label stands for.
+    # A model's status takes no notice of a label; its metadata is that of the version the label
+    # stands for.
     url = f"{gateway}/v1/models/{quote(name, safe='')}/labels/{quote(label, safe='')}/metadata"
     try:
         with urllib.request.urlopen(url, timeout=_ASK_S) as answer:

@@ -11,9 +11,13 @@ def hint(path: Path) -> str:
     place = next((each for each in (path, *path.resolve().parents) if _exists(each)), Path("/"))
     whose, me = place.stat().st_uid, os.geteuid()
     if whose == me:
-        return f"{place} belongs to uid {whose}, as whom this runs: its mode is {place.stat().st_mode & 0o777:o}"
+        return (
+            f"{place} belongs to uid {whose}, as whom this runs: its mode is "
+            f"{place.stat().st_mode & 0o777:o}"
+        )
     return (
-        f"{place} belongs to uid {whose} and this runs as uid {me}: run it as uid {whose} (in containers HEADRACE_UID="
+        f"{place} belongs to uid {whose} and this runs as uid {me}: run it as uid {whose} (in "
+        "containers HEADRACE_UID="
         f"{whose}), or give the folder away (chown -R {me} {place})"
     )
 

@@ -1,4 +1,5 @@
-"""The user's list of models made live: checked, rendered, and waited for until the servers serve what it says."""
+"""The user's list of models made live: checked, rendered, and waited for until the servers serve
+what it says."""
 
 from __future__ import annotations
 
@@ -15,14 +16,18 @@ from trainer.store import live
 
 
 def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
-    """Raises Usage for a list that cannot be served as it stands, and leaves the one of before; NotLive with the reason
-    when the servers do not come to serve it. ``all_folders``: those outside the store can be seen from here too.
+    """Raises Usage for a list that cannot be served as it stands, and leaves the one of before;
+    NotLive with the reason when the servers do not come to serve it. ``all_folders``: those outside
+    the store can be seen from here too.
     """
     _check(config.load(settings.config), settings, all_folders=all_folders)
     rendered = store.render_live(settings.config, settings.store)
     if rendered.waiting:
         names = " ".join(rendered.waiting)
-        tell(f'without a version yet, so left out: {names}; `make train MODELS="{names}"` trains them')
+        tell(
+            f'without a version yet, so left out: {names}; `make train MODELS="{names}"` trains '
+            "them"
+        )
     if rendered.removed:
         tell(f"no longer in the list, so taken away: {', '.join(rendered.removed)}")
     rendered_list = config.load(settings.store / store.CONFIG_NAME)
@@ -30,7 +35,9 @@ def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
         tell(f"warning: {warning}")
     models = rendered_list.models
     tell("waiting until the change is live")
-    expected = [live.Expected(model, _serves(model, settings, all_folders=all_folders)) for model in models]
+    expected = [
+        live.Expected(model, _serves(model, settings, all_folders=all_folders)) for model in models
+    ]
     live.wait(settings.gateway, expected, timeout_s=settings.live_timeout_s, alone=True)
     tell(f"live: {', '.join(model.name for model in models) or 'no model'}")
 
@@ -44,7 +51,8 @@ def _check(listed: ServingConfig, settings: Settings, *, all_folders: bool) -> N
         # One of the zoo that never had a version waits for its training; any other is a mistake.
         if model.name in served or model.name not in zoo.names() or not _is_in_store(model):
             raise Usage(
-                f"{model.name}: base_path {model.base_path}: {folder} {lack}. The models of before go on being served"
+                f"{model.name}: base_path {model.base_path}: {folder} {lack}. The models of "
+                "before go on being served"
             )
 
 

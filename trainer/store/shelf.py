@@ -1,4 +1,5 @@
-"""A model's place in the store: its folder, its whole versions, and those of them that the user's list serves."""
+"""A model's place in the store: its folder, its whole versions, and those of them that the user's
+list serves."""
 
 from __future__ import annotations
 
@@ -13,11 +14,14 @@ from trainer.settings import Settings
 
 
 def folder(name: str, settings: Settings) -> Path:
-    """Where a model's versions are: where its entry in the config says, else the folder of its name."""
+    """Where a model's versions are: where its entry in the config says, else the folder of its
+    name."""
     entry = config.load(settings.config).model(name)
     if entry is not None:
         return store.local_path(entry.base_path, settings.store)
-    if not name or name.startswith(".") or "/" in name:  # it would lead to another folder, out of the store perhaps
+    if (
+        not name or name.startswith(".") or "/" in name
+    ):  # it would lead to another folder, out of the store perhaps
         raise Usage(f"{name!r} is no name for a model")
     return settings.store / name
 
@@ -25,11 +29,14 @@ def folder(name: str, settings: Settings) -> Path:
 def versions(name: str, settings: Settings) -> tuple[int, ...]:
     """The whole versions of a model."""
     place = folder(name, settings)
-    return tuple(v for v in store.versions(place) if store.is_complete(store.version_path(place, v)))
+    return tuple(
+        v for v in store.versions(place) if store.is_complete(store.version_path(place, v))
+    )
 
 
 def served(model: ModelConfig | None, whole: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of the whole versions that the entry's policy serves; the last one answers callers who name none."""
+    """Those of the whole versions that the entry's policy serves; the last one answers callers who
+    name none."""
     return config.wanted(model.policy if model else Latest(), whole)
 
 

@@ -1,7 +1,8 @@
-"""From a folder aside to a version in the store: synced, numbered and renamed, so that nobody ever sees half of one.
+"""From a folder aside to a version in the store: synced, numbered and renamed, so that nobody ever
+sees half of one.
 
-Knows folders and numbers, nothing of what is in them. Whoever dies on the way leaves a folder whose name no server
-reads and which the next to publish there removes.
+Knows folders and numbers, nothing of what is in them. Whoever dies on the way leaves a folder whose
+name no server reads and which the next to publish there removes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Staged:
 
 @contextmanager
 def staged(model: Path) -> Iterator[Staged]:
-    """A fresh folder inside ``model`` to fill and to publish; gone afterwards when it was not published."""
+    """A fresh folder inside ``model`` to fill and to publish; gone afterwards when it was not
+    published."""
     with aside.folder(model, prefix=PREFIX) as path:
         yield Staged(path)
 

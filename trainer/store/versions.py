@@ -1,6 +1,8 @@
-"""Which version of a model is live, and making another one live: the user's list is edited, rendered and waited for.
+"""Which version of a model is live, and making another one live: the user's list is edited,
+rendered and waited for.
 
-A refused or failed change leaves the list as it was. Where nothing runs, the change waits in the list.
+A refused or failed change leaves the list as it was. Where nothing runs, the change waits in the
+list.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ Step = tuple[Policy, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``target`` will answer callers; the entry goes through ``steps``, each live before the next is written."""
+    """``target`` will answer callers; the entry goes through ``steps``, each live before the next
+    is written."""
 
     target: int
     steps: tuple[Step, ...]
@@ -43,7 +46,11 @@ def promote(name: str, version: int | None, settings: Settings, *, tell: Tell) -
         target = whole[-1] if version is None else _whole(name, version, whole)
         if version is None:
             labels = _moved(model, target, whole)
-            known = before.policy(name, settings) if isinstance(model.policy, Specific) else model.policy
+            known = (
+                before.policy(name, settings)
+                if isinstance(model.policy, Specific)
+                else model.policy
+            )
             plan = _plan(model, target, _following(known, labels, whole), labels, whole)
         else:
             plan = _pin(model, target, whole)
@@ -52,12 +59,19 @@ def promote(name: str, version: int | None, settings: Settings, *, tell: Tell) -
 
 
 def rollback(name: str, version: int | None, settings: Settings, *, tell: Tell) -> None:
-    """Pin an earlier version: the one that was live when the live one was published, or ``version``."""
+    """Pin an earlier version: the one that was live when the live one was published, or
+    ``version``."""
     with _editing(settings, tell):
         model, whole = _look(name, settings)
         now = served(model, whole)[-1:]
-        target = _before(name, now[0] if now else whole[-1] + 1, whole, settings) if version is None else version
-        _carry_out(name, model, _pin(model, _whole(name, target, whole), whole), whole, settings, tell=tell)
+        target = (
+            _before(name, now[0] if now else whole[-1] + 1, whole, settings)
+            if version is None
+            else version
+        )
+        _carry_out(
+            name, model, _pin(model, _whole(name, target, whole), whole), whole, settings, tell=tell
+        )
         before.keep(name, model.policy, settings)
 
 
@@ -82,12 +96,15 @@ def _before(name: str, live_version: int, whole: tuple[int, ...], settings: Sett
     if not earlier:
         raise Usage(f"{name} has no version before {live_version} to roll back to")
     # The parent, not just the number below: that one may have been rolled back itself.
-    parent = shelf.card_of(name, live_version, settings).get("parent") if live_version in whole else None
+    parent = (
+        shelf.card_of(name, live_version, settings).get("parent") if live_version in whole else None
+    )
     return parent if parent in earlier else earlier[-1]
 
 
 def _moved(model: ModelConfig, target: int, whole: tuple[int, ...]) -> dict[str, int]:
-    """Labels of the version that was live, of later ones and of ones that are gone go to the target."""
+    """Labels of the version that was live, of later ones and of ones that are gone go to the
+    target."""
     now = served(model, whole)[-1:]
     return {
         label: target if version > target or version in now or version not in whole else version
@@ -101,7 +118,8 @@ def _pin(model: ModelConfig, target: int, whole: tuple[int, ...]) -> Plan:
 
 
 def _following(known: Policy, labels: Mapping[str, int], whole: tuple[int, ...]) -> Latest | All:
-    """As many as before; with labels two, so that theirs outlives the next publish, and all down to theirs."""
+    """As many as before; with labels two, so that theirs outlives the next publish, and all down to
+    theirs."""
     if isinstance(known, All):
         return known
     count = known.num_versions if isinstance(known, Latest) else 1
@@ -109,22 +127,38 @@ def _following(known: Policy, labels: Mapping[str, int], whole: tuple[int, ...])
     return Latest(max(count, 2 if labels else 1, sum(version >= down_to for version in whole)))
 
 
-def _plan(model: ModelConfig, target: int, policy: Policy, labels: Mapping[str, int], whole: tuple[int, ...]) -> Plan:
+def _plan(
+    model: ModelConfig,
+    target: int,
+    policy: Policy,
+    labels: Mapping[str, int],
+    whole: tuple[int, ...],
+) -> Plan:
     if dict(labels) == dict(model.labels):
         return Plan(target, ((policy, labels),))
     after = served(replace(model, policy=policy), whole)
-    # Servers take a label only for a version that is AVAILABLE, and gateways look up what a label means once in a
-    # while: what it meant before and what it will mean are both served until it has moved for everyone.
+    # Servers take a label only for a version that is AVAILABLE, and gateways look up what a label
+    # means once in a while: what it meant before and what it will mean are both served until it has
+    # moved for everyone.
     both = Specific(tuple(sorted({*served(model, whole), *after, *model.labels.values()})))
     return Plan(target, ((both, model.labels), (both, labels), (policy, labels)))
 
 
 def _carry_out(
-    name: str, model: ModelConfig, plan: Plan, whole: tuple[int, ...], settings: Settings, *, tell: Tell
+    name: str,
+    model: ModelConfig,
+    plan: Plan,
+    whole: tuple[int, ...],
+    settings: Settings,
+    *,
+    tell: Tell,
 ) -> None:
     before = edit.read(settings.config)
     source = str(settings.config)
-    texts = [edit.changed(before, name, policy=policy, labels=labels, source=source) for policy, labels in plan.steps]
+    texts = [
+        edit.changed(before, name, policy=policy, labels=labels, source=source)
+        for policy, labels in plan.steps
+    ]
     if texts[-1] == before:
         tell(f"{source} says so already")
         texts = [before]

@@ -1,4 +1,5 @@
-"""The models: one file each, found by listing this folder. A file's ENTRY says what it is; its name is the file's."""
+"""The models: one file each, found by listing this folder. A file's ENTRY says what it is; its name
+is the file's."""
 
 from __future__ import annotations
 
@@ -23,13 +24,16 @@ def check(wanted: Iterable[str]) -> None:
 
 
 def find(name: str) -> Entry:
-    """Raises Broken where the file cannot be imported, or says nothing: the others are as good as before."""
+    """Raises Broken where the file cannot be imported, or says nothing: the others are as good as
+    before."""
     check([name])
     file = f"trainer/zoo/{name}.py"
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except (Exception, SystemExit) as error:
-        raise Broken(f"{file}{_line(error, name)} cannot be imported: {type(error).__name__}: {error}") from error
+        raise Broken(
+            f"{file}{_line(error, name)} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     entry = getattr(module, "ENTRY", None)
     if not isinstance(entry, Entry):
         raise Broken(f"{file} has no ENTRY, or one that is no trainer.entry.Entry")
@@ -40,6 +44,8 @@ def find(name: str) -> Entry:
 
 def _line(error: BaseException, name: str) -> str:
     """Where in the file it was; a SyntaxError says so itself."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"
+    ]
     lines = [frame.lineno for frame in frames if frame.filename.endswith(f"/{name}.py")]
     return f":{lines[-1]}" if lines else ""

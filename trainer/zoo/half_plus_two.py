@@ -1,4 +1,5 @@
-"""half_plus_two: y = 0.5 x + 2, the model whose answers are known by head. Nothing is learnt, all else is real."""
+"""half_plus_two: y = 0.5 x + 2, the model whose answers are known by head. Nothing is learnt, all
+else is real."""
 
 from __future__ import annotations
 

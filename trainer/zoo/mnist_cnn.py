@@ -1,4 +1,5 @@
-"""mnist_cnn: which digit is in a 28 x 28 picture; a small convolution net, subclassed, with its own training loop.
+"""mnist_cnn: which digit is in a 28 x 28 picture; a small convolution net, subclassed, with its own
+training loop.
 
 It learns from PNG files and answers to pixels in 0..1, to bytes, and to PNG files as they are.
 """
@@ -25,7 +26,10 @@ def load(want: Want) -> Split:
     return replace(
         rows,
         train={"path": paths, "digit": rows.train["digit"]},
-        validation={"image": digits.scaled(rows.validation["image"]), "digit": rows.validation["digit"]},
+        validation={
+            "image": digits.scaled(rows.validation["image"]),
+            "digit": rows.validation["digit"],
+        },
         held_out={"image": digits.scaled(rows.held_out["image"]), "digit": rows.held_out["digit"]},
     )
 
@@ -36,17 +40,22 @@ def build(*, seed: int = 0) -> Any:
     layers = tf.keras.layers
 
     class Moved(tf.keras.layers.Layer):
-        """While training, each batch is moved by up to two pixels: 0.4 points more on validation rows (three seeds)."""
+        """While training, each batch is moved by up to two pixels: 0.4 points more on validation
+        rows (three seeds)."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.draw = tf.keras.random.SeedGenerator(seed)  # its state is a variable, so a checkpoint has it
+            self.draw = tf.keras.random.SeedGenerator(
+                seed
+            )  # its state is a variable, so a checkpoint has it
 
         def call(self, image: Any, training: bool = False) -> Any:
             if not training:
                 return image
             room = tf.pad(image, [[0, 0], [2, 2], [2, 2], [0, 0]])
-            at = tf.random.stateless_uniform([2], tf.cast(self.draw.next(), tf.int32), 0, 5, tf.int32)
+            at = tf.random.stateless_uniform(
+                [2], tf.cast(self.draw.next(), tf.int32), 0, 5, tf.int32
+            )
             moved = tf.slice(room, [0, at[0], at[1], 0], tf.shape(image))
             return tf.ensure_shape(moved, image.shape)
 
@@ -96,12 +105,18 @@ def stepper(model: Any, optimizer: Any) -> Any:
 
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 28, 28, 1]), tf.TensorSpec([None], tf.int32)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 28, 28, 1]), tf.TensorSpec([None], tf.int32)]
+    )
     def step(images: Any, digits: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = loss_of(digits, model(images, training=True))
         optimizer.apply_gradients(
-            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+            zip(
+                tape.gradient(loss, model.trainable_variables),
+                model.trainable_variables,
+                strict=True,
+            )
         )
         return loss
 
@@ -113,7 +128,9 @@ def train(data: Split, run: Run) -> Any:
 
     model = build(seed=run.seed)
     steps = pipeline.steps(data.train, run)
-    falling = tf.keras.optimizers.schedules.CosineDecay(run.hyper.learning_rate, steps * run.hyper.epochs)
+    falling = tf.keras.optimizers.schedules.CosineDecay(
+        run.hyper.learning_rate, steps * run.hyper.epochs
+    )
     optimizer = tf.keras.optimizers.Adam(falling)
     optimizer.build(model.trainable_variables)
     step = stepper(model, optimizer)
@@ -121,14 +138,20 @@ def train(data: Split, run: Run) -> Any:
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     batches = None
     for epoch in run.epochs(model, optimizer):
-        batches = batches or iter(pipeline.batches(data.train, run, first=epoch, each=read, together=scaled))
+        batches = batches or iter(
+            pipeline.batches(data.train, run, first=epoch, each=read, together=scaled)
+        )
         losses = []
         for done in range(1, steps + 1):
             losses.append(step(*next(batches)))
             run.progress.step(epoch + 1, done, steps)
         logits = np.concatenate([model(batch) for (batch,) in pipeline.watched(watched)])
         accuracy = float((logits.argmax(axis=1) == answers).mean())
-        run.tell(loss=float(np.mean(losses)), val_loss=float(loss_of(answers, logits)), val_accuracy=accuracy)
+        run.tell(
+            loss=float(np.mean(losses)),
+            val_loss=float(loss_of(answers, logits)),
+            val_accuracy=accuracy,
+        )
     return model
 
 
@@ -157,7 +180,9 @@ def serve(model: Any) -> Any:
                 picture = tf.io.decode_png(one, channels=1)
                 return tf.ensure_shape(tf.image.resize(picture, [28, 28]), [28, 28, 1])
 
-            images = tf.map_fn(decoded, image_bytes, fn_output_signature=tf.TensorSpec([28, 28, 1], tf.float32))
+            images = tf.map_fn(
+                decoded, image_bytes, fn_output_signature=tf.TensorSpec([28, 28, 1], tf.float32)
+            )
             return self.answer(images / 255.0)
 
     return Served()
@@ -165,7 +190,10 @@ def serve(model: Any) -> Any:
 
 def judge(served: Any, data: Split) -> Score:
     images = data.held_out["image"]
-    some = [served.serving_default(images[at : at + 1000])["probabilities"] for at in range(0, len(images), 1000)]
+    some = [
+        served.serving_default(images[at : at + 1000])["probabilities"]
+        for at in range(0, len(images), 1000)
+    ]
     return digits.judge(np.concatenate(some), data)
 
 
@@ -173,7 +201,11 @@ def examples(data: Split) -> Mapping[str, Arrays]:
     image = np.array(data.held_out["image"][:2])
     grey = np.round(image * 255).astype(np.uint8)
     files = np.array([_png(picture[..., 0]) for picture in grey], dtype=object)
-    return {"serving_default": {"image": image}, "uint8": {"image": grey}, "png": {"image_bytes": files}}
+    return {
+        "serving_default": {"image": image},
+        "uint8": {"image": grey},
+        "png": {"image_bytes": files},
+    }
 
 
 def _png(picture: np.ndarray) -> bytes:
@@ -189,7 +221,9 @@ ENTRY = Entry(
     summary="a 28 x 28 grey picture in 0..1 -> the probability of each digit",
     data=(digits.MNIST_5K,),
     better=(digits.MNIST,),
-    metric=Metric("accuracy", bar=0.955, better="higher", baseline="the commonest digit", may_lose=0.01),
+    metric=Metric(
+        "accuracy", bar=0.955, better="higher", baseline="the commonest digit", may_lose=0.01
+    ),
     typical=0.992,
     full=Hyper(epochs=8, batch_size=32, learning_rate=2e-3),
     quick=Hyper(epochs=6, batch_size=32, learning_rate=3e-3),

@@ -1,4 +1,5 @@
-"""mnist_mlp: which digit is in a 28 x 28 picture; a dense net, Keras' Sequential trained by fit and callbacks."""
+"""mnist_mlp: which digit is in a 28 x 28 picture; a dense net, Keras' Sequential trained by fit and
+callbacks."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from trainer.runs.run import Watch
 def load(want: Want) -> Split:
     rows = digits.small(want)
     return replace(
-        rows, train=_scaled(rows.train), validation=_scaled(rows.validation), held_out=_scaled(rows.held_out)
+        rows,
+        train=_scaled(rows.train),
+        validation=_scaled(rows.validation),
+        held_out=_scaled(rows.held_out),
     )
 
 
@@ -47,7 +51,9 @@ def train(data: Split, run: Run) -> Any:
 
     model = build()
     steps = pipeline.steps(data.train, run)
-    falling = tf.keras.optimizers.schedules.CosineDecay(run.hyper.learning_rate, steps * run.hyper.epochs)
+    falling = tf.keras.optimizers.schedules.CosineDecay(
+        run.hyper.learning_rate, steps * run.hyper.epochs
+    )
     model.compile(
         optimizer=tf.keras.optimizers.Adam(falling),
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -84,7 +90,9 @@ def serve(model: Any) -> Any:
 
 
 def judge(served: Any, data: Split) -> Score:
-    return digits.judge(served.serving_default(data.held_out["image"])["probabilities"].numpy(), data)
+    return digits.judge(
+        served.serving_default(data.held_out["image"])["probabilities"].numpy(), data
+    )
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
@@ -95,12 +103,16 @@ ENTRY = Entry(
     name="mnist_mlp",
     summary="a 28 x 28 grey picture in 0..1 -> the probability of each digit, by a dense net",
     data=(digits.MNIST_5K,),
-    metric=Metric("accuracy", bar=0.93, better="higher", baseline="the commonest digit", may_lose=0.01),
+    metric=Metric(
+        "accuracy", bar=0.93, better="higher", baseline="the commonest digit", may_lose=0.01
+    ),
     typical=0.957,
     full=Hyper(epochs=30, batch_size=32, learning_rate=1e-3),
     quick=Hyper(epochs=6, batch_size=32, learning_rate=1e-3),
     signatures={
-        "serving_default": Promise(inputs={"image": "float [-1,28,28,1]"}, outputs={"probabilities": "float [-1,10]"})
+        "serving_default": Promise(
+            inputs={"image": "float [-1,28,28,1]"}, outputs={"probabilities": "float [-1,10]"}
+        )
     },
     load=load,
     train=train,

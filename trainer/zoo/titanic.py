@@ -1,7 +1,9 @@
-"""titanic: who of the Titanic's passengers survived; named columns of every kind, by Keras' FeatureSpace.
+"""titanic: who of the Titanic's passengers survived; named columns of every kind, by Keras'
+FeatureSpace.
 
-Numbers, buckets, vocabularies, a hashed column with an embedding and a crossed pair, all inside the SavedModel. The
-loss is the focal one; beside AUC, a Keras metric of our own is watched: the Kolmogorov-Smirnov distance.
+Numbers, buckets, vocabularies, a hashed column with an embedding and a crossed pair, all inside the
+SavedModel. The loss is the focal one; beside AUC, a Keras metric of our own is watched: the
+Kolmogorov-Smirnov distance.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ COLUMNS = (*TEXT, *WHOLE, *REAL)
 
 
 def load(want: Want) -> Split:
-    """891 passengers; equal ones are counted once. Which fifth is held out follows from the fold alone."""
+    """891 passengers; equal ones are counted once. Which fifth is held out follows from the fold
+    alone."""
     table = list(csv.DictReader(io.StringIO(TITANIC.read(want.cache).decode())))
     columns: dict[str, np.ndarray] = {
         "name": _text(row["Name"] for row in table),
@@ -51,7 +54,9 @@ def load(want: Want) -> Split:
         "fare": np.array([float(row["Fare"]) for row in table], np.float32),
         "survived": np.array([int(row["Survived"]) for row in table], np.float32),
     }
-    return replace(split.by_content(columns, validation_percent=15, fold=want.fold), data=(TITANIC,))
+    return replace(
+        split.by_content(columns, validation_percent=15, fold=want.fold), data=(TITANIC,)
+    )
 
 
 def _text(cells: Any) -> np.ndarray:
@@ -67,7 +72,9 @@ def features(rows: Arrays) -> Any:
         features={
             "sex": kind.string_categorical(num_oov_indices=1, output_mode="one_hot"),
             "embarked": kind.string_categorical(num_oov_indices=1, output_mode="one_hot"),
-            "title": kind.string_categorical(num_oov_indices=1, max_tokens=8, output_mode="one_hot"),
+            "title": kind.string_categorical(
+                num_oov_indices=1, max_tokens=8, output_mode="one_hot"
+            ),
             "ticket": kind.string_hashed(num_bins=64, output_mode="int"),
             "pclass": kind.integer_categorical(num_oov_indices=0, output_mode="one_hot"),
             "sibsp": kind.float_rescaled(scale=0.25),
@@ -97,7 +104,8 @@ def prepared(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ks(*, steps: int = 200) -> Any:
-    """Kolmogorov-Smirnov: the widest gap, over all thresholds, between the shares of both classes above it."""
+    """Kolmogorov-Smirnov: the widest gap, over all thresholds, between the shares of both classes
+    above it."""
     import tensorflow as tf
 
     class KolmogorovSmirnov(tf.keras.metrics.Metric):
@@ -107,30 +115,39 @@ def ks(*, steps: int = 200) -> Any:
             self.died = self.add_weight(shape=[steps], initializer="zeros", name="died")
 
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-            place = tf.cast(tf.clip_by_value(tf.reshape(y_pred, [-1]), 0.0, 1.0) * (steps - 1), tf.int32)
+            place = tf.cast(
+                tf.clip_by_value(tf.reshape(y_pred, [-1]), 0.0, 1.0) * (steps - 1), tf.int32
+            )
             lived = tf.cast(tf.reshape(y_true, [-1]), tf.float32)
             self.lived.assign_add(tf.math.unsorted_segment_sum(lived, place, steps))
             self.died.assign_add(tf.math.unsorted_segment_sum(1.0 - lived, place, steps))
 
         def result(self) -> Any:
-            shares = [tf.cumsum(n) / tf.maximum(tf.reduce_sum(n), 1.0) for n in (self.lived, self.died)]
+            shares = [
+                tf.cumsum(n) / tf.maximum(tf.reduce_sum(n), 1.0) for n in (self.lived, self.died)
+            ]
             return tf.reduce_max(tf.abs(shares[0] - shares[1]))
 
     return KolmogorovSmirnov()
 
 
 def build(space: Any) -> Any:
-    """From what the FeatureSpace makes of a row to the probability; the training step does not preprocess again."""
+    """From what the FeatureSpace makes of a row to the probability; the training step does not
+    preprocess again."""
     import tensorflow as tf
 
     layers = tf.keras.layers
     encoded = space.get_encoded_features()
     inputs = {
-        name: tf.keras.Input(tensor.shape[1:], dtype="int64" if name == "ticket" else "float32", name=name)
+        name: tf.keras.Input(
+            tensor.shape[1:], dtype="int64" if name == "ticket" else "float32", name=name
+        )
         for name, tensor in encoded.items()
     }
     ticket = layers.Flatten()(layers.Embedding(64, 4)(inputs["ticket"]))
-    x = layers.Concatenate()([*(tensor for name, tensor in inputs.items() if name != "ticket"), ticket])
+    x = layers.Concatenate()(
+        [*(tensor for name, tensor in inputs.items() if name != "ticket"), ticket]
+    )
     x = layers.Dropout(0.2)(layers.Dense(32, activation="relu", kernel_regularizer="l2")(x))
     return tf.keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
 
@@ -141,7 +158,9 @@ def train(data: Split, run: Run) -> Any:
     space = features(data.train)
     model = build(space)
     encode = tf.function(lambda columns: space(prepared(columns)))
-    train, validation = ({k: v.numpy() for k, v in encode(_inputs(r)).items()} for r in (data.train, data.validation))
+    train, validation = (
+        {k: v.numpy() for k, v in encode(_inputs(r)).items()} for r in (data.train, data.validation)
+    )
     model.compile(
         optimizer=tf.keras.optimizers.Adam(run.hyper.learning_rate),
         loss=tf.keras.losses.BinaryFocalCrossentropy(gamma=2.0),
@@ -152,7 +171,9 @@ def train(data: Split, run: Run) -> Any:
     rows = {**train, "survived": data.train["survived"]}
     steps = pipeline.steps(rows, run)
     model.fit(
-        pipeline.batches(rows, run, first=first).map(lambda *row: (dict(zip(train, row, strict=False)), row[-1])),
+        pipeline.batches(rows, run, first=first).map(
+            lambda *row: (dict(zip(train, row, strict=False)), row[-1])
+        ),
         initial_epoch=first,
         epochs=run.hyper.epochs,
         steps_per_epoch=steps,
@@ -168,7 +189,11 @@ def serve(trained: Any) -> Any:
     import tensorflow as tf
 
     space, model = trained
-    kinds = {**dict.fromkeys(TEXT, tf.string), **dict.fromkeys(WHOLE, tf.int64), **dict.fromkeys(REAL, tf.float32)}
+    kinds = {
+        **dict.fromkeys(TEXT, tf.string),
+        **dict.fromkeys(WHOLE, tf.int64),
+        **dict.fromkeys(REAL, tf.float32),
+    }
 
     class Served(tf.Module):
         def __init__(self) -> None:
@@ -178,7 +203,9 @@ def serve(trained: Any) -> Any:
         def survived(self, columns: Mapping[str, Any]) -> Any:
             return tf.squeeze(self.model(self.space(prepared(columns)), training=False), axis=1)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], kinds[name], name=name) for name in COLUMNS])
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], kinds[name], name=name) for name in COLUMNS]
+        )
         def serving_default(
             self,
             name: Any,
@@ -209,14 +236,20 @@ def judge(served: Any, data: Split) -> Score:
     truth = data.held_out["survived"]
     answer = served.serving_default(**_inputs(data.held_out))["survived"].numpy()
     above = answer[truth == 1][:, None] - answer[truth == 0][None]
-    curve = [((answer <= t)[truth == 1].mean(), (answer <= t)[truth == 0].mean()) for t in np.unique(answer)]
+    curve = [
+        ((answer <= t)[truth == 1].mean(), (answer <= t)[truth == 0].mean())
+        for t in np.unique(answer)
+    ]
     taken = (answer >= 0.5).astype(int)
     counts = np.zeros((2, 2), np.int64)
     np.add.at(counts, (truth.astype(int), taken), 1)
     return Score(
         value=float((above > 0).mean() + 0.5 * (above == 0).mean()),
         baseline=0.5,
-        also={"ks": max(abs(float(a - b)) for a, b in curve), "accuracy": float((taken == truth).mean())},
+        also={
+            "ks": max(abs(float(a - b)) for a, b in curve),
+            "accuracy": float((taken == truth).mean()),
+        },
         confusion=Confusion(("died", "survived"), counts),
     )
 
@@ -228,7 +261,9 @@ def examples(data: Split) -> Mapping[str, Arrays]:
 
 ENTRY = Entry(
     name="titanic",
-    summary="a passenger's columns -> the probability to have survived the Titanic, by FeatureSpace",
+    summary=(
+        "a passenger's columns -> the probability to have survived the Titanic, by FeatureSpace"
+    ),
     data=(TITANIC,),
     metric=Metric("auc", bar=0.83, better="higher", baseline="any guess", may_lose=0.02),
     also=(Metric("ks", bar=0.55, better="higher", baseline="any guess"),),

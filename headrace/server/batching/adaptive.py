@@ -1,4 +1,5 @@
-"""Which signatures of a loaded version are batched adaptively: the row-wise ones, by proof and by samples."""
+"""Which signatures of a loaded version are batched adaptively: the row-wise ones, by proof and by
+samples."""
 
 from __future__ import annotations
 
@@ -50,19 +51,32 @@ class AdaptiveEngine:
             model.close()
             raise
         batched = [name for name, why in found.items() if not why]
-        fields: dict[str, object] = {"version": str(folder), "signatures": ",".join(batched) or "none"}
+        fields: dict[str, object] = {
+            "version": str(folder),
+            "signatures": ",".join(batched) or "none",
+        }
         log.info("batched adaptively", extra=fields | {"seconds": time.perf_counter() - started})
         for name, why in found.items():
             if why:
-                log.info("not batched", extra={"version": str(folder), "signature": name, "reason": why})
-        return AdaptiveModel(model, batched, self.limits, name=folder.parent.name, metrics=self.metrics)
+                log.info(
+                    "not batched", extra={"version": str(folder), "signature": name, "reason": why}
+                )
+        return AdaptiveModel(
+            model, batched, self.limits, name=folder.parent.name, metrics=self.metrics
+        )
 
 
 class AdaptiveModel:
     """Runs as ``model`` does; a Runner asks its gatherers for what may run together."""
 
     def __init__(
-        self, model: LoadedModel, batched: Sequence[str], limits: Limits, *, name: str, metrics: Metrics | None = None
+        self,
+        model: LoadedModel,
+        batched: Sequence[str],
+        limits: Limits,
+        *,
+        name: str,
+        metrics: Metrics | None = None,
     ) -> None:
         self._model = model
         self.signatures: Mapping[str, Signature] = model.signatures
@@ -72,7 +86,9 @@ class AdaptiveModel:
         self.expected_s = model.expected_s
         self.close = model.close
         self.gatherers = {
-            key: Gatherer(model, model.signatures[key], limits, name=f"{name}:{key}", metrics=metrics)
+            key: Gatherer(
+                model, model.signatures[key], limits, name=f"{name}:{key}", metrics=metrics
+            )
             for key in batched
         }
 
@@ -81,7 +97,9 @@ class AdaptiveModel:
         return tuple(self.gatherers)
 
 
-def gatherer(model: LoadedModel, signature: Signature, inputs: Mapping[str, np.ndarray]) -> Gatherer | None:
+def gatherer(
+    model: LoadedModel, signature: Signature, inputs: Mapping[str, np.ndarray]
+) -> Gatherer | None:
     """Of a request that may run with others."""
     if not isinstance(model, AdaptiveModel):
         return None

@@ -1,5 +1,5 @@
-"""One batch: the tensors of several requests put together, run as one, and taken apart again. Knows no queue or clock
-but deadlines."""
+"""One batch: the tensors of several requests put together, run as one, and taken apart again. Knows
+no queue or clock but deadlines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from headrace.server.engines import LoadedModel
-from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, ResourceExhausted
+from headrace.wire.errors import (
+    FailedPrecondition,
+    HeadraceError,
+    InvalidArgument,
+    ResourceExhausted,
+)
 from headrace.wire.signatures import Shape, Signature
 
 _MOST_DIMENSIONS = 6  # that TensorFlow Serving pads
@@ -43,7 +48,8 @@ def rows(inputs: Mapping[str, np.ndarray]) -> int:
 
 
 def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
-    """Whether the inputs are of the signature's types: what is not cannot be put together with what is."""
+    """Whether the inputs are of the signature's types: what is not cannot be put together with what
+    is."""
     specs = ((signature.inputs[alias].dtype, array.dtype) for alias, array in inputs.items())
     return all(wanted is not None and wanted.numpy == found for wanted, found in specs)
 
@@ -56,24 +62,34 @@ def has_shapes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
 def _fits(wanted: Shape | None, shape: Shape) -> bool:
     if not wanted:
         return True
-    return len(wanted) == len(shape) and all(w in (-1, d) for w, d in zip(wanted[1:], shape[1:], strict=True))
+    return len(wanted) == len(shape) and all(
+        w in (-1, d) for w, d in zip(wanted[1:], shape[1:], strict=True)
+    )
 
 
 def run(
-    model: LoadedModel, signature: Signature, tasks: Sequence[Task], *, sizes: Sequence[int] = (), pads: bool = False
+    model: LoadedModel,
+    signature: Signature,
+    tasks: Sequence[Task],
+    *,
+    sizes: Sequence[int] = (),
+    pads: bool = False,
 ) -> None:
     """Leaves in each task its rows of the outputs. Raises what concerns them all."""
     timeout_s = _timeout_s(tasks)
     total = sum(task.rows for task in tasks)
     wanted = padded_size(total, sizes)
-    merged = {alias: _merged(alias, signature, tasks, wanted - total, pads) for alias in tasks[0].inputs}
+    merged = {
+        alias: _merged(alias, signature, tasks, wanted - total, pads) for alias in tasks[0].inputs
+    }
     answers = model.run(signature, merged, tuple(signature.outputs), timeout_s=timeout_s)
     for array in answers.values():
         if array.ndim == 0:
             raise FailedPrecondition("Batched output tensor has 0 dimensions")
         if array.shape[0] != wanted:
             raise FailedPrecondition(
-                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th "
+                "dimension sizes of the "
                 "input tensors"
             )
     at = 0
@@ -98,7 +114,9 @@ def _timeout_s(tasks: Sequence[Task]) -> float | None:
     return left
 
 
-def _merged(alias: str, signature: Signature, tasks: Sequence[Task], padding: int, pads: bool) -> np.ndarray:
+def _merged(
+    alias: str, signature: Signature, tasks: Sequence[Task], padding: int, pads: bool
+) -> np.ndarray:
     parts = [task.inputs[alias] for task in tasks]
     if len(parts) == 1 and not padding:
         return parts[0]
@@ -106,8 +124,10 @@ def _merged(alias: str, signature: Signature, tasks: Sequence[Task], padding: in
         if not pads:
             # The missing blanks are TensorFlow Serving's.
             raise FailedPrecondition(
-                f"Tensors with name '{signature.inputs[alias].tensor_name}' from different tasks have different shapes "
-                "and padding is turned off.Set pad_variable_length_inputs to true, or ensure that all tensors with "
+                f"Tensors with name '{signature.inputs[alias].tensor_name}' from different tasks "
+                "have different shapes "
+                "and padding is turned off.Set pad_variable_length_inputs to true, or ensure that "
+                "all tensors with "
                 "the same namehave equal dimensions starting with the first dim."
             )
         parts = _padded(parts)

@@ -1,7 +1,9 @@
-"""Adaptive batching without a timer: idle means run now, busy means gather what comes and run it as one batch.
+"""Adaptive batching without a timer: idle means run now, busy means gather what comes and run it as
+one batch.
 
-A Gatherer belongs to one signature whose rows are known not to see each other. Whoever finds it idle runs; who comes
-meanwhile waits, and one of those is asked to run them all. It has no thread of its own and knows no protocol.
+A Gatherer belongs to one signature whose rows are known not to see each other. Whoever finds it
+idle runs; who comes meanwhile waits, and one of those is asked to run them all. It has no thread of
+its own and knows no protocol.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``parallel``: batches of a signature under way at once. ``max_waiting``: requests of a signature that wait."""
+    """``parallel``: batches of a signature under way at once. ``max_waiting``: requests of a
+    signature that wait."""
 
     max_rows: int = 64
     max_waiting: int = 1000
@@ -40,8 +43,9 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """One request. ``decided`` is called once there are outputs or an error; ``lead`` with a batch to be run, which
-    begins with this request. Both may be called in any thread, and must not wait."""
+    """One request. ``decided`` is called once there are outputs or an error; ``lead`` with a batch
+    to be run, which begins with this request. Both may be called in any thread, and must not
+    wait."""
 
     inputs: Arrays
     outputs_wanted: tuple[str, ...]
@@ -107,7 +111,8 @@ class Gatherer:
         self._taken: set[tuple[object, ...]] = set()
 
     def takes(self, signature: Signature, inputs: Arrays) -> bool:
-        """Whether this request may be put together with others: of the signature's types and shapes, not too large."""
+        """Whether this request may be put together with others: of the signature's types and
+        shapes, not too large."""
         if signature is not self.signature:
             return False
         key = tuple([(alias, array.shape, array.dtype) for alias, array in inputs.items()])
@@ -131,7 +136,9 @@ class Gatherer:
     def kind(self, inputs: Arrays, outputs: Sequence[str]) -> object:
         """Different inner shapes are not mixed, nor are different outputs."""
         return (
-            tuple(outputs) if not self._free else (tuple(outputs), *(inputs[alias].shape[1:] for alias in self._free))
+            tuple(outputs)
+            if not self._free
+            else (tuple(outputs), *(inputs[alias].shape[1:] for alias in self._free))
         )
 
     def expected_s(self, batch: Batch) -> float:
@@ -139,7 +146,8 @@ class Gatherer:
         return self.model.expected_s(self.signature, sum(bytes_in(ask.inputs) for ask in batch))
 
     def offer(self, ask: Ask) -> Batch | None:
-        """The batch to run now where there is room for one; else None: it waits, and hears by its callbacks."""
+        """The batch to run now where there is room for one; else None: it waits, and hears by its
+        callbacks."""
         with self._lock:
             if self._running < self.limits.parallel and not self._waiting:
                 self._running += 1
@@ -148,7 +156,8 @@ class Gatherer:
             return None
 
     def wait(self, ask: Ask) -> bool:
-        """It waits, even where nothing is under way; True in that case: somebody must call begin() soon."""
+        """It waits, even where nothing is under way; True in that case: somebody must call begin()
+        soon."""
         with self._lock:
             self._queue(ask)
             return self._running < self.limits.parallel
@@ -193,8 +202,8 @@ class Gatherer:
             _fail(batch, Internal(f"{type(error).__name__}: {error}"))
 
     def end(self, batch: Batch, *, goes_on: bool = False) -> Batch | None:
-        """Tells all of a batch that was run, and hands on to those who wait: to the caller, as the batch to run next,
-        where it ``goes_on``; else to the first of them."""
+        """Tells all of a batch that was run, and hands on to those who wait: to the caller, as the
+        batch to run next, where it ``goes_on``; else to the first of them."""
         with self._lock:
             next_ = self._take() if self._waiting else []
             if not next_:
@@ -211,12 +220,14 @@ class Gatherer:
     def _queue(self, ask: Ask) -> None:
         if len(self._waiting) >= self.limits.max_waiting:
             raise Unavailable(
-                f"The queue of {self._name} is full: {self.limits.max_waiting} requests wait already; try again later"
+                f"The queue of {self._name} is full: {self.limits.max_waiting} requests wait "
+                "already; try again later"
             )
         self._waiting.append(ask)
 
     def _take(self) -> Batch:
-        """As many of one kind as fit, in their order; who has left or waited too long is passed over."""
+        """As many of one kind as fit, in their order; who has left or waited too long is passed
+        over."""
         batch: Batch = []
         rows, now = 0, time.monotonic()
         kept: deque[Ask] = deque()
@@ -243,11 +254,15 @@ class Gatherer:
         wanted = batch[0].outputs_wanted
         if len(batch) == 1:
             (ask,) = batch
-            ask.outputs = self.model.run(self.signature, ask.inputs, wanted, timeout_s=_left(ask.deadline))
+            ask.outputs = self.model.run(
+                self.signature, ask.inputs, wanted, timeout_s=_left(ask.deadline)
+            )
             return
         deadlines = [ask.deadline for ask in batch]
         last = None if None in deadlines else max(d for d in deadlines if d is not None)
-        merged = {alias: np.concatenate([ask.inputs[alias] for ask in batch]) for alias in batch[0].inputs}
+        merged = {
+            alias: np.concatenate([ask.inputs[alias] for ask in batch]) for alias in batch[0].inputs
+        }
         answers = self.model.run(self.signature, merged, wanted, timeout_s=_left(last))
         rows = sum(ask.rows for ask in batch)
         if any(array.shape[:1] != (rows,) for array in answers.values()):
@@ -269,7 +284,12 @@ class Gatherer:
 
 
 def run(
-    gatherer: Gatherer, inputs: Arrays, outputs: Sequence[str], *, deadline: float | None, caller: Caller | None = None
+    gatherer: Gatherer,
+    inputs: Arrays,
+    outputs: Sequence[str],
+    *,
+    deadline: float | None,
+    caller: Caller | None = None,
 ) -> dict[str, np.ndarray]:
     """In a thread that may wait: alone, with others, or for others."""
     box: SimpleQueue[Batch | str] = SimpleQueue()
@@ -295,10 +315,15 @@ def run(
     return ask.outputs
 
 
-def _next(box: SimpleQueue[Batch | str], gatherer: Gatherer, ask: Ask, deadline: float | None) -> Batch | str:
-    """What it is told; raises where the caller is not to wait any longer, unless others count on it."""
+def _next(
+    box: SimpleQueue[Batch | str], gatherer: Gatherer, ask: Ask, deadline: float | None
+) -> Batch | str:
+    """What it is told; raises where the caller is not to wait any longer, unless others count on
+    it."""
     try:
-        token = box.get(timeout=None if deadline is None or ask.leads else max(0.0, deadline - time.monotonic()))
+        token = box.get(
+            timeout=None if deadline is None or ask.leads else max(0.0, deadline - time.monotonic())
+        )
         error: HeadraceError = Cancelled("The caller has left")
     except Empty:
         token, error = _LEFT, DeadlineExceeded(TIMED_OUT)

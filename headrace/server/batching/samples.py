@@ -1,7 +1,8 @@
 """The other half of the proof: rows are answered the same alone and among strangers.
 
-Rows come from the requests a version brings (warm-up and golden ones); where there are none they are made up from the
-signature. Samples alone would prove nothing, a graph that only looks row-wise to us fails them.
+Rows come from the requests a version brings (warm-up and golden ones); where there are none they
+are made up from the signature. Samples alone would prove nothing, a graph that only looks row-wise
+to us fails them.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ _MOST_BYTES = 64 << 20  # of files that samples are read from
 _SIZES = (8, 5, 3, 2)
 _BUDGET_S = 0.5  # of one signature; a slow model gets fewer sizes, never none
 _FREE = 4  # how long a free dimension is made
-_FLOATS = {2: (2e-2, 2e-2), 4: (1e-4, 1e-5), 8: (1e-8, 1e-10)}  # bytes of the type -> relative, absolute
+_FLOATS = {
+    2: (2e-2, 2e-2),
+    4: (1e-4, 1e-5),
+    8: (1e-8, 1e-10),
+}  # bytes of the type -> relative, absolute
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def disagreement(model: LoadedModel, signature: Signature, rows: Sequence[Arrays]) -> str:
-    """How rows, each a request of one, are answered otherwise together than alone; "" where they are not."""
+    """How rows, each a request of one, are answered otherwise together than alone; "" where they
+    are not."""
     alone: list[tuple[Arrays, Arrays]] = []
     trouble = "no row of it could be made up, and the version brings none"
     until = time.monotonic() + _BUDGET_S
@@ -69,7 +75,9 @@ def of(folder: Path, signature: Signature) -> list[Arrays]:
     for request in (*_recorded(folder, signature), *_golden(folder, signature)):
         if batches.has_dtypes(signature, request) and batches.has_shapes(signature, request):
             count = min((len(array) for array in request.values()), default=0)
-            found += [{alias: array[i : i + 1] for alias, array in request.items()} for i in range(count)]
+            found += [
+                {alias: array[i : i + 1] for alias, array in request.items()} for i in range(count)
+            ]
         if len(found) >= _MOST_ROWS:
             break
     found = [row for row in found[:_MOST_ROWS] if _shapes(row) == _shapes(found[0])]
@@ -77,8 +85,12 @@ def of(folder: Path, signature: Signature) -> list[Arrays]:
     return [*found, *made][:_MOST_ROWS]
 
 
-def _together(model: LoadedModel, signature: Signature, chosen: Sequence[tuple[Arrays, Arrays]]) -> str:
-    merged = {alias: np.concatenate([row[alias] for row, _ in chosen]) for alias in signature.inputs}
+def _together(
+    model: LoadedModel, signature: Signature, chosen: Sequence[tuple[Arrays, Arrays]]
+) -> str:
+    merged = {
+        alias: np.concatenate([row[alias] for row, _ in chosen]) for alias in signature.inputs
+    }
     try:
         answers = model.run(signature, merged, tuple(signature.outputs))
     except HeadraceError as error:
@@ -100,11 +112,16 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool:
     size = one.dtype.itemsize // (2 if one.dtype.kind == "c" else 1)
     relative, absolute = _FLOATS.get(size, _FLOATS[4])
     wide = np.complex128 if one.dtype.kind == "c" else np.float64
-    return bool(np.allclose(one.astype(wide), other.astype(wide), rtol=relative, atol=absolute, equal_nan=True))
+    return bool(
+        np.allclose(
+            one.astype(wide), other.astype(wide), rtol=relative, atol=absolute, equal_nan=True
+        )
+    )
 
 
 def _recorded(folder: Path, signature: Signature) -> Iterator[Arrays]:
-    """Of the version's warm-up file. Where that is not replayed it need not be sound: what can be read of it counts."""
+    """Of the version's warm-up file. Where that is not replayed it need not be sound: what can be
+    read of it counts."""
     path = folder / warmup.FILE
     if not path.is_file() or path.stat().st_size > _MOST_BYTES:
         return
@@ -114,7 +131,9 @@ def _recorded(folder: Path, signature: Signature) -> Iterator[Arrays]:
                 if (found := warmup.recorded(data, signature)) is not None:
                     yield found
     except HeadraceError as error:
-        log.warning("recorded requests are not read", extra={"file": str(path), "reason": error.message})
+        log.warning(
+            "recorded requests are not read", extra={"file": str(path), "reason": error.message}
+        )
 
 
 def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
@@ -123,11 +142,27 @@ def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
         if path.stat().st_size > _MOST_BYTES:
             return
         for request in json.loads(path.read_text(encoding="utf-8")):
-            if request["signature_name"] == signature.name and request["inputs"].keys() == signature.inputs.keys():
-                yield {alias: _array(value, signature.inputs[alias]) for alias, value in request["inputs"].items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            if (
+                request["signature_name"] == signature.name
+                and request["inputs"].keys() == signature.inputs.keys()
+            ):
+                yield {
+                    alias: _array(value, signature.inputs[alias])
+                    for alias, value in request["inputs"].items()
+                }
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         if not isinstance(error, FileNotFoundError):
-            log.warning("golden requests are not read", extra={"file": str(path), "reason": str(error)})
+            log.warning(
+                "golden requests are not read", extra={"file": str(path), "reason": str(error)}
+            )
 
 
 def _array(value: Any, spec: TensorSpec) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""Calls of an event loop: run in it where that is quick, else in the pool; gathered with what the loop reads next.
+"""Calls of an event loop: run in it where that is quick, else in the pool; gathered with what the
+loop reads next.
 
-A request that finds nothing under way waits for the end of the loop's present round, no longer: what the loop has read
-by then runs together. So one connection is answered at once, and sixty-four fill a batch without a timer.
+A request that finds nothing under way waits for the end of the loop's present round, no longer:
+what the loop has read by then runs together. So one connection is answered at once, and sixty-four
+fill a batch without a timer.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class Soon:
             loop.call_soon(self._begin, gatherer)
         timer = None
         if deadline is not None:
-            timer = loop.call_later(max(0.0, deadline - time.monotonic()), _expire, gatherer, ask, future)
+            timer = loop.call_later(
+                max(0.0, deadline - time.monotonic()), _expire, gatherer, ask, future
+            )
         try:
             await future
         except asyncio.CancelledError:
@@ -83,7 +87,9 @@ class Soon:
         """In any thread."""
         try:
             self._pool.submit(self._work, gatherer, batch)
-        except RuntimeError:  # the pool is closed: the server stops, and others of the batch may still wait for it
+        except (
+            RuntimeError
+        ):  # the pool is closed: the server stops, and others of the batch may still wait for it
             self._work(gatherer, batch)
 
     def _work(self, gatherer: Gatherer, batch: Batch | None) -> None:
@@ -96,7 +102,9 @@ class Soon:
         self._decided.append(future)
         if not self._is_told:
             self._is_told = True
-            with suppress(RuntimeError):  # the loop is closed: nobody is there to hear, and others must not suffer
+            with suppress(
+                RuntimeError
+            ):  # the loop is closed: nobody is there to hear, and others must not suffer
                 self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:

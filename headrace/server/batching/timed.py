@@ -1,7 +1,9 @@
-"""TensorFlow Serving's own batching: requests wait for one another, up to a size or a time, and run as one batch.
+"""TensorFlow Serving's own batching: requests wait for one another, up to a size or a time, and run
+as one batch.
 
-A model loaded through BatchingEngine has a queue for each signature; threads shared by all models run what is due.
-Asked for by the operator, who knows that the model treats rows one by one. Whoever runs a model need not know of it.
+A model loaded through BatchingEngine has a queue for each signature; threads shared by all models
+run what is due. Asked for by the operator, who knows that the model treats rows one by one. Whoever
+runs a model need not know of it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ from headrace.server.config import CPUS
 from headrace.server.engines import Engine, LoadedModel
 from headrace.server.metrics import Metrics
 from headrace.wire import messages
-from headrace.wire.errors import DeadlineExceeded, HeadraceError, Internal, InvalidArgument, Unavailable
+from headrace.wire.errors import (
+    DeadlineExceeded,
+    HeadraceError,
+    Internal,
+    InvalidArgument,
+    Unavailable,
+)
 from headrace.wire.signatures import Signature
 
 PARAMETERS_FILE = "batching_params.pbtxt"
@@ -58,11 +66,14 @@ class Parameters:
         if sizes and sizes[-1] != execution:
             named = "max_execution_batch_size" if splits else "max_batch_size"
             raise InvalidArgument(
-                f"Last entry in allowed_batch_sizes must match {named}; last entry was {sizes[-1]}; "
+                f"Last entry in allowed_batch_sizes must match {named}; last entry was "
+                f"{sizes[-1]}; "
                 f"expected {execution}"
             )
         if sorted(set(sizes)) != list(sizes) or (sizes and sizes[0] < 1):
-            raise InvalidArgument("allowed_batch_sizes entries must be positive and monotonically increasing")
+            raise InvalidArgument(
+                "allowed_batch_sizes entries must be positive and monotonically increasing"
+            )
         return cls(
             max_batch_size=most,
             timeout_s=_value(message, "batch_timeout_micros", 0, least=0) / 1e6,
@@ -78,7 +89,8 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class BatchingEngine:
-    """Loads as ``engine`` does; ``parameters`` of None are looked for in the version's own folder."""
+    """Loads as ``engine`` does; ``parameters`` of None are looked for in the version's own
+    folder."""
 
     engine: Engine
     scheduler: Scheduler
@@ -101,7 +113,8 @@ class BatchedModel:
         self.signatures: Mapping[str, Signature] = model.signatures
         self.signature_defs: Mapping[str, Any] = model.signature_defs
         self.not_row_wise = model.not_row_wise
-        # In pairs: for requests of the signature's shapes, and for others, whose faults are nobody else's.
+        # In pairs: for requests of the signature's shapes, and for others, whose faults are nobody
+        # else's.
         self._queues = {
             name: (Queue(model, signature, parameters), Queue(model, signature, parameters))
             for name, signature in model.signatures.items()
@@ -116,8 +129,11 @@ class BatchedModel:
         *,
         timeout_s: float | None = None,
     ) -> dict[str, np.ndarray]:
-        """As part of a batch; alone where it asks for other outputs than the signature's, or brings another type."""
-        if self.signatures.get(signature.name) is not signature or set(outputs) != set(signature.outputs):
+        """As part of a batch; alone where it asks for other outputs than the signature's, or brings
+        another type."""
+        if self.signatures.get(signature.name) is not signature or set(outputs) != set(
+            signature.outputs
+        ):
             return self._model.run(signature, inputs, outputs, timeout_s=timeout_s)
         rows = batches.rows(inputs)
         if rows == 0 or not batches.has_dtypes(signature, inputs):
@@ -126,7 +142,9 @@ class BatchedModel:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         tasks = self._scheduler.submit(queue, inputs, rows, deadline)
         for task in tasks:
-            if not task.done.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            if not task.done.wait(
+                None if deadline is None else max(0.0, deadline - time.monotonic())
+            ):
                 raise DeadlineExceeded(_TIMED_OUT)
             if task.error is not None:
                 raise task.error
@@ -162,7 +180,9 @@ class Queue:
     parameters: Parameters
     waiting: deque[_Batch] = field(default_factory=deque)
 
-    def put(self, inputs: Mapping[str, np.ndarray], rows: int, deadline: float | None) -> list[Task]:
+    def put(
+        self, inputs: Mapping[str, np.ndarray], rows: int, deadline: float | None
+    ) -> list[Task]:
         """All of it, in one piece or where that is allowed in several, or nothing."""
         most = self.parameters.max_execution_size
         pieces = self._pieces(rows)
@@ -170,12 +190,17 @@ class Queue:
         if len(self.waiting) + opened > self.parameters.max_enqueued and opened:
             raise Unavailable(
                 "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{len(self.waiting)} batches enqueued and max_enqueued_batches is {self.parameters.max_enqueued}"
+                f"{len(self.waiting)} batches enqueued and max_enqueued_batches is "
+                f"{self.parameters.max_enqueued}"
             )
         tasks, at = [], 0
         for piece in pieces:
             whole = piece == rows
-            part = inputs if whole else {alias: array[at : at + piece] for alias, array in inputs.items()}
+            part = (
+                inputs
+                if whole
+                else {alias: array[at : at + piece] for alias, array in inputs.items()}
+            )
             task = Task(part, piece, deadline)
             if self._room() < piece:
                 if self.waiting:
@@ -192,7 +217,9 @@ class Queue:
     def _pieces(self, rows: int) -> list[int]:
         limit, most = self.parameters.max_batch_size, self.parameters.max_execution_size
         if rows > limit:
-            raise InvalidArgument(f"Task size {rows} is larger than maximum input batch size {limit}")
+            raise InvalidArgument(
+                f"Task size {rows} is larger than maximum input batch size {limit}"
+            )
         if not self.parameters.splits:
             return [rows]
         first = min(rows, self._room() or most)
@@ -215,7 +242,10 @@ class Scheduler:
         self._changed = threading.Condition()
         self._queues: deque[Queue] = deque()
         self._closed = False
-        self._threads = [threading.Thread(target=self._work, name=f"batch-{n}", daemon=True) for n in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{n}", daemon=True)
+            for n in range(threads)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -228,7 +258,9 @@ class Scheduler:
         with self._changed:
             self._queues = deque(queue for queue in self._queues if queue not in gone)
 
-    def submit(self, queue: Queue, inputs: Mapping[str, np.ndarray], rows: int, deadline: float | None) -> list[Task]:
+    def submit(
+        self, queue: Queue, inputs: Mapping[str, np.ndarray], rows: int, deadline: float | None
+    ) -> list[Task]:
         with self._changed:
             tasks = queue.put(inputs, rows, deadline)
             self._changed.notify()
@@ -278,7 +310,11 @@ def _run(queue: Queue, tasks: Sequence[Task]) -> None:
     """Every task hears of its end, whatever happens."""
     try:
         batches.run(
-            queue.model, queue.signature, tasks, sizes=queue.parameters.allowed_sizes, pads=queue.parameters.pads
+            queue.model,
+            queue.signature,
+            tasks,
+            sizes=queue.parameters.allowed_sizes,
+            pads=queue.parameters.pads,
         )
     except HeadraceError as error:
         _fail(tasks, error)

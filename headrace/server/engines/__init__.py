@@ -1,4 +1,5 @@
-"""How a model runs. An engine loads the folder of one version; what it gives back answers runs until it is closed."""
+"""How a model runs. An engine loads the folder of one version; what it gives back answers runs
+until it is closed."""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 
 
 class LoadedModel(Protocol):
-    """One version in memory. ``run`` may be called by many threads at once; ``close`` once, and it waits for runs
-    under way: who asked for them may have gone, and released the version, before they end."""
+    """One version in memory. ``run`` may be called by many threads at once; ``close`` once, and it
+    waits for runs under way: who asked for them may have gone, and released the version, before
+    they end."""
 
     signatures: Mapping[str, Signature]
     signature_defs: Mapping[str, Any]  # name -> SignatureDef message, as the artifact has it
-    not_row_wise: Mapping[str, str]  # name -> why rows may depend on each other, "" where it is proved that they do not
+    not_row_wise: Mapping[
+        str, str
+    ]  # name -> why rows may depend on each other, "" where it is proved that they do not
 
     def run(
         self,
@@ -30,7 +34,8 @@ class LoadedModel(Protocol):
     ) -> dict[str, np.ndarray]: ...
 
     def expected_s(self, signature: Signature, size: int) -> float:
-        """How long a run over inputs of so many bytes will probably take; infinite where that is not known."""
+        """How long a run over inputs of so many bytes will probably take; infinite where that is
+        not known."""
 
     def close(self) -> None: ...
 
@@ -40,7 +45,8 @@ class Engine(Protocol):
 
 
 def bytes_in(inputs: Mapping[str, np.ndarray]) -> int:
-    """How large the inputs are, strings counted by their own length: what a run's time is expected by."""
+    """How large the inputs are, strings counted by their own length: what a run's time is expected
+    by."""
     total = 0
     for array in inputs.values():
         total += array.nbytes if array.dtype.kind != "O" else sum(map(len, array.ravel()))

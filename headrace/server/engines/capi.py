@@ -1,7 +1,7 @@
 """TensorFlow's C API, bound with ctypes to the libraries of the installed wheel.
 
-Finds the wheel without importing it, declares what is used, and turns a TF_Status into an error of the tree. Every
-call made here lets go of the GIL. Knows nothing of models or numpy.
+Finds the wheel without importing it, declares what is used, and turns a TF_Status into an error of
+the tree. Every call made here lets go of the GIL. Knows nothing of models or numpy.
 """
 
 from __future__ import annotations
@@ -52,7 +52,16 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "TF_OperationNumOutputs": (c_int, (c_void_p,)),
     "TF_LoadSessionFromSavedModel": (
         c_void_p,
-        (c_void_p, POINTER(Buffer), c_char_p, POINTER(c_char_p), c_int, c_void_p, POINTER(Buffer), c_void_p),
+        (
+            c_void_p,
+            POINTER(Buffer),
+            c_char_p,
+            POINTER(c_char_p),
+            c_int,
+            c_void_p,
+            POINTER(Buffer),
+            c_void_p,
+        ),
     ),
     "TF_CloseSession": (None, (c_void_p, c_void_p)),
     "TF_DeleteSession": (None, (c_void_p, c_void_p)),
@@ -80,8 +89,10 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The one loaded library of this process; Unavailable in plain words where TensorFlow is not installed."""
-    # Read once, when the library is loaded. Warnings are one line for each bad request, which the caller gets anyway.
+    """The one loaded library of this process; Unavailable in plain words where TensorFlow is not
+    installed."""
+    # Read once, when the library is loaded. Warnings are one line for each bad request, which the
+    # caller gets anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     path = library_path()
     try:
@@ -109,8 +120,9 @@ def library_path() -> Path:
 
 
 def _dlopen(path: Path) -> int | None:
-    """The library's handle, got without the GIL: ctypes itself would hold it for the quarter of a second this takes,
-    in which a starting server has much to import. None where it did not load: ctypes then says why."""
+    """The library's handle, got without the GIL: ctypes itself would hold it for the quarter of a
+    second this takes, in which a starting server has much to import. None where it did not load:
+    ctypes then says why."""
     dlopen = ctypes.CDLL(None).dlopen
     dlopen.restype, dlopen.argtypes = c_void_p, (c_char_p, c_int)
     handle: int | None = dlopen(os.fsencode(path), _MODE)
@@ -137,7 +149,9 @@ def checked() -> Iterator[int]:
 def refuse(status: int) -> NoReturn:
     """Raises what a status that is not OK reports."""
     lib = library()
-    raise errors.from_grpc_code(lib.TF_GetCode(status), lib.TF_Message(status).decode("utf-8", "replace"))
+    raise errors.from_grpc_code(
+        lib.TF_GetCode(status), lib.TF_Message(status).decode("utf-8", "replace")
+    )
 
 
 def buffer_over(data: bytes) -> Buffer:

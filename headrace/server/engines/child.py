@@ -1,4 +1,5 @@
-"""The child of an isolated engine: loads and runs models for its parent until that closes the connection.
+"""The child of an isolated engine: loads and runs models for its parent until that closes the
+connection.
 
 ``python -m headrace.server.engines.child FD OPTIONS``; OPTIONS is what isolated.py writes.
 """
@@ -68,13 +69,17 @@ class Child:
             self._connection.send(answer, found)
         except OSError:
             raise
-        except Exception as error:  # before a byte of it was sent: no message holds outputs of 2 GiB
+        except (
+            Exception
+        ) as error:  # before a byte of it was sent: no message holds outputs of 2 GiB
             told = Internal(f"the outputs cannot be handed over: {type(error).__name__}: {error}")
             self._connection.send({"id": answer["id"], **frames.of_error(told)})
 
     def _load(self, head: Head) -> Head:
         model = self._models[head["model"]] = self._engine.load(Path(head["folder"]))
-        definitions = {name: bytes(d.SerializeToString()).hex() for name, d in model.signature_defs.items()}
+        definitions = {
+            name: bytes(d.SerializeToString()).hex() for name, d in model.signature_defs.items()
+        }
         return {"signature_defs": definitions, "not_row_wise": dict(model.not_row_wise)}
 
     def _run(self, head: Head, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -90,16 +95,24 @@ def _joined(model: LoadedModel, head: Head) -> Signature:
         for side, specs in (("inputs", signature.inputs), ("outputs", signature.outputs)):
             for spec in specs.values():
                 sides[side].update(
-                    {alias: spec for alias, name in head[f"{side}_of"].items() if name == spec.tensor_name}
+                    {
+                        alias: spec
+                        for alias, name in head[f"{side}_of"].items()
+                        if name == spec.tensor_name
+                    }
                 )
     return Signature(head["signature"], sides["inputs"], sides["outputs"])
 
 
 def main(descriptor: str, options: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a terminal tells them to the whole group; the parent says when to end
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # a terminal tells them to the whole group; the parent says when to end
     given = json.loads(options)
-    session = SessionOptions(**{**given["options"], "base": bytes.fromhex(given["options"]["base"])})
+    session = SessionOptions(
+        **{**given["options"], "base": bytes.fromhex(given["options"]["base"])}
+    )
     connection = Frames(socket.socket(fileno=int(descriptor)))
     Child(connection, TensorFlowEngine(tuple(given["tags"]), session)).serve()
 

@@ -1,4 +1,5 @@
-"""What an isolated engine and its child say to each other over a socket: a head as JSON, then tensors as they are.
+"""What an isolated engine and its child say to each other over a socket: a head as JSON, then
+tensors as they are.
 
 A frame is two lengths, the head, and the tensors' protobufs one after the other.
 """
@@ -37,7 +38,9 @@ class Frames:
         """OSError where the other end is gone."""
         parts = [tensors.to_proto(array).SerializeToString() for array in (arrays or {}).values()]
         names = list(arrays or {})
-        text = json.dumps({**head, "tensors": [[n, len(part)] for n, part in zip(names, parts, strict=True)]}).encode()
+        text = json.dumps(
+            {**head, "tensors": [[n, len(part)] for n, part in zip(names, parts, strict=True)]}
+        ).encode()
         with self._lock:
             self._connection.sendall(_LENGTHS.pack(len(text), sum(map(len, parts))) + text)
             for part in parts:
@@ -50,7 +53,9 @@ class Frames:
         content = memoryview(self._read(tensor_bytes))
         arrays, at = {}, 0
         for name, size in head.pop("tensors"):
-            arrays[name] = tensors.from_proto(messages.TensorProto.FromString(content[at : at + size]))
+            arrays[name] = tensors.from_proto(
+                messages.TensorProto.FromString(content[at : at + size])
+            )
             at += size
         return head, arrays
 

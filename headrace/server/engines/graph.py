@@ -1,4 +1,5 @@
-"""What a SavedModel says of itself: its meta graph, and what the kinds of operations in it mean for running it."""
+"""What a SavedModel says of itself: its meta graph, and what the kinds of operations in it mean for
+running it."""
 
 from __future__ import annotations
 
@@ -10,29 +11,36 @@ from typing import Any
 
 from headrace.wire import messages
 
-# Kinds whose CPU kernels end the process (a CHECK inside oneDNN, a segmentation fault) when a tensor of an unexpected
-# rank reaches them. Seen by feeding wrong shapes to about a hundred kinds: Conv1D to 3D, depthwise, MaxPool3D, fused
-# BatchMatMul, FakeQuant per channel. Their families are counted in; MatMul and the element-wise kinds answer cleanly.
+# Kinds whose CPU kernels end the process (a CHECK inside oneDNN, a segmentation fault) when a
+# tensor of an unexpected rank reaches them. Seen by feeding wrong shapes to about a hundred kinds:
+# Conv1D to 3D, depthwise, MaxPool3D, fused BatchMatMul, FakeQuant per channel. Their families are
+# counted in; MatMul and the element-wise kinds answer cleanly.
 _ABORTS_ON_WRONG_RANK = re.compile(
     r"Conv|Pool|BatchMatMul|Einsum|FakeQuant|Quantized|Dilation2D|_Fused|_Mkl|LRN|FusedBatchNorm"
 )
-# Together these are a normalisation over the instance; fused by oneDNN it divides by the number of elements.
+# Together these are a normalisation over the instance; fused by oneDNN it divides by the number of
+# elements.
 _DIVIDES_BY_SIZE = frozenset({"Mean", "SquaredDifference", "Rsqrt"})
-# Kinds that can keep a run going for long, or for ever, or for as long as a small picture is large unpacked: only these
-# need TensorFlow's own timeout.
-_MAY_TAKE_LONG = re.compile(r"While|NextIteration|PyFunc|Map|Reduce.*Dataset|Iterator|Queue|Barrier|Recv|Scan|Decode")
+# Kinds that can keep a run going for long, or for ever, or for as long as a small picture is large
+# unpacked: only these need TensorFlow's own timeout.
+_MAY_TAKE_LONG = re.compile(
+    r"While|NextIteration|PyFunc|Map|Reduce.*Dataset|Iterator|Queue|Barrier|Recv|Scan|Decode"
+)
 
 
 # Kinds whose output has a rank that only the content of a request decides.
-_RANK_FROM_CONTENT = frozenset({"DecodeImage", "ParseTensor", "DeserializeSparse", "DeserializeManySparse"})
+_RANK_FROM_CONTENT = frozenset(
+    {"DecodeImage", "ParseTensor", "DeserializeSparse", "DeserializeManySparse"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """``shapes_bind``: inputs must have the signature's ranks and fixed dimensions before this graph may see them.
-    ``shapes_may_hide``: and still a tensor of another rank may come about, that no look at the inputs shows.
-    ``empty_kills``: no input may be without elements. ``may_take_long``: the signatures whose part of the graph has to
-    run where a timeout can stop it."""
+    """``shapes_bind``: inputs must have the signature's ranks and fixed dimensions before this
+    graph may see them. ``shapes_may_hide``: and still a tensor of another rank may come about, that
+    no look at the inputs shows. ``empty_kills``: no input may be without elements.
+    ``may_take_long``: the signatures whose part of the graph has to run where a timeout can stop
+    it."""
 
     shapes_bind: bool = False
     shapes_may_hide: bool = False
@@ -66,8 +74,11 @@ def _long_signatures(meta_graph: Any) -> Iterator[str]:
             yield name
 
 
-def _needed(ends: Iterable[str], nodes: Mapping[str, Any], functions: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """All nodes that run to give these, and all that the functions they call hold, whatever of it a call needs."""
+def _needed(
+    ends: Iterable[str], nodes: Mapping[str, Any], functions: Mapping[str, Sequence[Any]]
+) -> list[Any]:
+    """All nodes that run to give these, and all that the functions they call hold, whatever of it a
+    call needs."""
     seen = set(ends)
     waiting, run = list(seen), []
     while waiting:
@@ -105,8 +116,8 @@ def _has_free_rank(meta_graph: Any) -> bool:
 
 
 def meta_graph(folder: Path, tags: Sequence[str], described: bytes) -> Any:
-    """The MetaGraphDef with exactly these tags, as the artifact has it; ``described``, TensorFlow's copy, where the
-    artifact is not a binary one."""
+    """The MetaGraphDef with exactly these tags, as the artifact has it; ``described``, TensorFlow's
+    copy, where the artifact is not a binary one."""
     path = folder / "saved_model.pb"
     if path.exists():
         for candidate in messages.parse(messages.SavedModel, path.read_bytes()).meta_graphs:

@@ -1,7 +1,7 @@
 """An engine in a child process, so that a model that ends its process does not end the server.
 
-The child loads and runs; here its answers are waited for. When it dies, whoever waits is told so, and another one is
-started and given the models that were loaded.
+The child loads and runs; here its answers are waited for. When it dies, whoever waits is told so,
+and another one is started and given the models that were loaded.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ class IsolatedEngine:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         with self._changed:
             self._closed = True
@@ -94,7 +97,9 @@ class IsolatedEngine:
             with self._changed:
                 self._models[number] = model
                 now = self._child
-            if now is not None and now is not child:  # it has died since, and the next knew nothing of this one
+            if (
+                now is not None and now is not child
+            ):  # it has died since, and the next knew nothing of this one
                 model.load_again(now)
             return model
         raise AssertionError
@@ -126,7 +131,10 @@ class IsolatedEngine:
                 if self._closed:
                     return
             started = time.monotonic()
-            log.error("the process that runs the models has ended; it is restarted", extra={"how": child.ending})
+            log.error(
+                "the process that runs the models has ended; it is restarted",
+                extra={"how": child.ending},
+            )
             fresh = self._fresh()
             if fresh is None:
                 return
@@ -139,7 +147,10 @@ class IsolatedEngine:
                 self._changed.notify_all()
             with ThreadPoolExecutor(max(2, CPUS)) as pool:
                 list(pool.map(lambda model, child=fresh: model.load_again(child), models))
-            log.info("the process that runs the models is back", extra={"seconds": time.monotonic() - started})
+            log.info(
+                "the process that runs the models is back",
+                extra={"seconds": time.monotonic() - started},
+            )
 
     def _fresh(self) -> _Child | None:
         """Tried until the system has room for one; None where nobody wants it any more."""
@@ -155,7 +166,8 @@ class IsolatedEngine:
 
 @dataclass(frozen=True, slots=True)
 class CarefulEngine:
-    """Loads into this process what is known not to end it, whatever it is sent; the rest by the isolated engine."""
+    """Loads into this process what is known not to end it, whatever it is sent; the rest by the
+    isolated engine."""
 
     engine: TensorFlowEngine
     isolated: IsolatedEngine
@@ -166,7 +178,8 @@ class CarefulEngine:
             return model
         model.close()
         log.warning(
-            "runs in a process of its own: it has operations that end one when they meet an unexpected rank, and its "
+            "runs in a process of its own: it has operations that end one when they meet an "
+            "unexpected rank, and its "
             "signatures do not say which ranks it takes",
             extra={"version": str(folder)},
         )
@@ -176,7 +189,9 @@ class CarefulEngine:
 class IsolatedModel:
     """One version, in whichever child there is."""
 
-    def __init__(self, engine: IsolatedEngine, number: int, folder: Path, child: _Child, loaded: Head) -> None:
+    def __init__(
+        self, engine: IsolatedEngine, number: int, folder: Path, child: _Child, loaded: Head
+    ) -> None:
         self.number = number
         self._engine = engine
         self._folder = folder
@@ -189,7 +204,8 @@ class IsolatedModel:
             for name, data in loaded["signature_defs"].items()
         }
         self.signatures: Mapping[str, Signature] = {
-            name: signatures.from_signature_def(name, definition) for name, definition in self.signature_defs.items()
+            name: signatures.from_signature_def(name, definition)
+            for name, definition in self.signature_defs.items()
         }
         self.not_row_wise: Mapping[str, str] = loaded["not_row_wise"]
 
@@ -224,8 +240,13 @@ class IsolatedModel:
         try:
             child.ask({"do": "load", "model": self.number, "folder": str(self._folder)})
         except HeadraceError as error:
-            self._trouble = f"This version could not be loaded again after a restart: {error.message}"
-            log.error("version not loaded again", extra={"version": str(self._folder), "reason": error.message})
+            self._trouble = (
+                f"This version could not be loaded again after a restart: {error.message}"
+            )
+            log.error(
+                "version not loaded again",
+                extra={"version": str(self._folder), "reason": error.message},
+            )
             return
         with self._lock:
             is_closed, self._child = self._is_closed, child
@@ -259,10 +280,18 @@ class _Child:
     def __init__(self, options: str) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            search = os.pathsep.join((str(Path(headrace.__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
+            search = os.pathsep.join(
+                (str(Path(headrace.__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+            )
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "headrace.server.engines.child", str(theirs.fileno()), options],
+                    [
+                        sys.executable,
+                        "-m",
+                        "headrace.server.engines.child",
+                        str(theirs.fileno()),
+                        options,
+                    ],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": search.rstrip(os.pathsep)},
@@ -293,7 +322,11 @@ class _Child:
         return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
     def ask(
-        self, head: Head, arrays: Mapping[str, np.ndarray] | None = None, *, timeout_s: float | None = None
+        self,
+        head: Head,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> tuple[Head, dict[str, np.ndarray]]:
         answer, number = _Answer(), next(self._numbers)
         with self._lock:

@@ -1,4 +1,5 @@
-"""The two option messages TensorFlow takes as bytes: ConfigProto for a session, RunOptions for each run of one."""
+"""The two option messages TensorFlow takes as bytes: ConfigProto for a session, RunOptions for each
+run of one."""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ CALLERS_THREAD = -1  # an inter_op pool number: run in the thread that calls, no
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """Thread counts of a session, where 0 leaves ``base`` its own; ``base`` is a ConfigProto, "" for our choice.
+    """Thread counts of a session, where 0 leaves ``base`` its own; ``base`` is a ConfigProto, ""
+    for our choice.
 
-    One intra-op thread ran small models fastest: a request is the unit of parallelism, not an operation.
+    One intra-op thread ran small models fastest: a request is the unit of parallelism, not an
+    operation.
     """
 
     intra_op_threads: int = 0
@@ -25,8 +28,12 @@ class SessionOptions:
 
     def config_proto(self) -> bytes:
         config = messages.ConfigProto.FromString(self.base)
-        config.intra_op_parallelism_threads = self.intra_op_threads or config.intra_op_parallelism_threads or 1
-        config.inter_op_parallelism_threads = self.inter_op_threads or config.inter_op_parallelism_threads
+        config.intra_op_parallelism_threads = (
+            self.intra_op_threads or config.intra_op_parallelism_threads or 1
+        )
+        config.inter_op_parallelism_threads = (
+            self.inter_op_threads or config.inter_op_parallelism_threads
+        )
         config.allow_soft_placement = True  # a graph exported on a GPU runs where there is none
         if self.gpu_memory_fraction:
             config.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction

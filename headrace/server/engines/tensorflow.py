@@ -1,4 +1,5 @@
-"""Runs SavedModels through TensorFlow's C API: TF Serving's kernels and error texts, without ``import tensorflow``."""
+"""Runs SavedModels through TensorFlow's C API: TF Serving's kernels and error texts, without
+``import tensorflow``."""
 
 from __future__ import annotations
 
@@ -20,12 +21,15 @@ from headrace.server.engines.options import CALLERS_THREAD, SessionOptions, run_
 from headrace.wire import errors, signatures
 from headrace.wire.signatures import Signature, TensorSpec
 
-# In the caller's thread a run is quickest (40 us instead of 80 for a small network: no hand-over to a pool) but deaf to
-# its timeout. So only graphs that cannot loop run there, and only while they are quick.
+# In the caller's thread a run is quickest (40 us instead of 80 for a small network: no hand-over to
+# a pool) but deaf to its timeout. So only graphs that cannot loop run there, and only while they
+# are quick.
 _INLINE = run_options(inter_op_pool=CALLERS_THREAD)
 _INLINE_BUFFER = capi.buffer_over(_INLINE)
 _QUICK_S = 0.01
-_KEPT = 256  # of what strangers can ask for in many ways: outputs in any order, tensors of any shape
+_KEPT = (
+    256  # of what strangers can ask for in many ways: outputs in any order, tensors of any shape
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ class SavedModel:
             }
             self.traits = graph.traits(meta_graph)
             self.not_row_wise: Mapping[str, str] = {
-                name: rowwise.reason(meta_graph, signature) for name, signature in self.signatures.items()
+                name: rowwise.reason(meta_graph, signature)
+                for name, signature in self.signatures.items()
             }
             self._took_s: dict[tuple[str, int], float] = {}
             self._ends: dict[tuple[str, bool, tuple[str, ...]], ctypes.Array[capi.Output]] = {}
@@ -80,7 +85,8 @@ class SavedModel:
         *,
         timeout_s: float | None = None,
     ) -> dict[str, np.ndarray]:
-        """The named outputs. A run that may take long is stopped by TensorFlow itself after ``timeout_s``."""
+        """The named outputs. A run that may take long is stopped by TensorFlow itself after
+        ``timeout_s``."""
         self._protect(signature, inputs)
         with self._lock:
             if self._closing:
@@ -95,7 +101,8 @@ class SavedModel:
                     self._idle.notify_all()
 
     def close(self) -> None:
-        """Once the runs under way have ended: their callers may have stopped waiting, TensorFlow has not."""
+        """Once the runs under way have ended: their callers may have stopped waiting, TensorFlow
+        has not."""
         with self._lock:
             self._closing = True
             self._idle.wait_for(lambda: self._under_way == 0)
@@ -130,15 +137,26 @@ class SavedModel:
             status = lib.TF_NewStatus()
             try:
                 lib.TF_SessionRun(
-                    self._session, ctypes.byref(options), feeds, fed, len(inputs), fetches, fetched, len(outputs),
-                    None, 0, None, status,
-                )  # fmt: skip
+                    self._session,
+                    ctypes.byref(options),
+                    feeds,
+                    fed,
+                    len(inputs),
+                    fetches,
+                    fetched,
+                    len(outputs),
+                    None,
+                    0,
+                    None,
+                    status,
+                )
                 if lib.TF_GetCode(status):
                     capi.refuse(status)
             finally:
                 lib.TF_DeleteStatus(status)
             key, took = (signature.name, size.bit_length()), time.perf_counter() - started
-            # One that was kept from a core, or from the interpreter's lock after it, says little about the next.
+            # One that was kept from a core, or from the interpreter's lock after it, says little
+            # about the next.
             self._took_s[key] = min(took, 2 * self._took_s.get(key, math.inf))
             return {alias: tensors.to_array(fetched[i] or 0) for i, alias in enumerate(outputs)}
         finally:
@@ -148,42 +166,56 @@ class SavedModel:
                 lib.TF_DeleteTensor(tensor)
 
     def expected_s(self, signature: Signature, size: int) -> float:
-        """As long as the last run over inputs of about this size, at most twice what was expected of it; or in
-        proportion as one over half as much."""
+        """As long as the last run over inputs of about this size, at most twice what was expected
+        of it; or in proportion as one over half as much."""
         if self.traits.may_take_long and (
-            signature.name in self.traits.may_take_long or self.signatures.get(signature.name) is not signature
+            signature.name in self.traits.may_take_long
+            or self.signatures.get(signature.name) is not signature
         ):  # one put together by a caller may ask for anything
             return math.inf
         bits = size.bit_length()
         took = self._took_s.get((signature.name, bits))
-        return took if took is not None else 2 * self._took_s.get((signature.name, bits - 1), math.inf)
+        return (
+            took if took is not None else 2 * self._took_s.get((signature.name, bits - 1), math.inf)
+        )
 
     def _run_options(self, signature: Signature, size: int, timeout_s: float | None) -> capi.Buffer:
         if self.expected_s(signature, size) < _QUICK_S:
             return _INLINE_BUFFER
         return capi.buffer_over(
-            run_options(timeout_ms=max(1, math.ceil(timeout_s * 1000))) if timeout_s is not None else b""
+            run_options(timeout_ms=max(1, math.ceil(timeout_s * 1000)))
+            if timeout_s is not None
+            else b""
         )
 
     def _protect(self, signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
-        """Says no to what would end the process inside a kernel; any other shape is the graph's own business."""
+        """Says no to what would end the process inside a kernel; any other shape is the graph's own
+        business."""
         if self.traits.shapes_bind:
             # Dtypes are left to the runtime, which checks them itself before anything runs.
             key = (signature.name, *[(alias, array.shape) for alias, array in inputs.items()])
             is_own = self.signatures.get(signature.name) is signature
             if not is_own or key not in self._fitting:
-                signatures.check(signature, {alias: (None, array.shape) for alias, array in inputs.items()})
+                signatures.check(
+                    signature, {alias: (None, array.shape) for alias, array in inputs.items()}
+                )
                 if is_own and len(self._fitting) < _KEPT:
                     self._fitting.add(key)
         if self.traits.empty_kills:
             for alias, array in inputs.items():
                 if array.size == 0:
-                    raise errors.InvalidArgument(f"{alias}: shape {signatures.shape_text(array.shape)} has no elements")
+                    raise errors.InvalidArgument(
+                        f"{alias}: shape {signatures.shape_text(array.shape)} has no elements"
+                    )
 
-    def _outputs(self, signature: Signature, aliases: tuple[str, ...], *, is_input: bool) -> ctypes.Array[capi.Output]:
+    def _outputs(
+        self, signature: Signature, aliases: tuple[str, ...], *, is_input: bool
+    ) -> ctypes.Array[capi.Output]:
         """The ends of the graph that these are; TensorFlow only reads them."""
         key = (signature.name, is_input, aliases)
-        is_own = self.signatures.get(signature.name) is signature  # one put together by a caller may be named like it
+        is_own = (
+            self.signatures.get(signature.name) is signature
+        )  # one put together by a caller may be named like it
         if is_own and (ends := self._ends.get(key)) is not None:
             return ends
         specs = signature.inputs if is_input else signature.outputs
@@ -198,7 +230,8 @@ class SavedModel:
             found[i] = self._resolved[spec.tensor_name]
             if not found[i].oper:
                 raise errors.InvalidArgument(
-                    f"Tensor {spec.tensor_name or '(no name)'}, specified in the signature, was not found in the Graph"
+                    f"Tensor {spec.tensor_name or '(no name)'}, specified in the signature, was "
+                    "not found in the Graph"
                 )
         return found
 
@@ -217,7 +250,9 @@ def _pointers(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
     return ctypes.c_void_p * count
 
 
-def _load(folder: Path, tags: Sequence[str], options: SessionOptions, into: int) -> tuple[int, bytes]:
+def _load(
+    folder: Path, tags: Sequence[str], options: SessionOptions, into: int
+) -> tuple[int, bytes]:
     """The session and, as TensorFlow read it, the serialized MetaGraphDef."""
     lib = capi.library()
     session_options = lib.TF_NewSessionOptions()
@@ -229,7 +264,14 @@ def _load(folder: Path, tags: Sequence[str], options: SessionOptions, into: int)
         names = (ctypes.c_char_p * len(tags))(*(t.encode() for t in tags))
         with capi.checked() as status:
             session = lib.TF_LoadSessionFromSavedModel(
-                session_options, None, str(folder).encode(), names, len(tags), into, described, status
+                session_options,
+                None,
+                str(folder).encode(),
+                names,
+                len(tags),
+                into,
+                described,
+                status,
             )
         return session, capi.buffer_bytes(described.contents)
     finally:

@@ -1,6 +1,8 @@
-"""numpy arrays in and out of TF_Tensors, by copy: nothing the graph keeps can point into numpy's memory, nor back.
+"""numpy arrays in and out of TF_Tensors, by copy: nothing the graph keeps can point into numpy's
+memory, nor back.
 
-Strings go in as a TensorProto: TensorFlow then owns the cells and frees them itself, whoever holds them last.
+Strings go in as a TensorProto: TensorFlow then owns the cells and frees them itself, whoever holds
+them last.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from headrace.wire import dtypes, tensors
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument, Unimplemented
 
-_SMALL_BYTES = 1 << 16  # copied once more, which takes less than numpy's and ctypes' way to a pointer
+_SMALL_BYTES = (
+    1 << 16
+)  # copied once more, which takes less than numpy's and ctypes' way to a pointer
 MAX_RANK = 254  # TensorFlow's own; one more ends the process inside TensorShape
 
 
@@ -36,7 +40,9 @@ def to_array(tensor: int) -> np.ndarray:
         raise Unimplemented(f"an output of DataType {number} has no form on this wire")
     shape = tuple([lib.TF_Dim(tensor, i) for i in range(lib.TF_NumDims(tensor))])
     if not dtype.is_string and 0 < (size := lib.TF_TensorByteSize(tensor)) <= _SMALL_BYTES:
-        return np.frombuffer(bytearray(ctypes.string_at(lib.TF_TensorData(tensor), size)), dtype.numpy).reshape(shape)
+        return np.frombuffer(
+            bytearray(ctypes.string_at(lib.TF_TensorData(tensor), size)), dtype.numpy
+        ).reshape(shape)
     array = np.empty(shape, dtype.numpy)
     if dtype.is_string:
         array.reshape(-1)[:] = _strings(lib.TF_TensorData(tensor), array.size)
@@ -79,5 +85,9 @@ def _dims(rank: int) -> type[ctypes.Array[ctypes.c_int64]]:
 
 def _strings(data: int, count: int) -> list[bytes]:
     lib = capi.library()
-    cells = range(data, data + count * capi.STRING_CELL_BYTES, capi.STRING_CELL_BYTES) if count else ()
-    return [ctypes.string_at(lib.TF_StringGetDataPointer(c), lib.TF_StringGetSize(c)) for c in cells]
+    cells = (
+        range(data, data + count * capi.STRING_CELL_BYTES, capi.STRING_CELL_BYTES) if count else ()
+    )
+    return [
+        ctypes.string_at(lib.TF_StringGetDataPointer(c), lib.TF_StringGetSize(c)) for c in cells
+    ]

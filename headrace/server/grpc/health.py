@@ -1,4 +1,5 @@
-"""gRPC's health service, as TensorFlow Serving registers it: SERVING from the start, whatever the models do."""
+"""gRPC's health service, as TensorFlow Serving registers it: SERVING from the start, whatever the
+models do."""
 
 from __future__ import annotations
 
@@ -62,7 +63,11 @@ class Health:
         if not context.add_callback(lambda: self._forget(key)):
             self._forget(key)
             return
-        send(messages.HealthCheckResponse(status=_SERVING if service in SERVICES else _SERVICE_UNKNOWN))
+        send(
+            messages.HealthCheckResponse(
+                status=_SERVING if service in SERVICES else _SERVICE_UNKNOWN
+            )
+        )
 
     def _forget(self, key: object) -> None:
         with self._lock:

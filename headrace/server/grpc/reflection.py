@@ -1,4 +1,5 @@
-"""gRPC's server reflection, v1alpha and v1, over our own descriptors: what grpcurl and its like ask a server."""
+"""gRPC's server reflection, v1alpha and v1, over our own descriptors: what grpcurl and its like ask
+a server."""
 
 from __future__ import annotations
 
@@ -28,14 +29,21 @@ class Reflection:
 
     def _handler(self, service: str) -> grpc.GenericRpcHandler:
         package = service.rpartition(".")[0]
-        request, response = (messages.message(f"{package}.ServerReflection{kind}") for kind in ("Request", "Response"))
+        request, response = (
+            messages.message(f"{package}.ServerReflection{kind}")
+            for kind in ("Request", "Response")
+        )
 
         def info(requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
-            return (self._answer(parse_or_abort(request, data, context), response) for data in requests)
+            return (
+                self._answer(parse_or_abort(request, data, context), response) for data in requests
+            )
 
         # A stream holds a thread for as long as it is open: not one of those that predict.
         info.experimental_thread_pool = self._pool  # type: ignore[attr-defined]
-        rpc = grpc.stream_stream_rpc_method_handler(info, response_serializer=response.SerializeToString)
+        rpc = grpc.stream_stream_rpc_method_handler(
+            info, response_serializer=response.SerializeToString
+        )
         return grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": rpc})
 
     def _answer(self, asked: Any, kind: Any) -> Any:
@@ -82,7 +90,9 @@ def _file_of(symbol: str) -> Any:
         return messages.POOL.FindFileContainingSymbol(symbol)
     except KeyError:
         service, _, method = symbol.rpartition(".")
-        return messages.POOL.FindServiceByName(service).methods_by_name[method].containing_service.file
+        return (
+            messages.POOL.FindServiceByName(service).methods_by_name[method].containing_service.file
+        )
 
 
 def _tell_no_extensions(answer: Any, name: str) -> None:

@@ -1,7 +1,8 @@
 """Requests out of their bytes.
 
-Not by gRPC itself: a request_deserializer that raises inside grpcio leaves 16 KB in the process for ever. So the
-handlers take the bytes as they came, and refuse here with the code and text that grpcio would have had.
+Not by gRPC itself: a request_deserializer that raises inside grpcio leaves 16 KB in the process for
+ever. So the handlers take the bytes as they came, and refuse here with the code and text that
+grpcio would have had.
 """
 
 from __future__ import annotations

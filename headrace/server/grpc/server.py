@@ -37,8 +37,9 @@ _FOREVER_S = 10_000_000.0  # gRPC says "no deadline" with a very long one
 class GrpcServer:
     """Listens from when it is made; stopping lets the calls under way end.
 
-    ``addresses`` are host:port, whose port is then ``port``, or unix:path; one ``credentials`` for all.
-    ``slow`` answers may take minutes, and work in threads of their own. ``health`` adds gRPC's health service.
+    ``addresses`` are host:port, whose port is then ``port``, or unix:path; one ``credentials`` for
+    all. ``slow`` answers may take minutes, and work in threads of their own. ``health`` adds gRPC's
+    health service.
     """
 
     def __init__(
@@ -63,7 +64,11 @@ class GrpcServer:
         self._server = grpc.server(
             self._pool,
             options=tuple(
-                {**_ARGUMENTS, "grpc.max_receive_message_length": max_message_bytes, **dict(arguments)}.items()
+                {
+                    **_ARGUMENTS,
+                    "grpc.max_receive_message_length": max_message_bytes,
+                    **dict(arguments),
+                }.items()
             ),
         )
         self._server.add_generic_rpc_handlers(self._handlers(answers, slow or {}))
@@ -100,12 +105,17 @@ class GrpcServer:
     def _handlers(self, answers: Answers, slow: Answers) -> list[grpc.GenericRpcHandler]:
         by_service: dict[str, dict[str, Any]] = {}
         for method, answer in answers.items():
-            by_service.setdefault(method.service, {})[method.name] = _handler(method, answer, self._access)
+            by_service.setdefault(method.service, {})[method.name] = _handler(
+                method, answer, self._access
+            )
         for method, answer in slow.items():
             by_service.setdefault(method.service, {})[method.name] = _handler(
                 method, answer, self._access, pool=self._slow_pool
             )
-        handlers = [grpc.method_handlers_generic_handler(service, rpcs) for service, rpcs in by_service.items()]
+        handlers = [
+            grpc.method_handlers_generic_handler(service, rpcs)
+            for service, rpcs in by_service.items()
+        ]
         services = list(by_service)
         if self._health:
             handlers.append(self._health.handler())
@@ -113,7 +123,9 @@ class GrpcServer:
         return [*handlers, *Reflection(services, self._slow_pool).handlers()]
 
 
-def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadPoolExecutor | None = None) -> Any:
+def _handler(
+    method: Method, answer: Answer, access: AccessLog, *, pool: ThreadPoolExecutor | None = None
+) -> Any:
     is_question = method in _QUESTIONS
 
     def handle(data: bytes, context: grpc.ServicerContext) -> Any:
@@ -137,11 +149,15 @@ def _handler(method: Method, answer: Answer, access: AccessLog, *, pool: ThreadP
 
     if pool is not None:
         handle.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return grpc.unary_unary_rpc_method_handler(handle, response_serializer=method.response.SerializeToString)
+    return grpc.unary_unary_rpc_method_handler(
+        handle, response_serializer=method.response.SerializeToString
+    )
 
 
 def _request_id(context: grpc.ServicerContext) -> bytes:
-    given = next((value for key, value in context.invocation_metadata() or () if key == "x-request-id"), b"")
+    given = next(
+        (value for key, value in context.invocation_metadata() or () if key == "x-request-id"), b""
+    )
     return given.encode() if isinstance(given, str) else given
 
 
@@ -152,4 +168,8 @@ def _deadline(context: grpc.ServicerContext) -> float | None:
 
 def _cut(details: str) -> str:
     data = details.encode("utf-8", "replace")
-    return details if len(data) <= _DETAILS_BYTES else data[:_DETAILS_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
+    return (
+        details
+        if len(data) <= _DETAILS_BYTES
+        else data[:_DETAILS_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
+    )

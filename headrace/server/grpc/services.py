@@ -1,4 +1,5 @@
-"""What each call of the gRPC services answers. Requests and answers are messages; nothing here knows the transport."""
+"""What each call of the gRPC services answers. Requests and answers are messages; nothing here
+knows the transport."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ Answers = Mapping[Method, Answer]
 
 
 class PredictionService:
-    def __init__(self, core: Core, *, metrics: Metrics | None = None, as_content: bool = False) -> None:
+    def __init__(
+        self, core: Core, *, metrics: Metrics | None = None, as_content: bool = False
+    ) -> None:
         self._core = core
         self._metrics = metrics or Metrics()
         self._as_content = as_content
@@ -40,12 +43,20 @@ class PredictionService:
     def predict(self, request: Any, deadline: float | None) -> Any:
         spec = _spec(request)
         prediction = self._core.predict(
-            spec, lambda s: inputs.read(s, request.inputs), output_filter=request.output_filter, deadline=deadline
+            spec,
+            lambda s: inputs.read(s, request.inputs),
+            output_filter=request.output_filter,
+            deadline=deadline,
         )
         response = messages.PredictResponse()
         for alias, array in prediction.outputs.items():
             response.outputs[alias].CopyFrom(tensors.to_proto(array, as_content=self._as_content))
-        _describe(response.model_spec, spec.name, prediction.version, spec.signature_name or DEFAULT_SIGNATURE)
+        _describe(
+            response.model_spec,
+            spec.name,
+            prediction.version,
+            spec.signature_name or DEFAULT_SIGNATURE,
+        )
         return response
 
     def classify(self, request: Any, deadline: float | None) -> Any:
@@ -58,7 +69,10 @@ class PredictionService:
         # Only the first task's choice of a version counts, as in TensorFlow Serving.
         first = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
         found = self._core.infer_all(
-            _read_spec(first), _tasks(request), examples.serialized(request.input), deadline=deadline
+            _read_spec(first),
+            _tasks(request),
+            examples.serialized(request.input),
+            deadline=deadline,
         )
         response = messages.MultiInferenceResponse()
         for task, result in zip(request.tasks, found.results, strict=True):
@@ -72,7 +86,9 @@ class PredictionService:
     def metadata(self, request: Any, deadline: float | None) -> Any:
         spec = _spec(request)
         if not request.metadata_field:
-            raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
+            raise InvalidArgument(
+                "GetModelMetadataRequest must specify at least one metadata_field"
+            )
         for name in request.metadata_field:
             if name != "signature_def":
                 raise InvalidArgument(f"Metadata field {name} is not supported")
@@ -87,11 +103,15 @@ class PredictionService:
 
     def _infer(self, request: Any, method: str, response: Any, deadline: float | None) -> Any:
         spec = _spec(request)
-        found = self._core.infer(spec, method, examples.serialized(request.input), deadline=deadline)
+        found = self._core.infer(
+            spec, method, examples.serialized(request.input), deadline=deadline
+        )
         (result,) = found.results
         response.result.SetInParent()
         _write(response.result, result)
-        _describe(response.model_spec, spec.name, found.version, spec.signature_name or DEFAULT_SIGNATURE)
+        _describe(
+            response.model_spec, spec.name, found.version, spec.signature_name or DEFAULT_SIGNATURE
+        )
         return response
 
     def _counted(self, method: Method, answer: Answer) -> Answer:
@@ -101,7 +121,9 @@ class PredictionService:
             try:
                 response = answer(request, deadline)
                 outcome = "OK"
-                self._metrics.answered(request.model_spec.name, method.name, "GRPC", time.perf_counter() - started)
+                self._metrics.answered(
+                    request.model_spec.name, method.name, "GRPC", time.perf_counter() - started
+                )
                 return response
             except HeadraceError as error:
                 outcome = error.status_name
@@ -178,7 +200,9 @@ def _tasks(request: Any) -> Iterator[Task]:
         if not task.model_spec.name:
             raise InvalidArgument("Found ModelSpec with an empty model name.")
         if task.model_spec.name != model:
-            raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            raise InvalidArgument(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+            )
         yield Task(task.method_name, task.model_spec.signature_name)
 
 

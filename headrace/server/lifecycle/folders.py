@@ -14,14 +14,22 @@ from headrace.wire.errors import HeadraceError
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """``paths`` is None when the folder cannot be read: then nobody knows, and what is loaded should stay."""
+    """``paths`` is None when the folder cannot be read: then nobody knows, and what is loaded
+    should stay."""
 
     paths: Mapping[int, Path] | None = field(default_factory=dict)
     trouble: str = ""
 
 
-def look(config: ModelConfig | None, models_root: str | None, known: Collection[int], *, bare: bool = False) -> Found:
-    """``known`` versions were complete when they were first seen, and need not be looked into again.
+def look(
+    config: ModelConfig | None,
+    models_root: str | None,
+    known: Collection[int],
+    *,
+    bare: bool = False,
+) -> Found:
+    """``known`` versions were complete when they were first seen, and need not be looked into
+    again.
 
     ``bare``: a base path that is a SavedModel itself is version 1."""
     if config is None:
@@ -35,7 +43,11 @@ def look(config: ModelConfig | None, models_root: str | None, known: Collection[
     except HeadraceError as error:
         return Found(None, error.message)
     if not versions and not base.is_dir():
-        return Found(None, f"base path {base} does not exist; expected a folder with versions, such as {base / '1'}")
+        return Found(
+            None,
+            f"base path {base} does not exist; expected a folder with versions, such as "
+            f"{base / '1'}",
+        )
     lacking = {n: store.missing(path) for n, path in versions.items() if n not in known}
     complete = {n: path for n, path in versions.items() if not lacking.get(n)}
     waiting = "; ".join(f"version {n} is not whole: {lack}" for n, lack in lacking.items() if lack)
@@ -47,7 +59,13 @@ def look(config: ModelConfig | None, models_root: str | None, known: Collection[
 def _without_version(base: Path) -> str:
     serve = f"`headrace serve {base}`"
     if store.saved_model(base):
-        return f"base path {base} is a SavedModel, not a folder of versions; move it to {base / '1'}, or run {serve}"
+        return (
+            f"base path {base} is a SavedModel, not a folder of versions; move it to "
+            f"{base / '1'}, or run {serve}"
+        )
     if models := [model.name for model in paths.models_in(base)]:
-        return f"no version under base path {base}, but models ({', '.join(models)}); {serve} serves them"
+        return (
+            f"no version under base path {base}, but models ({', '.join(models)}); {serve} "
+            "serves them"
+        )
     return f"no version under base path {base}; versions are folders named by a number"

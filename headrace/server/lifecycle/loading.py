@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """``changed`` is the repository's condition: it is told when a version is no longer aspired to. ``places`` are as
-    many as loads go on side by side; one that waits to be retried holds none."""
+    """``changed`` is the repository's condition: it is told when a version is no longer aspired to.
+    ``places`` are as many as loads go on side by side; one that waits to be retried holds none."""
 
     engine: Engine
     changed: threading.Condition
@@ -40,7 +40,11 @@ class Loader:
                 log.exception("engine failed", extra=_fields(version))
                 failure = Internal(f"{type(error).__name__}: {error}")
             if attempt <= self.retries:
-                again = {"attempt": attempt, "again_in_seconds": max(0.0, self.interval_s), "reason": failure.message}
+                again = {
+                    "attempt": attempt,
+                    "again_in_seconds": max(0.0, self.interval_s),
+                    "reason": failure.message,
+                }
                 log.warning("load failed", extra=_fields(version) | again)
                 with self.changed:
                     self.changed.wait_for(lambda: not version.aspired, max(0.0, self.interval_s))

@@ -1,4 +1,5 @@
-"""A new config by gRPC, in one step: what is new loads first, and only then does what is no longer wanted go.
+"""A new config by gRPC, in one step: what is new loads first, and only then does what is no longer
+wanted go.
 
 A reload that fails leaves everything as it was.
 """
@@ -13,7 +14,13 @@ from typing import Any
 from headrace.server.lifecycle.repository import Repository
 from headrace.wire import config
 from headrace.wire.config import ServingConfig
-from headrace.wire.errors import ConfigError, DeadlineExceeded, HeadraceError, InvalidArgument, Unknown
+from headrace.wire.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    HeadraceError,
+    InvalidArgument,
+    Unknown,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +47,9 @@ class Reloader:
             self._step(wanted, deadline)
         finally:
             self._lock.release()
-        log.info("config taken", extra={"models": len(wanted.models), "by": "HandleReloadConfigRequest"})
+        log.info(
+            "config taken", extra={"models": len(wanted.models), "by": "HandleReloadConfigRequest"}
+        )
 
     def _step(self, wanted: ServingConfig, deadline: float | None) -> None:
         repository = self._repository
@@ -60,7 +69,8 @@ class Reloader:
             raise
 
     def _load(self, new: set[str], wanted: ServingConfig, deadline: float | None) -> None:
-        """Waits for what is new; raises where it does not become available in time, or its labels lead nowhere."""
+        """Waits for what is new; raises where it does not become available in time, or its labels
+        lead nowhere."""
         repository = self._repository
         if not repository.wait_until_settled(_left(deadline), names=new):
             raise DeadlineExceeded("The new models did not load in time; the old config stays")

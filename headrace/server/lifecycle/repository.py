@@ -1,7 +1,8 @@
 """What is configured and what of it is loaded: the models, their versions and labels.
 
-A config is checked whole, then taken whole. A new version is AVAILABLE before the one it replaces goes, and a version
-goes only when the last call on it has ended. A model that cannot be served keeps no other from being served.
+A config is checked whole, then taken whole. A new version is AVAILABLE before the one it replaces
+goes, and a version goes only when the last call on it has ended. A model that cannot be served
+keeps no other from being served.
 """
 
 from __future__ import annotations
@@ -21,14 +22,21 @@ from headrace.server.lifecycle.loading import Loader
 from headrace.server.lifecycle.versions import State, Version, VersionStatus
 from headrace.server.metrics import Metrics
 from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import Aborted, FailedPrecondition, HeadraceError, InvalidArgument, NotFound
+from headrace.wire.errors import (
+    Aborted,
+    FailedPrecondition,
+    HeadraceError,
+    InvalidArgument,
+    NotFound,
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Whom a call is for: the latest version of a model, one version, or the one a label stands on."""
+    """Whom a call is for: the latest version of a model, one version, or the one a label stands
+    on."""
 
     name: str
     version: int | None = None
@@ -69,7 +77,11 @@ class _Model:
 
     def latest(self) -> Version | None:
         """The highest version that is available: whom a call without a version is for."""
-        return max((v for v in self.versions.values() if v.state is State.AVAILABLE), key=_number, default=None)
+        return max(
+            (v for v in self.versions.values() if v.state is State.AVAILABLE),
+            key=_number,
+            default=None,
+        )
 
     def statuses(self) -> tuple[VersionStatus, ...]:
         return tuple(v.status for v in sorted(self.versions.values(), key=_number, reverse=True))
@@ -113,7 +125,9 @@ class Repository:
         self._changed = threading.Condition(self._lock)
         self._scanning = threading.Lock()
         places = threading.BoundedSemaphore(loads_at_once if loads_at_once > 0 else max(2, CPUS))
-        self._loader = Loader(engine, self._changed, places, load_retries, retry_interval_s, metrics or Metrics())
+        self._loader = Loader(
+            engine, self._changed, places, load_retries, retry_interval_s, metrics or Metrics()
+        )
         self._closed = False
 
     # Calls
@@ -153,7 +167,11 @@ class Repository:
             latest = {model.name: model.latest() for model in known}
             return [
                 ModelStatus(
-                    m.name, m.statuses(), dict(m.labels), v.number if (v := latest[m.name]) else None, m.trouble
+                    m.name,
+                    m.statuses(),
+                    dict(m.labels),
+                    v.number if (v := latest[m.name]) else None,
+                    m.trouble,
                 )
                 for m in known
             ]
@@ -180,7 +198,8 @@ class Repository:
     # Config and folders
 
     def apply(self, config: ServingConfig, *, instead_of: ServingConfig | None = None) -> None:
-        """Takes the config, or raises and changes nothing. What it asks for is loaded in the background.
+        """Takes the config, or raises and changes nothing. What it asks for is loaded in the
+        background.
 
         Given ``instead_of``, that config must be the one that holds.
         """
@@ -199,7 +218,8 @@ class Repository:
         self.scan()
 
     def check(self, config: ServingConfig, *, also: Collection[str] = ()) -> None:
-        """Raises what apply() would, and changes nothing. Labels of models ``also`` named must lead somewhere now."""
+        """Raises what apply() would, and changes nothing. Labels of models ``also`` named must lead
+        somewhere now."""
         with self._changed:
             self._check(config, also)
 
@@ -210,15 +230,21 @@ class Repository:
             return ServingConfig(tuple(config for config in known if config))
 
     def failures(self, names: Iterable[str]) -> list[tuple[str, str]]:
-        """Of these models, those with no version available: the version or the model, and what went wrong."""
+        """Of these models, those with no version available: the version or the model, and what went
+        wrong."""
         found = []
         with self._changed:
             for name in sorted(names):
                 model = self._models.get(name, _Model(name))
                 if model.latest() is not None:
                     continue
-                failed = [(f"{{name: {name} version: {v.version}}}", v.error_message) for v in model.statuses()]
-                found += failed or [(f"{{name: {name}}}", model.trouble or "nothing of it is there")]
+                failed = [
+                    (f"{{name: {name} version: {v.version}}}", v.error_message)
+                    for v in model.statuses()
+                ]
+                found += failed or [
+                    (f"{{name: {name}}}", model.trouble or "nothing of it is there")
+                ]
         return found
 
     def scan(self) -> None:
@@ -233,12 +259,17 @@ class Repository:
             with self._changed:
                 for name, here in found.items():
                     model = self._models[name]
-                    if model.config is seen[name][0]:  # else another config has come, and its own scan will
+                    if (
+                        model.config is seen[name][0]
+                    ):  # else another config has come, and its own scan will
                         self._take(model, here)
                 self._changed.notify_all()
 
-    def wait_until_settled(self, timeout_s: float | None = None, *, names: Collection[str] | None = None) -> bool:
-        """Whether, within the time, every configured model, or those named, got its first decision: nothing loads."""
+    def wait_until_settled(
+        self, timeout_s: float | None = None, *, names: Collection[str] | None = None
+    ) -> bool:
+        """Whether, within the time, every configured model, or those named, got its first decision:
+        nothing loads."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._is_settled(names), timeout_s)
             return not self._closed and self._is_settled(names)
@@ -262,7 +293,9 @@ class Repository:
     def _check_labels(self, wanted: ModelConfig, *, must_lead: bool) -> None:
         model = self._models.get(wanted.name)
         if model is None or model.config is None:
-            return  # a new model: nothing of it can be available yet, and its labels lead nowhere until it is
+            # A new model: nothing of it can be available yet, and its labels lead nowhere until it
+            # is.
+            return
         available = {v.number for v in model.versions.values() if v.state is State.AVAILABLE}
         for label, number in wanted.labels.items():
             is_same = model.labels.get(label) == number and not must_lead
@@ -285,7 +318,8 @@ class Repository:
         self._proceed(model)
 
     def _proceed(self, model: _Model) -> None:
-        """Starts the loads that are due, the highest version first, and the unloads that leave no gap."""
+        """Starts the loads that are due, the highest version first, and the unloads that leave no
+        gap."""
         for number in sorted(model.versions, reverse=True):
             version = model.versions[number]
             if version.aspired and version.state is State.END and not version.has_failed:
@@ -303,7 +337,10 @@ class Repository:
         try:
             loaded = self._loader.load(version)
         except HeadraceError as error:
-            log.error("version failed to load", extra=fields | {"code": error.status_name, "reason": error.message})
+            log.error(
+                "version failed to load",
+                extra=fields | {"code": error.status_name, "reason": error.message},
+            )
             self._settle(version, State.END, error=error)
             return
         log.info("version available", extra=fields | {"seconds": time.monotonic() - started})
@@ -323,7 +360,12 @@ class Repository:
         self._settle(version, State.END)
 
     def _settle(
-        self, version: Version, state: State, *, loaded: LoadedModel | None = None, error: HeadraceError | None = None
+        self,
+        version: Version,
+        state: State,
+        *,
+        loaded: LoadedModel | None = None,
+        error: HeadraceError | None = None,
     ) -> None:
         with self._changed:
             version.state, version.loaded, version.error = state, loaded, error
@@ -341,7 +383,9 @@ class Repository:
         )
 
     def _is_empty(self) -> bool:
-        return all(v.state is State.END for model in self._models.values() for v in model.versions.values())
+        return all(
+            v.state is State.END for model in self._models.values() for v in model.versions.values()
+        )
 
 
 def _looked_into(model: _Model) -> frozenset[int]:
@@ -350,7 +394,8 @@ def _looked_into(model: _Model) -> frozenset[int]:
 
 
 def _aspire(model: _Model, paths: Mapping[int, Path]) -> None:
-    """Marks what the policy wants of what is there: also what failed, and instead of that the next best."""
+    """Marks what the policy wants of what is there: also what failed, and instead of that the next
+    best."""
     policy = model.config.policy if model.config else Specific(())
     for number, version in model.versions.items():
         version.retry = version.retry or number not in paths
@@ -360,7 +405,9 @@ def _aspire(model: _Model, paths: Mapping[int, Path]) -> None:
     for number, version in model.versions.items():
         version.aspired = number in aspired
     for number in working:
-        model.versions.setdefault(number, Version(model.name, number, paths[number])).path = paths[number]
+        model.versions.setdefault(number, Version(model.name, number, paths[number])).path = paths[
+            number
+        ]
 
 
 def _number(version: Version) -> int:
@@ -368,4 +415,6 @@ def _number(version: Version) -> int:
 
 
 def _start(work: Callable[[Version], None], version: Version) -> None:
-    threading.Thread(target=work, args=(version,), name=f"{version.model}/{version.number}", daemon=True).start()
+    threading.Thread(
+        target=work, args=(version,), name=f"{version.model}/{version.number}", daemon=True
+    ).start()

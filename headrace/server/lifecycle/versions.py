@@ -1,4 +1,5 @@
-"""One version of one model, its state and who is using it; which versions a policy wants, and which may go."""
+"""One version of one model, its state and who is using it; which versions a policy wants, and which
+may go."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class State(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """``error_code`` is the canonical status of a failed load, by number and name; 0 and OK otherwise."""
+    """``error_code`` is the canonical status of a failed load, by number and name; 0 and OK
+    otherwise."""
 
     version: int
     state: State
@@ -37,8 +39,9 @@ class VersionStatus:
 
 @dataclass(slots=True, eq=False)
 class Version:
-    """Guarded by the repository's lock. ``aspired``: the policy wants it; ``uses``: calls that are running on it;
-    ``retry``: its folder was gone for a while, or the config is another one, so one that failed may be tried again."""
+    """Guarded by the repository's lock. ``aspired``: the policy wants it; ``uses``: calls that are
+    running on it; ``retry``: its folder was gone for a while, or the config is another one, so one
+    that failed may be tried again."""
 
     model: str
     number: int
@@ -57,14 +60,20 @@ class Version:
     @property
     def is_coming(self) -> bool:
         """It loads, or will: also one that is wanted again while it still unloads."""
-        return self.state in (State.START, State.LOADING) or (self.aspired and self.state is State.UNLOADING)
+        return self.state in (State.START, State.LOADING) or (
+            self.aspired and self.state is State.UNLOADING
+        )
 
     @property
     def status(self) -> VersionStatus:
         if self.error is None:
-            return VersionStatus(self.number, self.state, batched=tuple(sorted(getattr(self.loaded, "batched", ()))))
+            return VersionStatus(
+                self.number, self.state, batched=tuple(sorted(getattr(self.loaded, "batched", ())))
+            )
         error = self.error
-        return VersionStatus(self.number, self.state, error.grpc_code, error.status_name, error.message)
+        return VersionStatus(
+            self.number, self.state, error.grpc_code, error.status_name, error.message
+        )
 
 
 def wanted(policy: Policy, numbers: Iterable[int]) -> frozenset[int]:
@@ -73,9 +82,12 @@ def wanted(policy: Policy, numbers: Iterable[int]) -> frozenset[int]:
 
 
 def superfluous(versions: Iterable[Version]) -> list[Version]:
-    """Versions that may go without leaving a gap: none while the only one that answers is one nobody wants any more."""
+    """Versions that may go without leaving a gap: none while the only one that answers is one
+    nobody wants any more."""
     known = list(versions)
-    stale = sorted((v for v in known if v.state is State.AVAILABLE and not v.aspired), key=lambda v: v.number)
+    stale = sorted(
+        (v for v in known if v.state is State.AVAILABLE and not v.aspired), key=lambda v: v.number
+    )
     aspired = [v for v in known if v.aspired]
     if not aspired or any(v.state is State.AVAILABLE for v in aspired):
         return stale

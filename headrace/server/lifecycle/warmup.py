@@ -1,6 +1,8 @@
-"""Warm-up: the requests that a version brings are replayed before it serves, so that its first callers need not wait.
+"""Warm-up: the requests that a version brings are replayed before it serves, so that its first
+callers need not wait.
 
-They lie in assets.extra/ as a TFRecord file of PredictionLog, TensorFlow Serving's own. One that fails, fails the load.
+They lie in assets.extra/ as a TFRecord file of PredictionLog, TensorFlow Serving's own. One that
+fails, fails the load.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from headrace.server.inference import CLASSIFY, REGRESS, Task
 from headrace.server.metrics import Metrics
 from headrace.wire import messages, records
 from headrace.wire.bodies import examples
-from headrace.wire.errors import DataLoss, FailedPrecondition, HeadraceError, InvalidArgument, Unimplemented
+from headrace.wire.errors import (
+    DataLoss,
+    FailedPrecondition,
+    HeadraceError,
+    InvalidArgument,
+    Unimplemented,
+)
 from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 
 log = logging.getLogger(__name__)
@@ -76,7 +84,9 @@ def replay(model: LoadedModel, record: Any) -> None:
             _infer(model, REGRESS, record.regress_log.request)
         case "multi_inference_log":
             request = record.multi_inference_log.request
-            tasks = [Task(task.method_name, task.model_spec.signature_name) for task in request.tasks]
+            tasks = [
+                Task(task.method_name, task.model_spec.signature_name) for task in request.tasks
+            ]
             if not tasks:
                 raise InvalidArgument("ModelSpec has no name specified.")
             inference.infer_all(model, tasks, examples.serialized(request.input), _runs_on(model))
@@ -85,7 +95,8 @@ def replay(model: LoadedModel, record: Any) -> None:
 
 
 def recorded(data: bytes, signature: Signature) -> dict[str, np.ndarray] | None:
-    """The inputs that a serialized PredictionLog has for this signature; None where it is for another."""
+    """The inputs that a serialized PredictionLog has for this signature; None where it is for
+    another."""
     record = messages.parse(messages.PredictionLog, data)
     match record.WhichOneof("log_type"):
         case "predict_log":
@@ -112,15 +123,21 @@ def _records(path: Path) -> Iterator[Any]:
         try:
             for count, data in enumerate(records.read(file), start=1):
                 if count > MAX_RECORDS:
-                    raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
+                    raise InvalidArgument(
+                        f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}"
+                    )
                 try:
                     record = messages.parse(messages.PredictionLog, data)
                 except InvalidArgument as error:
-                    raise InvalidArgument(f"Failed to parse warmup record: record {count} from {path}") from error
+                    raise InvalidArgument(
+                        f"Failed to parse warmup record: record {count} from {path}"
+                    ) from error
                 yield record
         except DataLoss as error:
             # TensorFlow Serving's own two full stops.
-            raise DataLoss(f"{error.message}. Please verify your warmup data is in TFRecord format.") from error
+            raise DataLoss(
+                f"{error.message}. Please verify your warmup data is in TFRecord format."
+            ) from error
 
 
 def _predict(model: LoadedModel, request: Any) -> None:
@@ -140,7 +157,9 @@ def _infer(model: LoadedModel, method: str, request: Any) -> None:
 
 
 def _runs_on(model: LoadedModel) -> inference.Run:
-    def run(signature: Signature, arrays: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def run(
+        signature: Signature, arrays: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
         return model.run(signature, arrays, outputs)
 
     return run

@@ -1,4 +1,5 @@
-"""Keeps a repository in step with the config file and the folders, by looking at each every so often."""
+"""Keeps a repository in step with the config file and the folders, by looking at each every so
+often."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Takes the config, and says what is wrong with it; from then on a wrong one is logged and passed over."""
+        """Takes the config, and says what is wrong with it; from then on a wrong one is logged and
+        passed over."""
         wanted = self._wanted
         self._repository.apply(wanted if isinstance(wanted, ServingConfig) else wanted.first())
         self._thread.start()
@@ -64,7 +66,8 @@ class Watch:
 
 
 class ConfigFile:
-    """The config file as last taken. Content that was refused is refused once, unless only time was missing."""
+    """The config file as last taken. Content that was refused is refused once, unless only time was
+    missing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,11 +76,14 @@ class ConfigFile:
 
     def first(self) -> config.ServingConfig:
         if self._path.is_file():
-            self._taken = self._path.read_bytes()  # before it is parsed: what changes in between is offered again
+            self._taken = (
+                self._path.read_bytes()
+            )  # before it is parsed: what changes in between is offered again
         return config.load(self._path, may_be_blank=True)
 
     def offer(self, repository: Repository) -> None:
-        """Gives the repository what changed since it last took something. What cannot be taken leaves all as it is."""
+        """Gives the repository what changed since it last took something. What cannot be taken
+        leaves all as it is."""
         try:
             content = self._path.read_bytes()
         except OSError as error:
@@ -92,7 +98,9 @@ class ConfigFile:
             self._complain(textfiles.fault(error))
             return
         except HeadraceError as error:
-            self._complain(str(error))  # a label's version may yet become available: it is offered again
+            self._complain(
+                str(error)
+            )  # a label's version may yet become available: it is offered again
             return
         self._taken, self._complaint = content, ""
         log.info("config taken", extra={"file": str(self._path)})

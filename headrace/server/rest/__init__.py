@@ -1,1 +1,2 @@
-"""The REST door: TensorFlow Serving's HTTP API as an ASGI app, and the connections it is served on."""
+"""The REST door: TensorFlow Serving's HTTP API as an ASGI app, and the connections it is served
+on."""

@@ -17,7 +17,9 @@ from headrace.wire.errors import InvalidArgument
 from headrace.wire.signatures import Signature
 
 
-def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+def _predict(
+    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int
+) -> bytes:
     parsed = rest.parse_predict(body, max_depth=max_depth)
     row_format = False
 
@@ -28,9 +30,13 @@ def _predict(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, m
         return tensors.arrays
 
     try:
-        prediction = core.predict(replace(spec, signature_name=parsed.signature_name), inputs, deadline=deadline)
+        prediction = core.predict(
+            replace(spec, signature_name=parsed.signature_name), inputs, deadline=deadline
+        )
     except SignatureNotFound as error:
-        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
+        raise InvalidArgument(
+            f'Serving signature name: "{error.name}" not found in signature def'
+        ) from error
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
 
 
@@ -52,29 +58,43 @@ async def predict_soon(
 
     def inputs(signature: Signature) -> Mapping[str, Any]:
         nonlocal row_format
-        tensors = parsed.pop().tensors(signature)  # while the call waits, others may have its parser
+        tensors = parsed.pop().tensors(
+            signature
+        )  # while the call waits, others may have its parser
         row_format = tensors.row_format
         return tensors.arrays
 
     try:
-        prediction = await core.predict_soon(spec, inputs, deadline=deadline, is_gone=is_gone, is_alone=is_alone)
+        prediction = await core.predict_soon(
+            spec, inputs, deadline=deadline, is_gone=is_gone, is_alone=is_alone
+        )
     except SignatureNotFound as error:
-        raise InvalidArgument(f'Serving signature name: "{error.name}" not found in signature def') from error
+        raise InvalidArgument(
+            f'Serving signature name: "{error.name}" not found in signature def'
+        ) from error
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
 
 
-def _classify(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+def _classify(
+    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int
+) -> bytes:
     return _inferred(core, spec, inference.CLASSIFY, body, deadline, max_depth)
 
 
-def _regress(core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+def _regress(
+    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int
+) -> bytes:
     return _inferred(core, spec, inference.REGRESS, body, deadline, max_depth)
 
 
-def _inferred(core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None, max_depth: int) -> bytes:
+def _inferred(
+    core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None, max_depth: int
+) -> bytes:
     parsed = examples.parse(body, max_depth=max_depth)
     spec = replace(spec, signature_name=parsed.signature_name)
-    (result,) = core.infer(spec, method, examples.serialized(parsed.input), deadline=deadline).results
+    (result,) = core.infer(
+        spec, method, examples.serialized(parsed.input), deadline=deadline
+    ).results
     if isinstance(result, Classes):
         return answers.classifications(result.labels, result.scores)
     return answers.regressions(result.values)

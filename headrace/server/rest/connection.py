@@ -1,7 +1,9 @@
-"""One caller's HTTP connection within limits: how much it may send as a request's head, and how long it may take.
+"""One caller's HTTP connection within limits: how much it may send as a request's head, and how
+long it may take.
 
-uvicorn's protocol over httptools, and no more known of it here than both our REST doors need; how a refusal looks is
-theirs. Nothing is timed call by call: a sweep over all connections, twice a second, sees which one stands still.
+uvicorn's protocol over httptools, and no more known of it here than both our REST doors need; how a
+refusal looks is theirs. Nothing is timed call by call: a sweep over all connections, twice a
+second, sees which one stands still.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Limits:
 
 
 class LimitedConnection(LeanConnection):
-    """Answers a breach with ``refusal`` and closes; in its turn, where requests before it are still being answered."""
+    """Answers a breach with ``refusal`` and closes; in its turn, where requests before it are still
+    being answered."""
 
     def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,7 +68,9 @@ class LimitedConnection(LeanConnection):
             return HTTPStatus.BAD_REQUEST
         if len(self.headers) > limits.headers:
             return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        if self._head_bytes > limits.head_bytes:  # what came in one piece with the head's end may be its body's
+        if (
+            self._head_bytes > limits.head_bytes
+        ):  # what came in one piece with the head's end may be its body's
             exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if exact > limits.head_bytes:
                 return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -85,7 +90,8 @@ class LimitedConnection(LeanConnection):
         super()._start_asgi_task(cycle, app)
 
     def fault(self, error: httptools.HttpParserError, data: bytes) -> HTTPStatus:
-        """Of what is not HTTP; ``data`` is what came, where that is the beginning of the request at fault."""
+        """Of what is not HTTP; ``data`` is what came, where that is the beginning of the request at
+        fault."""
         return HTTPStatus.BAD_REQUEST
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -99,9 +105,13 @@ class LimitedConnection(LeanConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
-        if self._lingering is not None:  # a timer that is left to run keeps the connection in memory
+        if (
+            self._lingering is not None
+        ):  # a timer that is left to run keeps the connection in memory
             self._lingering.cancel()
-        if self._running is not None:  # uvicorn tells the newest request alone, which may be another
+        if (
+            self._running is not None
+        ):  # uvicorn tells the newest request alone, which may be another
             self._running.disconnected = True
             self._running.message_event.set()
 
@@ -156,7 +166,8 @@ class LimitedConnection(LeanConnection):
         self._is_refused = True
         cycle = self.cycle
         if cycle is not None and self._in_message and not self._in_head:
-            # The fault lies in the body of a request that is already being answered, or waits for its turn.
+            # The fault lies in the body of a request that is already being answered, or waits for
+            # its turn.
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
             elif cycle.response_started:
@@ -167,7 +178,9 @@ class LimitedConnection(LeanConnection):
                 cycle.message_event.set()
                 self._tell(status)
                 return
-        if self.pipeline or (cycle is not None and not cycle.response_complete and not cycle.disconnected):
+        if self.pipeline or (
+            cycle is not None and not cycle.response_complete and not cycle.disconnected
+        ):
             self._owed = status
         else:
             self._tell(status)
@@ -195,11 +208,13 @@ class LimitedConnection(LeanConnection):
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as stop:
-                # Nobody here speaks anything else, so it stays HTTP/1.1; what follows is the next request.
+                # Nobody here speaks anything else, so it stays HTTP/1.1; what follows is the next
+                # request.
                 data = data[stop.args[0] :]
 
     def _state(self) -> tuple[str, int, int]:
-        """What is waited for, of which request, and how much of an answer the caller has not taken yet."""
+        """What is waited for, of which request, and how much of an answer the caller has not taken
+        yet."""
         held = self.transport.get_write_buffer_size()
         if self._is_refused or self.transport.is_closing():
             return "end", self._messages, held
@@ -235,12 +250,14 @@ class LimitedConnection(LeanConnection):
         self.transport.write(head.encode() + body)
         self.flow.resume_reading()
         self.transport.write_eof()
-        # Closed at once, a connection whose other end still sends would be reset, and the answer lost with it.
+        # Closed at once, a connection whose other end still sends would be reset, and the answer
+        # lost with it.
         self._lingering = self.loop.call_later(_LINGER_S, self.transport.close)
 
 
 def allow_descriptors(connections: int) -> None:
-    """As many as the connections and everything else need, if the system lets us: many start with 1,024."""
+    """As many as the connections and everything else need, if the system lets us: many start with
+    1,024."""
     wanted = connections + _OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

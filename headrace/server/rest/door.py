@@ -1,4 +1,5 @@
-"""The REST door: a bare ASGI app that reads requests and words answers as TensorFlow Serving does."""
+"""The REST door: a bare ASGI app that reads requests and words answers as TensorFlow Serving
+does."""
 
 from __future__ import annotations
 
@@ -28,9 +29,12 @@ log = logging.getLogger(__name__)
 
 TARGET = "headrace.target"  # where our HTTP protocol leaves the request target as it was sent
 GONE = "headrace.gone"  # and what tells whether the caller has left
-ALONE = "headrace.alone"  # and whether nobody else is connected, whose calls could run together with this one
+# And whether nobody else is connected, whose calls could run together with this one.
+ALONE = "headrace.alone"
 
-_SMALL_BYTES = 32 << 10  # a body read and answered in the event loop; a larger one would keep other calls waiting
+_SMALL_BYTES = (
+    32 << 10
+)  # a body read and answered in the event loop; a larger one would keep other calls waiting
 _PREDICT = Kind.PREDICT  # an enum's member takes long to look up
 _TOO_LARGE = int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 _VERSIONS = ("1.1", "1.0")
@@ -81,7 +85,10 @@ class RestDoor:
         except CallerGone:
             return
         headers = [
-            (b"content-type", _JSON_BYTES if response.content_type is JSON else response.content_type.encode()),
+            (
+                b"content-type",
+                _JSON_BYTES if response.content_type is JSON else response.content_type.encode(),
+            ),
             (b"content-length", str(len(response.body)).encode()),
         ]
         if response.closes:
@@ -90,7 +97,8 @@ class RestDoor:
             headers.extend(_CORS)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         if response.status == _TOO_LARGE and not _header(scope, b"expect"):
-            # Told at once, but closed only after a while: a client that still sends would be cut off from its answer.
+            # Told at once, but closed only after a while: a client that still sends would be cut
+            # off from its answer.
             await send({"type": "http.response.body", "body": response.body, "more_body": True})
             await body.discard(receive)
             await send({"type": "http.response.body"})
@@ -99,7 +107,12 @@ class RestDoor:
         if self._access.enabled and not _is_question(scope["method"], response.status):
             request_id = _header(scope, b"x-request-id")
             self._access.rest(
-                scope["method"], target, response.status, started, bytes_out=len(response.body), request_id=request_id
+                scope["method"],
+                target,
+                response.status,
+                started,
+                bytes_out=len(response.body),
+                request_id=request_id,
             )
 
     async def _answer(self, scope: Mapping[str, Any], target: bytes, receive: Receive) -> Response:
@@ -134,16 +147,24 @@ class RestDoor:
             outcome = error.status_name
             response = refusal(error)._replace(closes=isinstance(error, BodyTooLarge))
             if route.kind is Kind.VERSION_TOO_LONG:
-                response = response._replace(body=b"")  # TensorFlow Serving leaves before it words its errors
+                response = response._replace(
+                    body=b""
+                )  # TensorFlow Serving leaves before it words its errors
         except Exception:
             outcome = "INTERNAL"
-            log.exception("call failed", extra={"method": scope["method"], "target": target.decode("latin-1")})
-            response = Response(500, answers.error_body("internal error; the server's log has more"))
+            log.exception(
+                "call failed", extra={"method": scope["method"], "target": target.decode("latin-1")}
+            )
+            response = Response(
+                500, answers.error_body("internal error; the server's log has more")
+            )
         finally:
             self._metrics.request(route.spec.name, outcome)
         return response
 
-    async def _called(self, scope: Mapping[str, Any], target: bytes, route: Route, receive: Receive) -> Response:
+    async def _called(
+        self, scope: Mapping[str, Any], target: bytes, route: Route, receive: Receive
+    ) -> Response:
         match route.kind:
             case Kind.CLASSIFY | Kind.REGRESS:
                 return await self._infer(scope, route, receive)
@@ -169,7 +190,13 @@ class RestDoor:
         is_gone = scope.get(GONE)
         if route.kind is _PREDICT and len(sent) <= _SMALL_BYTES and not is_gzip:
             text = await predict_soon(
-                self._core, route.spec, sent, deadline, self._max_depth, is_gone=is_gone, is_alone=scope.get(ALONE)
+                self._core,
+                route.spec,
+                sent,
+                deadline,
+                self._max_depth,
+                is_gone=is_gone,
+                is_alone=scope.get(ALONE),
             )
             return Response(200, text)
         answer = INFERENCES[route.kind]
@@ -200,12 +227,19 @@ class RestDoor:
                 "state": model.state,
                 "default_version": model.default_version,
                 "versions": [
-                    {"version": v.version, "state": v.state.name, "reason": v.error_message, "batched": list(v.batched)}
+                    {
+                        "version": v.version,
+                        "state": v.state.name,
+                        "reason": v.error_message,
+                        "batched": list(v.batched),
+                    }
                     for v in model.versions
                 ],
                 "labels": dict(model.labels),
                 "reason": model.trouble,
-                "signatures": signatures.described(self._core.signatures(model.name, model.default_version)),
+                "signatures": signatures.described(
+                    self._core.signatures(model.name, model.default_version)
+                ),
             }
             for model in self._core.models()
         ]

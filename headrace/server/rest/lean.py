@@ -1,7 +1,9 @@
-"""uvicorn's HTTP protocol with less done for each request: an answer is one write, and nothing is timed call by call.
+"""uvicorn's HTTP protocol with less done for each request: an answer is one write, and nothing is
+timed call by call.
 
-After a run of TensorFlow the processor's caches hold little of ours, so what counts is how much code a request goes
-through. What is rare, answers in pieces, HEAD or unusual targets among it, still goes uvicorn's own way.
+After a run of TensorFlow the processor's caches hold little of ours, so what counts is how much
+code a request goes through. What is rare, answers in pieces, HEAD or unusual targets among it,
+still goes uvicorn's own way.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class LeanConnection(HttpToolsProtocol):
         scope["raw_path"] = raw_path
         scope["query_string"] = query
         before = self.cycle
-        self.cycle = cycle = _Exchange(self, keep_alive=version != "1.0" and parser.should_keep_alive())
+        self.cycle = cycle = _Exchange(
+            self, keep_alive=version != "1.0" and parser.should_keep_alive()
+        )
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:
@@ -107,10 +111,17 @@ class _Exchange(RequestResponseCycle):
         self._held: Any = None
 
     async def receive(self) -> Any:
-        if self.more_body or self.waiting_for_100_continue or self.disconnected or self.response_complete:
+        if (
+            self.more_body
+            or self.waiting_for_100_continue
+            or self.disconnected
+            or self.response_complete
+        ):
             return await super().receive()
         if not self.message_event.is_set():
-            return await super().receive()  # asked again after the whole body: until the caller leaves
+            return (
+                await super().receive()
+            )  # asked again after the whole body: until the caller leaves
         self.message_event.clear()
         body, self.body = bytes(self.body), bytearray()
         return {"type": "http.request", "body": body, "more_body": False}
@@ -124,14 +135,23 @@ class _Exchange(RequestResponseCycle):
             await super().send(message)
             return
         self._held = None
-        if message["type"] != "http.response.body" or self.flow.write_paused or not self._answer(held, message):
+        if (
+            message["type"] != "http.response.body"
+            or self.flow.write_paused
+            or not self._answer(held, message)
+        ):
             await super().send(held)
             await super().send(message)
 
     def _answer(self, start: Any, message: Any) -> bool:
         """Whether the whole answer went out, in one write."""
         body = message.get("body", b"")
-        if message.get("more_body") or len(body) > _JOINED_BYTES or self.scope["method"] == "HEAD" or self.disconnected:
+        if (
+            message.get("more_body")
+            or len(body) > _JOINED_BYTES
+            or self.scope["method"] == "HEAD"
+            or self.disconnected
+        ):
             return False
         parts = [STATUS_LINE[start["status"]]]
         has_length, closes = False, False

@@ -1,4 +1,5 @@
-"""Which call a REST request line is: TensorFlow Serving's own patterns, over the target as it was sent."""
+"""Which call a REST request line is: TensorFlow Serving's own patterns, over the target as it was
+sent."""
 
 from __future__ import annotations
 

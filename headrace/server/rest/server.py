@@ -1,4 +1,5 @@
-"""uvicorn with what our REST door needs of it: the target as sent, libevent's error pages, a thread of its own."""
+"""uvicorn with what our REST door needs of it: the target as sent, libevent's error pages, a thread
+of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +14,12 @@ import uvicorn
 import uvloop
 from httptools import HttpParserError, HttpParserInvalidMethodError
 
-from headrace.server.rest.connection import LimitedConnection, LimitedServer, Limits, allow_descriptors
+from headrace.server.rest.connection import (
+    LimitedConnection,
+    LimitedServer,
+    Limits,
+    allow_descriptors,
+)
 from headrace.server.rest.door import ALONE, GONE, TARGET, RestDoor
 from headrace.server.rest.response import page
 
@@ -51,9 +57,17 @@ class _Protocol(LimitedConnection):
 
 
 class HttpServer:
-    """Serves a bound socket from a thread with an event loop; stopping lets the calls under way end."""
+    """Serves a bound socket from a thread with an event loop; stopping lets the calls under way
+    end."""
 
-    def __init__(self, app: RestDoor, listener: socket.socket, *, drain_s: float, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: RestDoor,
+        listener: socket.socket,
+        *,
+        drain_s: float,
+        limits: Limits | None = None,
+    ) -> None:
         limits = limits or Limits()
         allow_descriptors(limits.connections)
         config = uvicorn.Config(

@@ -1,7 +1,8 @@
-"""Which signatures treat the rows of a request one by one, so that requests may run together and none sees another's.
+"""Which signatures treat the rows of a request one by one, so that requests may run together and
+none sees another's.
 
-Proved from the graph, before anything runs: each operation between inputs and outputs must be one that keeps rows
-apart, as it is used there. Whatever is not known to, does not.
+Proved from the graph, before anything runs: each operation between inputs and outputs must be one
+that keeps rows apart, as it is used there. Whatever is not known to, does not.
 """
 
 from __future__ import annotations

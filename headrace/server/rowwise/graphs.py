@@ -1,4 +1,5 @@
-"""Walks a graph from inputs to a signature's outputs, functions included, and asks the rules about each operation."""
+"""Walks a graph from inputs to a signature's outputs, functions included, and asks the rules about
+each operation."""
 
 from __future__ import annotations
 
@@ -38,14 +39,20 @@ class Node:
         return str(found.s.decode()) if (found := self.attr(name)) is not None else default
 
     def numbers(self, name: str, default: Sequence[int] = ()) -> list[int]:
-        return [int(i) for i in found.list.i] if (found := self.attr(name)) is not None else list(default)
+        return (
+            [int(i) for i in found.list.i]
+            if (found := self.attr(name)) is not None
+            else list(default)
+        )
 
 
 class Walk:
     """``rules`` are by operation; one that has none may do anything, and is refused."""
 
     def __init__(self, graph_def: Any, rules: Mapping[str, Rule]) -> None:
-        self._functions = {function.signature.name: function for function in graph_def.library.function}
+        self._functions = {
+            function.signature.name: function for function in graph_def.library.function
+        }
         self._main = {node.name: node for node in graph_def.node}
         self._rules = rules
         self._depth = 0
@@ -69,10 +76,14 @@ class Walk:
             refuse("a function with lists of arguments")
         self._depth += 1
         try:
-            scope = _Scope(self, {n.name: n for n in function.node_def}, dict(zip(declared, args, strict=True)))
+            scope = _Scope(
+                self, {n.name: n for n in function.node_def}, dict(zip(declared, args, strict=True))
+            )
             returned = {arg.name: function.ret[arg.name] for arg in function.signature.output_arg}
             ends = [*returned.values(), *function.control_ret.values()]
-            scope.run(end.partition(":")[0] for end in ends if end.partition(":")[0] not in scope.fed)
+            scope.run(
+                end.partition(":")[0] for end in ends if end.partition(":")[0] not in scope.fed
+            )
             return {name: [scope.value(end)] for name, end in returned.items()}
         finally:
             self._depth -= 1
@@ -81,7 +92,11 @@ class Walk:
         called = node.attr("f").func.name if node.op in _CALLS else node.op
         if node.op in _CALLS or called in self._functions:
             returned = self.call(called, args)
-            return returned if called == node.op else {"output": [v for part in returned.values() for v in part]}
+            return (
+                returned
+                if called == node.op
+                else {"output": [v for part in returned.values() for v in part]}
+            )
         rule = self._rules.get(node.op)
         if rule is None:
             refuse(f"{node.op} is not known to treat rows one by one")
@@ -103,7 +118,12 @@ class _Scope:
     """One body of nodes with what is known of each so far."""
 
     def __init__(
-        self, walk: Walk, nodes: Mapping[str, Any], fed: Mapping[str, Value], *, is_main: bool = False
+        self,
+        walk: Walk,
+        nodes: Mapping[str, Any],
+        fed: Mapping[str, Value],
+        *,
+        is_main: bool = False,
     ) -> None:
         self._walk = walk
         self._is_main = is_main
@@ -156,7 +176,11 @@ class _Scope:
 
     def _look(self, name: str) -> None:
         definition = self._nodes[name]
-        args = [self.value(self._spelt(reference)) for reference in definition.input if not reference.startswith("^")]
+        args = [
+            self.value(self._spelt(reference))
+            for reference in definition.input
+            if not reference.startswith("^")
+        ]
         self._found[name] = self._walk.node(Node(definition), args)
 
     def _spelt(self, reference: str) -> str:

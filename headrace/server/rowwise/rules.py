@@ -1,4 +1,5 @@
-"""The operations that treat rows one by one, as used: element by element, along other axes, by fixed weights."""
+"""The operations that treat rows one by one, as used: element by element, along other axes, by
+fixed weights."""
 
 from __future__ import annotations
 
@@ -27,15 +28,16 @@ from headrace.server.rowwise.values import (
 )
 
 _ELEMENT_WISE = """
-    Abs Acos Acosh Add AddN AddV2 AsString Asin Asinh Atan Atan2 Atanh BitwiseAnd BitwiseOr BitwiseXor Bucketize
-    Cast Ceil CheckNumerics ClipByValue Cos Cosh DecodeBase64 Div DivNoNan Elu EncodeBase64 Equal Erf Erfc Exp
-    Expm1 Floor FloorDiv FloorMod Greater GreaterEqual Identity Inv Invert IsFinite IsInf IsNan LeakyRelu Less
-    LessEqual Lgamma Log Log1p LogicalAnd LogicalNot LogicalOr LogicalXor Maximum Minimum Mod Mul MulNoNan Neg
-    NotEqual OnesLike Pow PreventGradient RealDiv Reciprocal RegexFullMatch RegexReplace Relu Relu6 Rint Round
-    Rsqrt Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Sqrt Square SquaredDifference StaticRegexFullMatch
-    StaticRegexReplace StopGradient StringLength StringLower StringStrip StringToHashBucket StringToHashBucketFast
-    StringToHashBucketStrong StringToNumber StringUpper Sub Substr Tan Tanh TruncateDiv TruncateMod Xdivy Xlog1py
-    Xlogy ZerosLike
+    Abs Acos Acosh Add AddN AddV2 AsString Asin Asinh Atan Atan2 Atanh BitwiseAnd BitwiseOr
+    BitwiseXor Bucketize Cast Ceil CheckNumerics ClipByValue Cos Cosh DecodeBase64 Div DivNoNan Elu
+    EncodeBase64 Equal Erf Erfc Exp Expm1 Floor FloorDiv FloorMod Greater GreaterEqual Identity Inv
+    Invert IsFinite IsInf IsNan LeakyRelu Less LessEqual Lgamma Log Log1p LogicalAnd LogicalNot
+    LogicalOr LogicalXor Maximum Minimum Mod Mul MulNoNan Neg NotEqual OnesLike Pow PreventGradient
+    RealDiv Reciprocal RegexFullMatch RegexReplace Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin
+    Sinh Snapshot Softplus Softsign Sqrt Square SquaredDifference StaticRegexFullMatch
+    StaticRegexReplace StopGradient StringLength StringLower StringStrip StringToHashBucket
+    StringToHashBucketFast StringToHashBucketStrong StringToNumber StringUpper Sub Substr Tan Tanh
+    TruncateDiv TruncateMod Xdivy Xlog1py Xlogy ZerosLike
 """.split()
 
 
@@ -143,14 +145,22 @@ def _einsum(node: Node, args: Sequence[Value]) -> Value:
             if labels[0] != row or row in labels[1:] or per_row not in (0, arg.per_row):
                 refuse("an equation that mixes rows")
             per_row = arg.per_row
-            sizes |= {label: size for label, size in zip(labels[1:], arg.inner, strict=True) if size != UNKNOWN}
+            sizes |= {
+                label: size
+                for label, size in zip(labels[1:], arg.inner, strict=True)
+                if size != UNKNOWN
+            }
         elif isinstance(arg, Fixed) and row not in labels:
             sizes |= dict(zip(labels, arg.shape, strict=True)) if arg.shape else {}
         else:
             refuse("an operand that is neither made of rows nor fixed")
     if row in result[1:]:
         refuse("an equation that mixes rows")
-    return Rows(tuple(sizes.get(label, UNKNOWN) for label in result[1:]), per_row) if per_row else Fixed()
+    return (
+        Rows(tuple(sizes.get(label, UNKNOWN) for label in result[1:]), per_row)
+        if per_row
+        else Fixed()
+    )
 
 
 def _last_axis(node: Node, args: Sequence[Value]) -> Value:
@@ -165,11 +175,19 @@ def _reduce(node: Node, args: Sequence[Value]) -> Value:
         return shaping.product(node, args)
     if all_fixed(args):
         known = isinstance(args[0], Fixed) and args[0].value is not None and node.op == "Prod"
-        return Fixed((), np.asarray(np.prod(vector(args[0])))) if known and vector(args[1]) == [0] else Fixed()
+        return (
+            Fixed((), np.asarray(np.prod(vector(args[0]))))
+            if known and vector(args[1]) == [0]
+            else Fixed()
+        )
     x = the_rows(args[0])
     axes = {axis(n, x.rank) for n in vector(args[1])}
     keeps = node.flag("keep_dims")
-    inner = [1 if i in axes else size for i, size in enumerate(x.inner, start=1) if keeps or i not in axes]
+    inner = [
+        1 if i in axes else size
+        for i, size in enumerate(x.inner, start=1)
+        if keeps or i not in axes
+    ]
     return Rows(tuple(inner), x.per_row)
 
 
@@ -226,16 +244,24 @@ def _parse_examples(node: Node, args: Sequence[Value]) -> Outputs:
     together = Mixed("uses the sparse features of a batch of examples")
     found: dict[str, Sequence[Value]] = {}
     for name, count in (
-        ("sparse_indices", "num_sparse"), ("sparse_values", "num_sparse"), ("sparse_shapes", "num_sparse")
-    ):  # fmt: skip
+        ("sparse_indices", "num_sparse"),
+        ("sparse_values", "num_sparse"),
+        ("sparse_shapes", "num_sparse"),
+    ):
         sparse = node.number(count, node.number("Nsparse"))
         found[name] = [together] * sparse
     found["dense_values"] = [
-        Mixed("a feature as long as the longest of its batch") if shape is None or UNKNOWN in shape else Rows(shape)
+        Mixed("a feature as long as the longest of its batch")
+        if shape is None or UNKNOWN in shape
+        else Rows(shape)
         for shape in dense
     ]
     if node.op == "ParseExampleV2":
-        ragged = len(node.attr("ragged_value_types").list.type) if node.attr("ragged_value_types") is not None else 0
+        ragged = (
+            len(node.attr("ragged_value_types").list.type)
+            if node.attr("ragged_value_types") is not None
+            else 0
+        )
         found |= {"ragged_values": [together] * ragged, "ragged_row_splits": [together] * ragged}
     return found
 
@@ -257,14 +283,28 @@ _Table = dict[str, Callable[[Node, Sequence[Value]], "Value | Sequence[Value] | 
 def _rules() -> dict[str, Rule]:
     found: _Table = dict.fromkeys(_ELEMENT_WISE, _element_wise)
     found |= dict.fromkeys(("Select", "SelectV2"), _select)
-    found |= {"Const": _constant, "VarHandleOp": _variable, "ReadVariableOp": _read, "NoOp": _nothing}
+    found |= {
+        "Const": _constant,
+        "VarHandleOp": _variable,
+        "ReadVariableOp": _read,
+        "NoOp": _nothing,
+    }
     found |= dict.fromkeys(("Variable", "VariableV2"), _reference)
-    found |= dict.fromkeys(("HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2"), _table)
+    found |= dict.fromkeys(
+        ("HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2"), _table
+    )
     found |= dict.fromkeys(("LookupTableFind", "LookupTableFindV2"), _look_up)
-    found |= {"PlaceholderWithDefault": _default, "BiasAdd": _bias, "MatMul": _matmul, "Einsum": _einsum}
+    found |= {
+        "PlaceholderWithDefault": _default,
+        "BiasAdd": _bias,
+        "MatMul": _matmul,
+        "Einsum": _einsum,
+    }
     found |= dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _batch_matmul)
     found |= dict.fromkeys(("Softmax", "LogSoftmax"), _last_axis)
-    found |= dict.fromkeys(("Mean", "Sum", "Prod", "Max", "Min", "All", "Any", "EuclideanNorm"), _reduce)
+    found |= dict.fromkeys(
+        ("Mean", "Sum", "Prod", "Max", "Min", "All", "Any", "EuclideanNorm"), _reduce
+    )
     found |= dict.fromkeys(("Cumsum", "Cumprod", "ReverseV2"), _along)
     found |= dict.fromkeys(("ArgMax", "ArgMin"), _arg_best)
     found |= {"TopKV2": _top, "OneHot": _one_hot, "DenseBincount": _histogram}

@@ -63,7 +63,8 @@ def rank(value: Value) -> int:
 
 
 def arithmetic(node: Node, args: Sequence[Value]) -> Value:
-    """Products of dimensions; anything else that is done with the number of rows shows in the answers."""
+    """Products of dimensions; anything else that is done with the number of rows shows in the
+    answers."""
     if node.op != "Mul" or len(args) != 2:
         refuse("calculates with the number of rows")
     left, right = (dims(arg) for arg in args)
@@ -110,7 +111,11 @@ def _reshape(node: Node, args: Sequence[Value]) -> Value:
     if isinstance(x, Fixed):
         if isinstance(wanted, Fixed) and wanted.value is not None:
             return Fixed(_filled(tuple(vector(wanted)), x.shape), x.value)
-        return Fixed() if isinstance(wanted, Fixed) else refuse("a fixed tensor in the shape of the rows")
+        return (
+            Fixed()
+            if isinstance(wanted, Fixed)
+            else refuse("a fixed tensor in the shape of the rows")
+        )
     x = the_rows(x)
     shape = dims(wanted)
     if not shape:
@@ -130,7 +135,8 @@ def _reshape(node: Node, args: Sequence[Value]) -> Value:
 
 
 def _to_count(x: Rows, times: int, inner: Shape) -> Rows:
-    """The runtime holds the product of all dimensions to be the same, so what is left out follows."""
+    """The runtime holds the product of all dimensions to be the same, so what is left out
+    follows."""
     if inner.count(UNKNOWN) == 1 and x.size != UNKNOWN:
         rest = times * int(np.prod([size for size in inner if size != UNKNOWN], dtype=np.int64))
         if rest and x.size % rest == 0:
@@ -165,7 +171,11 @@ def _squeeze(node: Node, args: Sequence[Value]) -> Value:
     if isinstance(args[0], Fixed):
         return Fixed(None, args[0].value)
     x = the_rows(args[0])
-    axes = {axis(n, x.rank) for n in gone} if gone else refuse("drops the dimension of the rows when there is one")
+    axes = (
+        {axis(n, x.rank) for n in gone}
+        if gone
+        else refuse("drops the dimension of the rows when there is one")
+    )
     return Rows(tuple(size for i, size in enumerate(x.inner, start=1) if i not in axes), x.per_row)
 
 
@@ -185,7 +195,9 @@ def _concat(node: Node, args: Sequence[Value]) -> Value:
     if any(isinstance(part, Dims) for part in parts):
         return Dims(tuple(item for part in parts for item in dims(part)))
     if all_fixed(parts):
-        values = [part.value for part in parts if isinstance(part, Fixed) and part.value is not None]
+        values = [
+            part.value for part in parts if isinstance(part, Fixed) and part.value is not None
+        ]
         return Fixed(None, np.concatenate(values)) if len(values) == len(parts) else Fixed()
     rows = [the_rows(part) for part in parts]
     first = rows[0]
@@ -234,7 +246,9 @@ def _pad(node: Node, args: Sequence[Value]) -> Value:
     if around[0] != [0, 0] or not all_fixed(args[2:]):
         refuse("pads the rows")
     sizes = zip(x.inner, around[1:], strict=True)
-    return Rows(tuple(UNKNOWN if size == UNKNOWN else size + sum(pad) for size, pad in sizes), x.per_row)
+    return Rows(
+        tuple(UNKNOWN if size == UNKNOWN else size + sum(pad) for size, pad in sizes), x.per_row
+    )
 
 
 def _tile(node: Node, args: Sequence[Value]) -> Value:
@@ -255,7 +269,11 @@ def _fill(node: Node, args: Sequence[Value]) -> Value:
     if isinstance(shape, Fixed):
         return Fixed(tuple(vector(shape)) if shape.value is not None else None)
     first, *rest = dims(shape)
-    if value.shape != () or not isinstance(first, Count) or any(isinstance(item, Count) for item in rest):
+    if (
+        value.shape != ()
+        or not isinstance(first, Count)
+        or any(isinstance(item, Count) for item in rest)
+    ):
         refuse("a shape whose rows do not come first")
     return Rows(tuple(item for item in rest if isinstance(item, int)), first.times)
 
@@ -289,7 +307,12 @@ def _gather_nd(node: Node, args: Sequence[Value]) -> Value:
     if all_fixed(args):
         return Fixed()
     params, indices = args[0], the_rows(args[1], "the indices")
-    if not isinstance(params, Fixed | Variable) or not params.shape or not indices.inner or indices.inner[-1] < 0:
+    if (
+        not isinstance(params, Fixed | Variable)
+        or not params.shape
+        or not indices.inner
+        or indices.inner[-1] < 0
+    ):
         refuse("is not a table by row indices")
     return Rows((*indices.inner[:-1], *params.shape[indices.inner[-1] :]), indices.per_row)
 
@@ -308,7 +331,9 @@ def _strided(node: Node, args: Sequence[Value]) -> Value:
     if isinstance(x, Dims):
         (only,) = cut
         places = range(len(x.items))[only]
-        return _picked(x, [places] if isinstance(places, int) else list(places), isinstance(places, int))
+        return _picked(
+            x, [places] if isinstance(places, int) else list(places), isinstance(places, int)
+        )
     if isinstance(x, Fixed):
         return Fixed(None, x.value[tuple(cut)]) if x.value is not None else Fixed()
     x = the_rows(x)
@@ -317,7 +342,10 @@ def _strided(node: Node, args: Sequence[Value]) -> Value:
 
 def _cuts(node: Node, begin: Sequence[int], end: Sequence[int], steps: Sequence[int]) -> list[Any]:
     """As numpy would index."""
-    masks = {name: node.number(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: node.number(f"{name}_mask")
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     cut: list[Any] = []
     for i, (b, e, s) in enumerate(zip(begin, end, steps, strict=True)):
         marked = {name for name, mask in masks.items() if mask >> i & 1}
@@ -333,7 +361,8 @@ def _cuts(node: Node, begin: Sequence[int], end: Sequence[int], steps: Sequence[
 
 
 def _cut(x: Rows, cut: Sequence[Any]) -> Shape:
-    """The inner dimensions that are left; the rows must all be there, and first. A free one stays free."""
+    """The inner dimensions that are left; the rows must all be there, and first. A free one stays
+    free."""
     left: list[int | None] = [None, *x.inner]  # None: the rows
     found: list[int | None] = []
     for i, by in enumerate(cut):
@@ -348,7 +377,9 @@ def _cut(x: Rows, cut: Sequence[Any]) -> Shape:
             if size is None and by != slice(None, None, 1):
                 refuse("takes some of the rows")
             if isinstance(by, slice):
-                found.append(size if size in (None, UNKNOWN) else len(range(*by.indices(size or 0))))
+                found.append(
+                    size if size in (None, UNKNOWN) else len(range(*by.indices(size or 0)))
+                )
     found += left
     if not found or found[0] is not None:
         refuse("moves the dimension of the rows")

@@ -1,4 +1,5 @@
-"""What is known of a tensor before anything runs: does it follow the rows of a request, and in which shape?"""
+"""What is known of a tensor before anything runs: does it follow the rows of a request, and in
+which shape?"""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ class NotRowWise(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """``per_row`` entries of the first dimension belong to each row, in the order of the rows; ``inner`` are the
-    other dimensions. Each entry depends on its own row alone."""
+    """``per_row`` entries of the first dimension belong to each row, in the order of the rows;
+    ``inner`` are the other dimensions. Each entry depends on its own row alone."""
 
     inner: Shape
     per_row: int = 1
@@ -32,12 +33,17 @@ class Rows:
     @property
     def size(self) -> int:
         """Elements of a row, or UNKNOWN."""
-        return UNKNOWN if UNKNOWN in self.inner else self.per_row * int(np.prod(self.inner, dtype=np.int64))
+        return (
+            UNKNOWN
+            if UNKNOWN in self.inner
+            else self.per_row * int(np.prod(self.inner, dtype=np.int64))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The same for every request. ``shape`` is None and ``value`` is None where they are not known."""
+    """The same for every request. ``shape`` is None and ``value`` is None where they are not
+    known."""
 
     shape: Shape | None = None
     value: np.ndarray | None = None
@@ -98,7 +104,8 @@ def vector(value: Value) -> list[int]:
 
 
 def dims(value: Value) -> tuple[int | Count, ...]:
-    """A shape as given to an operation; UNKNOWN where it holds a free dimension or the graph's own -1."""
+    """A shape as given to an operation; UNKNOWN where it holds a free dimension or the graph's own
+    -1."""
     if isinstance(value, Dims):
         return value.items
     return tuple(vector(value))
@@ -139,7 +146,9 @@ def broadcast(values: Sequence[Value]) -> Value:
     for value in fixed:
         if value.shape is None:
             refuse("an operand of unknown shape")
-        if len(value.shape) > first.rank or (len(value.shape) == first.rank and value.shape[0] != 1):
+        if len(value.shape) > first.rank or (
+            len(value.shape) == first.rank and value.shape[0] != 1
+        ):
             refuse("a fixed operand as long as the rows")
         inner = value.shape[1:] if len(value.shape) == first.rank else value.shape
         inners.append((1,) * (first.rank - 1 - len(inner)) + inner)

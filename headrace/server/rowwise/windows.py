@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.rowwise.graphs import Node, Rule
-from headrace.server.rowwise.values import UNKNOWN, Fixed, Rows, Shape, Value, refuse, the_rows, vector
+from headrace.server.rowwise.values import (
+    UNKNOWN,
+    Fixed,
+    Rows,
+    Shape,
+    Value,
+    refuse,
+    the_rows,
+    vector,
+)
 
 
 def _convolution(node: Node, args: Sequence[Value]) -> Value:
@@ -29,7 +38,13 @@ def _pool(node: Node, args: Sequence[Value]) -> Value:
     sizes = node.numbers("ksize")
     if sizes[0] != 1:
         refuse("a window over several rows")
-    return _slid(node, x, tuple(sizes[1:-1] if last else sizes[2:]), [1] * x.rank, x.inner[-1] if last else x.inner[0])
+    return _slid(
+        node,
+        x,
+        tuple(sizes[1:-1] if last else sizes[2:]),
+        [1] * x.rank,
+        x.inner[-1] if last else x.inner[0],
+    )
 
 
 def _slid(node: Node, x: Rows, window: Shape, dilations: Sequence[int], channels: int) -> Rows:
@@ -45,11 +60,15 @@ def _slid(node: Node, x: Rows, window: Shape, dilations: Sequence[int], channels
     if pairs[0] != (0, 0):
         refuse("pads the rows")
     given = zip(sizes, window, strides[places], dilations[places], pairs[places], strict=True)
-    out = tuple(_places(size, w, s, d, sum(pad), is_same=padding == "SAME") for size, w, s, d, pad in given)
+    out = tuple(
+        _places(size, w, s, d, sum(pad), is_same=padding == "SAME") for size, w, s, d, pad in given
+    )
     return Rows((*out, channels) if last else (channels, *out), x.per_row)
 
 
-def _places(size: int, window: int, stride: int, dilation: int, padding: int, *, is_same: bool) -> int:
+def _places(
+    size: int, window: int, stride: int, dilation: int, padding: int, *, is_same: bool
+) -> int:
     if size == UNKNOWN or (window == UNKNOWN and not is_same):
         return UNKNOWN
     if is_same:

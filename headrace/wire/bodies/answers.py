@@ -1,4 +1,5 @@
-"""The bodies of TensorFlow Serving's REST answers, byte for byte, and the reading of predictions for clients."""
+"""The bodies of TensorFlow Serving's REST answers, byte for byte, and the reading of predictions
+for clients."""
 
 from __future__ import annotations
 
@@ -17,7 +18,15 @@ from headrace.wire.json.decimals import decimals
 from headrace.wire.json.printer import quoted
 from headrace.wire.signatures import Shape, Signature
 
-__all__ = ["classifications", "error_body", "metadata", "parse_predictions", "predictions", "regressions", "status"]
+__all__ = [
+    "classifications",
+    "error_body",
+    "metadata",
+    "parse_predictions",
+    "predictions",
+    "regressions",
+    "status",
+]
 
 _INTEGERS = (
     dtypes.INT8,
@@ -30,8 +39,11 @@ _INTEGERS = (
 )
 
 
-def predictions(arrays: Mapping[str, np.ndarray], signature: Signature | None = None, *, row_format: bool) -> bytes:
-    """The answer to a :predict call; ``row_format`` as the request had it. Several outputs stand in order of name."""
+def predictions(
+    arrays: Mapping[str, np.ndarray], signature: Signature | None = None, *, row_format: bool
+) -> bytes:
+    """The answer to a :predict call; ``row_format`` as the request had it. Several outputs stand in
+    order of name."""
     if not arrays:
         raise InvalidArgument("Cannot convert empty tensor map to JSON")
     named = sorted(arrays.items())
@@ -41,7 +53,10 @@ def predictions(arrays: Mapping[str, np.ndarray], signature: Signature | None = 
 def classifications(labels: Sequence[Sequence[bytes]], scores: np.ndarray) -> bytes:
     """The answer to a :classify call: a row of labels and scores for each example."""
     texts = iter(decimals(scores.ravel()))
-    rows = [b"[%b]" % b", ".join([b"[%b, %b]" % (quoted(label), next(texts)) for label in row]) for row in labels]
+    rows = [
+        b"[%b]" % b", ".join([b"[%b, %b]" % (quoted(label), next(texts)) for label in row])
+        for row in labels
+    ]
     return b'{\n    "results": [%b\n    ]\n}' % b", ".join(rows)
 
 
@@ -65,10 +80,14 @@ def _row_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
         # A list's depth counts for what stands in it on lines of its own: objects with b64.
         items = _flat_rows(_texts(array, alias=alias, depth=array.ndim + 1), array.shape)
         return b'{\n    "predictions": [%b\n    ]\n}' % b", ".join(items)
-    columns = [_flat_rows(_texts(array, alias=alias, depth=array.ndim + 2), array.shape) for alias, array in arrays]
+    columns = [
+        _flat_rows(_texts(array, alias=alias, depth=array.ndim + 2), array.shape)
+        for alias, array in arrays
+    ]
     keys = [b"            %b: " % quoted(alias.encode()) for alias, _ in arrays]
     objects = [
-        b"        {\n%b\n        }" % b",\n".join([key + cell for key, cell in zip(keys, row, strict=True)])
+        b"        {\n%b\n        }"
+        % b",\n".join([key + cell for key, cell in zip(keys, row, strict=True)])
         for row in zip(*columns, strict=True)
     ]
     return b'{\n    "predictions": [\n%b\n    ]\n}' % b",\n".join(objects)
@@ -80,7 +99,9 @@ def _row_count(arrays: Sequence[tuple[str, np.ndarray]]) -> int:
         if array.ndim == 0:
             raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
         if rows not in (-1, len(array)):
-            raise InvalidArgument(f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {rows}")
+            raise InvalidArgument(
+                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {rows}"
+            )
         rows = len(array)
     return rows
 
@@ -99,7 +120,10 @@ def _column_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
     if len(arrays) == 1:
         ((alias, array),) = arrays
         return b'{\n    "outputs": %b\n}' % _column(array, alias=alias, depth=1)
-    members = [b"        %b: %b" % (quoted(alias.encode()), _column(a, alias=alias, depth=2)) for alias, a in arrays]
+    members = [
+        b"        %b: %b" % (quoted(alias.encode()), _column(a, alias=alias, depth=2))
+        for alias, a in arrays
+    ]
     return b'{\n    "outputs": {\n%b\n    }\n}' % b",\n".join(members)
 
 
@@ -114,7 +138,10 @@ def _column(array: np.ndarray, *, alias: str, depth: int) -> bytes:
             continue
         inner, outer = _line(depth + level + 1), _line(depth + level)
         comma = b"," + inner
-        texts = [b"[%b%b%b]" % (inner, comma.join(texts[i : i + size]), outer) for i in range(0, len(texts), size)]
+        texts = [
+            b"[%b%b%b]" % (inner, comma.join(texts[i : i + size]), outer)
+            for i in range(0, len(texts), size)
+        ]
     return texts[0]
 
 
@@ -123,7 +150,8 @@ def _line(depth: int) -> bytes:
 
 
 def _texts(array: np.ndarray, *, alias: str, depth: int) -> list[bytes]:
-    """Every element's text in row-major order; ``depth`` is how many brackets are open around one."""
+    """Every element's text in row-major order; ``depth`` is how many brackets are open around
+    one."""
     dtype = dtypes.by_numpy(array.dtype)
     if dtype in (dtypes.FLOAT, dtypes.DOUBLE):
         return decimals(array.ravel())
@@ -132,7 +160,9 @@ def _texts(array: np.ndarray, *, alias: str, depth: int) -> list[bytes]:
     if dtype is dtypes.BOOL:
         return [b"true" if value else b"false" for value in array.ravel().tolist()]
     if dtype is dtypes.STRING:
-        return _string_texts(array.ravel().tolist(), as_base64=alias.endswith("_bytes"), depth=depth)
+        return _string_texts(
+            array.ravel().tolist(), as_base64=alias.endswith("_bytes"), depth=depth
+        )
     if array.size == 0:
         return []
     raise InvalidArgument(f"Failed to write JSON value for tensor type: {dtype or array.dtype}")
@@ -142,4 +172,7 @@ def _string_texts(values: Iterable[Any], *, as_base64: bool, depth: int) -> list
     raw = [value if isinstance(value, bytes) else str(value).encode() for value in values]
     if not as_base64:
         return [quoted(value) for value in raw]
-    return [b'{%b"b64": "%b"%b}' % (_line(depth + 1), base64.b64encode(value), _line(depth)) for value in raw]
+    return [
+        b'{%b"b64": "%b"%b}' % (_line(depth + 1), base64.b64encode(value), _line(depth))
+        for value in raw
+    ]

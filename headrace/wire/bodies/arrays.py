@@ -1,4 +1,5 @@
-"""The body of a :predict call as JSON values -> named arrays, by TensorFlow Serving's rules for rows and columns."""
+"""The body of a :predict call as JSON values -> named arrays, by TensorFlow Serving's rules for
+rows and columns."""
 
 from __future__ import annotations
 
@@ -9,11 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from headrace.wire.bodies.values import array_of, asked_for, described, filled, is_base64, refuse, regular, tensor
+from headrace.wire.bodies.values import (
+    array_of,
+    asked_for,
+    described,
+    filled,
+    is_base64,
+    refuse,
+    regular,
+    tensor,
+)
 from headrace.wire.faults import Fault, Place
 from headrace.wire.json.printer import dump
 from headrace.wire.json.rapidjson import JsonObject
-from headrace.wire.signatures import WRAP_HINT, Shape, Signature, TensorSpec, missing_text, near_name, shape_text
+from headrace.wire.signatures import (
+    WRAP_HINT,
+    Shape,
+    Signature,
+    TensorSpec,
+    missing_text,
+    near_name,
+    shape_text,
+)
 
 _COLUMNS_HINT = " (columns by name belong under 'inputs')"
 _ROWS_HINT = " (a list of rows belongs under 'instances')"
@@ -21,9 +39,11 @@ _ROWS_HINT = " (a list of rows belongs under 'instances')"
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """``row_format``: the body said instances, so the answer says predictions. ``named``: the inputs stood by name.
+    """``row_format``: the body said instances, so the answer says predictions. ``named``: the
+    inputs stood by name.
 
-    ``unknown`` are names among the columns that no input has: TensorFlow Serving ignores them, the gateway does not.
+    ``unknown`` are names among the columns that no input has: TensorFlow Serving ignores them, the
+    gateway does not.
     """
 
     arrays: dict[str, np.ndarray]
@@ -39,10 +59,23 @@ def from_object(body: JsonObject, signature: Signature) -> Tensors:
     if has_rows:
         instances = body["instances"]
         if not isinstance(instances, list):
-            facts = {"dump": dump(body), "hint": _COLUMNS_HINT if isinstance(instances, JsonObject) else WRAP_HINT}
-            refuse(Fault("instances_type", ("instances",), "a list", described(instances), facts=facts))
+            facts = {
+                "dump": dump(body),
+                "hint": _COLUMNS_HINT if isinstance(instances, JsonObject) else WRAP_HINT,
+            }
+            refuse(
+                Fault("instances_type", ("instances",), "a list", described(instances), facts=facts)
+            )
         if not instances:
-            refuse(Fault("instances_empty", ("instances",), "an instance", "an empty list", facts={"dump": dump(body)}))
+            refuse(
+                Fault(
+                    "instances_empty",
+                    ("instances",),
+                    "an instance",
+                    "an empty list",
+                    facts={"dump": dump(body)},
+                )
+            )
         return _from_rows(instances, signature)
     if has_columns:
         return _from_columns(body["inputs"], signature)
@@ -69,7 +102,15 @@ def _from_rows(instances: list[Any], signature: Signature) -> Tensors:
         if named:
             _add_named(element, i, columns)
         elif _is_row(element):
-            refuse(Fault("row_is_object", ("instances", i), "a value or a list", "an object", facts={"item": i}))
+            refuse(
+                Fault(
+                    "row_is_object",
+                    ("instances", i),
+                    "a value or a list",
+                    "an object",
+                    facts={"item": i},
+                )
+            )
         else:
             columns[spec.alias].add(element, i, None)
     arrays = {alias: column.array(len(instances)) for alias, column in columns.items()}
@@ -78,11 +119,17 @@ def _from_rows(instances: list[Any], signature: Signature) -> Tensors:
 
 def _add_named(row: Any, i: int, columns: Mapping[str, _Column]) -> None:
     if not _is_row(row):
-        refuse(Fault("row_not_object", ("instances", i), "an object", described(row), facts={"item": i}))
+        refuse(
+            Fault(
+                "row_not_object", ("instances", i), "an object", described(row), facts={"item": i}
+            )
+        )
     for name, value in row.members:
         if name not in columns:
             hint = near_name(name, columns)
-            fault = Fault("unknown_row_input", ("instances", i, name), " and ".join(sorted(columns)))
+            fault = Fault(
+                "unknown_row_input", ("instances", i, name), " and ".join(sorted(columns))
+            )
             refuse(replace(fault, facts={"row": i, "key": name, "name": name, "hint": hint}))
         columns[name].add(value, i, name)
     missing = sorted(name for name in columns if name not in row)
@@ -90,7 +137,11 @@ def _add_named(row: Any, i: int, columns: Mapping[str, _Column]) -> None:
         names = ",".join(sorted(columns))
         facts = {"item": i, "dump": dump(row), "names": names}
         expected = ", ".join(sorted(columns))
-        refuse(Fault("missing_row_inputs", ("instances", i), expected, missing_text(missing), facts=facts))
+        refuse(
+            Fault(
+                "missing_row_inputs", ("instances", i), expected, missing_text(missing), facts=facts
+            )
+        )
 
 
 class _Column:
@@ -108,10 +159,21 @@ class _Column:
         if self._shape is None:
             self._shape = shape
         elif shape != self._shape:
-            got, expected = _shape_words(shape), f"{_shape_words(self._shape)} as in the first instance"
+            got, expected = (
+                _shape_words(shape),
+                f"{_shape_words(self._shape)} as in the first instance",
+            )
             size, wanted = math.prod(shape), math.prod(self._shape)
             if size != wanted:
-                refuse(Fault("row_size", place, expected, got, facts={**facts, "size": size, "wanted": wanted}))
+                refuse(
+                    Fault(
+                        "row_size",
+                        place,
+                        expected,
+                        got,
+                        facts={**facts, "size": size, "wanted": wanted},
+                    )
+                )
             facts |= {"shape": _plain_shape(shape), "wanted": _plain_shape(self._shape)}
             refuse(Fault("row_shape", place, expected, got, facts=facts))
         self._leaves += leaves
@@ -127,7 +189,9 @@ def _from_columns(inputs: Any, signature: Signature) -> Tensors:
         hint = _ROWS_HINT if isinstance(inputs, list) and inputs and _is_row(inputs[0]) else ""
         if len(signature.inputs) > 1:
             wanted = "an object with the keys " + ", ".join(sorted(signature.inputs))
-            refuse(Fault("inputs_plain", ("inputs",), wanted, described(inputs), facts={"hint": hint}))
+            refuse(
+                Fault("inputs_plain", ("inputs",), wanted, described(inputs), facts={"hint": hint})
+            )
         (spec,) = signature.inputs.values()
         return Tensors({spec.alias: tensor(inputs, spec, ("inputs",), hint=hint)}, False)
     arrays = {}
@@ -136,10 +200,20 @@ def _from_columns(inputs: Any, signature: Signature) -> Tensors:
             others = [name for name in inputs.names() if name not in signature.inputs]
             facts = {"name": alias, "hint": f" (there is {others[0]})" if others else ""}
             missing = sorted(name for name in signature.inputs if name not in inputs)
-            expected = f"{asked_for(spec)} or a list" if len(missing) == 1 else ", ".join(sorted(signature.inputs))
-            refuse(Fault("missing_input", ("inputs", alias), expected, missing_text(missing), facts=facts))
+            expected = (
+                f"{asked_for(spec)} or a list"
+                if len(missing) == 1
+                else ", ".join(sorted(signature.inputs))
+            )
+            refuse(
+                Fault(
+                    "missing_input", ("inputs", alias), expected, missing_text(missing), facts=facts
+                )
+            )
         arrays[alias] = tensor(inputs[alias], spec, ("inputs", alias))
-    return Tensors(arrays, False, True, tuple(name for name in inputs.names() if name not in arrays))
+    return Tensors(
+        arrays, False, True, tuple(name for name in inputs.names() if name not in arrays)
+    )
 
 
 def _regular_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray] | None:

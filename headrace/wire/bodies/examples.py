@@ -1,7 +1,8 @@
-"""The body of a :classify or :regress call: JSON objects -> tf.Examples, as TensorFlow Serving makes them.
+"""The body of a :classify or :regress call: JSON objects -> tf.Examples, as TensorFlow Serving
+makes them.
 
-A literal's kind decides the type of its feature: a real number makes it floats, an integer or a boolean int64s, a
-string or {"b64": ...} bytes.
+A literal's kind decides the type of its feature: a real number makes it floats, an integer or a
+boolean int64s, a string or {"b64": ...} bytes.
 """
 
 from __future__ import annotations
@@ -22,19 +23,26 @@ from headrace.wire.json.rapidjson import ANY_DEPTH, Document, JsonObject
 from headrace.wire.signatures import near_name
 
 _INT64_MAX = (1 << 63) - 1
-_ASKED_FOR = {"float": "a number with a point", "int64": "an integer", "bytes": 'text or {"b64": "..."}'}
+_ASKED_FOR = {
+    "float": "a number with a point",
+    "int64": "an integer",
+    "bytes": 'text or {"b64": "..."}',
+}
 _OBJECT = "an object of features"
 _KEYS = ("signature_name", "context", "examples")
 
 
 @dataclass(frozen=True, slots=True)
 class ExamplesBody:
-    """``signature_name`` is "" when the body names none; ``input`` is a tensorflow.serving.Input."""
+    """``signature_name`` is "" when the body names none; ``input`` is a
+    tensorflow.serving.Input."""
 
     signature_name: str
     input: Any
     keys: tuple[str, ...]
-    ambiguity: Fault | None = None  # what TensorFlow Serving accepts and another reader may take for something else
+    ambiguity: Fault | None = (
+        None  # what TensorFlow Serving accepts and another reader may take for something else
+    )
 
     def names(self) -> list[str]:
         """The keys of the body."""
@@ -56,10 +64,20 @@ def parse(body: bytes, *, max_depth: int = ANY_DEPTH) -> ExamplesBody:
         refuse(Fault("no_examples", facts={"dump": dump(root), "hint": near}))
     rows = root["examples"]
     if not isinstance(rows, list):
-        refuse(Fault("examples_type", ("examples",), "a list of objects", described(rows), facts={"dump": dump(root)}))
+        refuse(
+            Fault(
+                "examples_type",
+                ("examples",),
+                "a list of objects",
+                described(rows),
+                facts={"dump": dump(root)},
+            )
+        )
     if not rows:
         place, got = ("examples",), "an empty list"
-        refuse(Fault("examples_empty", place, "at least one example", got, facts={"dump": dump(root)}))
+        refuse(
+            Fault("examples_empty", place, "at least one example", got, facts={"dump": dump(root)})
+        )
     for i, row in enumerate(rows):
         _fill(holder.examples.add(), row, ("examples", i))
     return ExamplesBody(signature_name, found, tuple(root.names()), _ambiguity(document))
@@ -81,7 +99,8 @@ def _ambiguity(document: Document) -> Fault | None:
 
 
 def serialized(found: Any) -> list[bytes]:
-    """The Examples of an Input, each as the graph parses it: with the context, if there is one, before it."""
+    """The Examples of an Input, each as the graph parses it: with the context, if there is one,
+    before it."""
     if found.WhichOneof("kind") == "example_list_with_context":
         listed = found.example_list_with_context
         context = listed.context.SerializeToString()
@@ -91,7 +110,11 @@ def serialized(found: Any) -> list[bytes]:
 
 def _fill(example: Any, value: Any, place: Place) -> None:
     if not isinstance(value, JsonObject):
-        refuse(Fault("example_type", place, _OBJECT, described(value), facts={"type": type_name(value)}))
+        refuse(
+            Fault(
+                "example_type", place, _OBJECT, described(value), facts={"type": type_name(value)}
+            )
+        )
     features = example.features.feature
     for name, content in value.members:  # of a name that is there twice, the last counts
         values = content if isinstance(content, list) else [content]
@@ -107,9 +130,25 @@ def _feature(name: str, values: Iterable[Any], places: Iterator[Place]) -> Any:
         its_kind = _kind(value)
         if not its_kind:
             facts = {"name": name, "type": type_name(value)}
-            refuse(Fault("feature_type", place, "a number, true, false or text", described(value), facts=facts))
+            refuse(
+                Fault(
+                    "feature_type",
+                    place,
+                    "a number, true, false or text",
+                    described(value),
+                    facts=facts,
+                )
+            )
         if kind and its_kind != kind:
-            refuse(Fault("feature_kind", place, _ASKED_FOR[kind], described(value), facts={"name": name, "kind": kind}))
+            refuse(
+                Fault(
+                    "feature_kind",
+                    place,
+                    _ASKED_FOR[kind],
+                    described(value),
+                    facts={"name": name, "kind": kind},
+                )
+            )
         kind = its_kind
         converted.append(_converted(name, value, place))
     feature = messages.Feature()
@@ -140,10 +179,22 @@ def _converted(name: str, value: Any, place: Place) -> Any:
             refuse(Fault("base64", (*place, "b64"), "base64", described(value["b64"])))
         return data
     if isinstance(value, int) and value > _INT64_MAX:
-        refuse(Fault("feature_size", place, f"at most {_INT64_MAX}", described(value), facts={"name": name}))
+        refuse(
+            Fault(
+                "feature_size",
+                place,
+                f"at most {_INT64_MAX}",
+                described(value),
+                facts={"name": name},
+            )
+        )
     return int(value) if isinstance(value, bool) else value
 
 
 def _unicode(name: str) -> str:
     """A map's key is text; bytes that are none are replaced."""
-    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return (
+        name
+        if name.isascii()
+        else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    )

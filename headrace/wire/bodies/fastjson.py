@@ -1,8 +1,10 @@
-"""The fast way from a :predict body to arrays, over what simdjson parsed: certain of its answer, or silent.
+"""The fast way from a :predict body to arrays, over what simdjson parsed: certain of its answer, or
+silent.
 
-as_buffer() flattens a nested array and loses its shape. The skeleton brings it back: the body without blanks and the
-characters of numbers must be what the wanted shape would leave. Since the parser vouches for the grammar, only two
-things look alike in a skeleton, a list of one number and an empty one; the number of elements tells these apart.
+as_buffer() flattens a nested array and loses its shape. The skeleton brings it back: the body
+without blanks and the characters of numbers must be what the wanted shape would leave. Since the
+parser vouches for the grammar, only two things look alike in a skeleton, a list of one number and
+an empty one; the number of elements tells these apart.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class _Unsure(Exception):
 def tensors(
     body: bytes, root: Any, specs: Specs, *, rows: str = "instances", columns: str = "inputs"
 ) -> Tensors | None:
-    """What stands under the key ``rows`` or ``columns``; None for everything but plain numbers in the right places."""
+    """What stands under the key ``rows`` or ``columns``; None for everything but plain numbers in
+    the right places."""
     names = list(root)
     row_format = rows in names
     key = rows if row_format else columns
@@ -63,17 +66,25 @@ def tensors(
         arrays, skeleton, named = _read(root[key], specs, row_format=row_format)
         around = [skeleton if name == key else _scalar_skeleton(root[name]) for name in names]
         wanted = _object_skeleton(names, around)
-    except (_Unsure, KeyError):  # simdjson's reader for Python looks for a name with a NUL in it by its first part
+    except (
+        _Unsure,
+        KeyError,
+    ):  # simdjson's reader for Python looks for a name with a NUL in it by its first part
         return None
     return Tensors(arrays, row_format, named) if body.translate(None, _DROPPED) == wanted else None
 
 
 def duplicate_key(root: Any) -> Fault | None:
-    """A name that is there twice where it matters: the keys of the call, and the names of inputs."""
+    """A name that is there twice where it matters: the keys of the call, and the names of
+    inputs."""
     names = list(root)
     if twice := first_duplicate(names, KEYS):
         return Fault("duplicate_key", (twice,))
-    if "inputs" in names and isinstance(inputs := root["inputs"], Object) and (twice := first_duplicate(list(inputs))):
+    if (
+        "inputs" in names
+        and isinstance(inputs := root["inputs"], Object)
+        and (twice := first_duplicate(list(inputs)))
+    ):
         return Fault("duplicate_key", ("inputs", twice))
     if "instances" not in names or not isinstance(instances := root["instances"], Array):
         return None
@@ -96,7 +107,9 @@ def first_duplicate(names: Sequence[str], among: Iterable[str] | None = None) ->
     return None
 
 
-def _read(value: Any, specs: Specs, *, row_format: bool) -> tuple[dict[str, np.ndarray], bytes, bool]:
+def _read(
+    value: Any, specs: Specs, *, row_format: bool
+) -> tuple[dict[str, np.ndarray], bytes, bool]:
     """The arrays, the skeleton that proves them, and whether the inputs stood by name."""
     is_list = isinstance(value, Array)
     if row_format and is_list and len(value) and isinstance(value[0], Object):
@@ -149,7 +162,8 @@ def _rows(value: Any, specs: Specs) -> tuple[dict[str, np.ndarray], bytes]:
 
 
 def _numbers(value: Any, dtype: DType | None) -> tuple[np.ndarray, bytes]:
-    """An array as if its shape were the one its first elements suggest, and the skeleton that proves it."""
+    """An array as if its shape were the one its first elements suggest, and the skeleton that
+    proves it."""
     if not isinstance(value, Array):
         return _cast(_flat_numbers([value], dtype), dtype).reshape(()), b""
     shape = _shape(value)
@@ -221,7 +235,9 @@ _kept_skeleton = lru_cache(maxsize=256)(_new_skeleton)
 
 
 def _object_skeleton(names: Sequence[str], values: Sequence[bytes]) -> bytes:
-    return b"{%b}" % b",".join([b'"%b":%b' % (_text(n), v) for n, v in zip(names, values, strict=True)])
+    return b"{%b}" % b",".join(
+        [b'"%b":%b' % (_text(n), v) for n, v in zip(names, values, strict=True)]
+    )
 
 
 def _scalar_skeleton(value: Any) -> bytes:

@@ -1,7 +1,8 @@
-"""The first element of a :predict body that a signature's shapes forbid, for those who know the shapes.
+"""The first element of a :predict body that a signature's shapes forbid, for those who know the
+shapes.
 
-The reader takes the first row's shape for every row's, as TensorFlow Serving does; so it blames the second row when the
-first is the odd one. Here the signature says which is which.
+The reader takes the first row's shape for every row's, as TensorFlow Serving does; so it blames the
+second row when the first is the odd one. Here the signature says which is which.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from headrace.wire.signatures import Shape, Signature, TensorSpec, fits, misfit
 
 
 def refuse_first(body: JsonObject, signature: Signature) -> None:
-    """Raises the first misfit in the order of the text; returns where names are wrong, which the reader tells."""
+    """Raises the first misfit in the order of the text; returns where names are wrong, which the
+    reader tells."""
     if "instances" in body and isinstance(body["instances"], list):
         _rows(body["instances"], signature)
     elif "inputs" in body:
@@ -54,11 +56,15 @@ def _columns(inputs: Any, signature: Signature) -> None:
             _value(value, spec_of, ("inputs", name), spec_of.shape)
 
 
-def _value(value: Any, spec: TensorSpec, place: Place, wanted: Shape | None, *, rows: int | None = None) -> Shape:
+def _value(
+    value: Any, spec: TensorSpec, place: Place, wanted: Shape | None, *, rows: int | None = None
+) -> Shape:
     shape = dense_shape(value)
     if wanted is not None and not fits(shape, wanted):
         if not isinstance(value, list):
-            filled(value, spec, place, {})  # "a" where a list of numbers should be: the kind is told first
+            filled(
+                value, spec, place, {}
+            )  # "a" where a list of numbers should be: the kind is told first
         refuse(misfit(place, shape, wanted, rows=rows))
     filled(value, spec, place, {})
     return shape

@@ -1,4 +1,5 @@
-"""The bodies of TensorFlow Serving's status and metadata answers, as protobuf's JSON printer lays them out."""
+"""The bodies of TensorFlow Serving's status and metadata answers, as protobuf's JSON printer lays
+them out."""
 
 from __future__ import annotations
 
@@ -46,8 +47,13 @@ def status(rows: Iterable[VersionRow]) -> bytes:
 def metadata(model: str, version: int, signatures: Mapping[str, Any]) -> bytes:
     """``signatures`` are SignatureDef messages by name."""
     spec = {"name": model, "version": str(version), "signature_name": ""}
-    found = {"signature_def": {name: _signature(message) for name, message in sorted(signatures.items())}}
-    return b'{\n"model_spec":%b\n,\n"metadata": {"signature_def": %b\n}\n}\n' % (_printed(spec), _printed(found))
+    found = {
+        "signature_def": {name: _signature(message) for name, message in sorted(signatures.items())}
+    }
+    return b'{\n"model_spec":%b\n,\n"metadata": {"signature_def": %b\n}\n}\n' % (
+        _printed(spec),
+        _printed(found),
+    )
 
 
 def _signature(message: Any) -> dict[str, Any]:
@@ -73,12 +79,18 @@ def _tensor_info(info: Any) -> dict[str, Any]:
 
 
 def _default(value: Any) -> Any:
-    return json_format.MessageToDict(value, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return json_format.MessageToDict(
+        value, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
 
 
 def _printed(value: Any) -> bytes:
     text = json.dumps(value, indent=1, ensure_ascii=False)
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match.group()):04x}", text).encode("utf-8", "replace")
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match.group()):04x}", text).encode(
+        "utf-8", "replace"
+    )
 
 
-_ESCAPED = re.compile("[<>\x7f-\x9f\u2028\u2029]")  # only strings can hold these; protobuf escapes them too
+_ESCAPED = re.compile(
+    "[<>\x7f-\x9f\u2028\u2029]"
+)  # only strings can hold these; protobuf escapes them too

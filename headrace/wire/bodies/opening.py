@@ -1,4 +1,5 @@
-"""What every call's body has in common: an object, read as RapidJSON reads it, and the signature_name in it."""
+"""What every call's body has in common: an object, read as RapidJSON reads it, and the
+signature_name in it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ def refuse_empty() -> None:
 
 
 def read(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> tuple[Document, str]:
-    """The document, its value a JsonObject, and the signature's name, "" when there is none; or the first fault."""
+    """The document, its value a JsonObject, and the signature's name, "" when there is none; or the
+    first fault."""
     if not body:
         refuse_empty()
     try:

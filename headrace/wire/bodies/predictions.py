@@ -29,11 +29,16 @@ def _fast(body: bytes, signature: Signature) -> dict[str, np.ndarray] | None:
     parser = parsers.borrow()
     try:
         root: Any = parser.parse(body)
-    except (ValueError, RuntimeError):  # NaN and Infinity among them, which strict JSON does not know
+    except (
+        ValueError,
+        RuntimeError,
+    ):  # NaN and Infinity among them, which strict JSON does not know
         return None
     found = None
     if isinstance(root, Object):
-        found = fastjson.tensors(body, root, signature.outputs, rows="predictions", columns="outputs")
+        found = fastjson.tensors(
+            body, root, signature.outputs, rows="predictions", columns="outputs"
+        )
     del root
     parsers.give_back(parser, len(body))
     return None if found is None else found.arrays
@@ -63,7 +68,10 @@ def _from_rows(rows: Any, outputs: Mapping[str, TensorSpec]) -> dict[str, np.nda
     for i, row in enumerate(rows):
         for alias, column in columns.items():
             column.append(_member(row, alias, f"predictions[{i}]"))
-    return {alias: tensor(column, outputs[alias], ("predictions", alias)) for alias, column in columns.items()}
+    return {
+        alias: tensor(column, outputs[alias], ("predictions", alias))
+        for alias, column in columns.items()
+    }
 
 
 def _from_columns(value: Any, outputs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
@@ -71,7 +79,8 @@ def _from_columns(value: Any, outputs: Mapping[str, TensorSpec]) -> dict[str, np
         ((alias, spec),) = outputs.items()
         return {alias: tensor(value, spec, ("outputs",))}
     return {
-        alias: tensor(_member(value, alias, "outputs"), spec, ("outputs", alias)) for alias, spec in outputs.items()
+        alias: tensor(_member(value, alias, "outputs"), spec, ("outputs", alias))
+        for alias, spec in outputs.items()
     }
 
 

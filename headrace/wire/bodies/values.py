@@ -1,7 +1,7 @@
 """One JSON value -> one tensor, exactly as TensorFlow Serving converts it.
 
-The shape is what first elements suggest; values come in the order of the text, and the first wrong one is told with
-its place and what was expected there.
+The shape is what first elements suggest; values come in the order of the text, and the first wrong
+one is told with its place and what was expected there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ MAX_RANK = 64  # numpy's; TensorFlow itself stops at 254
 
 INT32_RANGE = (-(1 << 31), (1 << 31) - 1)
 UINT32_MAX = (1 << 32) - 1
-# What an integer literal may be. The 8 and 16 bit types are read as int32 and wrapped, as TensorFlow Serving does.
+# What an integer literal may be. The 8 and 16 bit types are read as int32 and wrapped, as
+# TensorFlow Serving does.
 _RANGES: Mapping[DType | None, tuple[int, int]] = {
     dtypes.INT8: INT32_RANGE,
     dtypes.INT16: INT32_RANGE,
@@ -56,7 +57,11 @@ def regular(value: list[Any], spec: TensorSpec) -> np.ndarray | None:
 
 
 def refuse(fault: Fault) -> NoReturn:
-    kind = Unimplemented if fault.kind == "dtype_unsupported" and "row" not in fault.facts else InvalidArgument
+    kind = (
+        Unimplemented
+        if fault.kind == "dtype_unsupported" and "row" not in fault.facts
+        else InvalidArgument
+    )
     raise kind(faults.our_text(fault), fault=fault)
 
 
@@ -79,7 +84,8 @@ def _list_of(size: int) -> str:
 
 
 def decoded_base64(text: str) -> bytes | None:
-    """Padding may be missing or written with full stops, blanks may stand anywhere; None for anything else."""
+    """Padding may be missing or written with full stops, blanks may stand anywhere; None for
+    anything else."""
     digits = text.rstrip("=.")
     if _BASE64.fullmatch(digits) is None:
         text = _BLANKS.sub("", text)
@@ -96,8 +102,11 @@ _BLANKS = re.compile(r"[ \t\n\v\f\r]+")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 
 
-def filled(value: Any, spec: TensorSpec, place: Place, facts: Mapping[str, Any]) -> tuple[Shape, list[Any]]:
-    """The shape that first elements suggest, and the values in row-major order; the first fault otherwise."""
+def filled(
+    value: Any, spec: TensorSpec, place: Place, facts: Mapping[str, Any]
+) -> tuple[Shape, list[Any]]:
+    """The shape that first elements suggest, and the values in row-major order; the first fault
+    otherwise."""
     shape = dense_shape(value)
     leaves = _leaves(value, shape)
     if leaves is not None:
@@ -154,7 +163,15 @@ def _bytes(value: Any) -> bytes | None:
 
 def array_of(leaves: list[Any], shape: Shape, spec: TensorSpec, place: Place) -> np.ndarray:
     if len(shape) > MAX_RANK:
-        refuse(Fault("rank", place, f"at most {MAX_RANK}", f"rank {len(shape)}", facts={"name": spec.alias}))
+        refuse(
+            Fault(
+                "rank",
+                place,
+                f"at most {MAX_RANK}",
+                f"rank {len(shape)}",
+                facts={"name": spec.alias},
+            )
+        )
     dtype = spec.dtype
     if dtype is None:
         refuse(replace(_unsupported(None, spec), place=place))
@@ -194,15 +211,23 @@ def _faults(value: Any, shape: Shape, spec: TensorSpec) -> Iterator[Fault]:
         if not isinstance(item, list):
             if level != rank:
                 facts = {"dump": dump(item), "level": level + 1, "rank": rank}
-                yield Fault("value_level", place.now(), _list_of(shape[level]), described(item), facts=facts)
+                yield Fault(
+                    "value_level", place.now(), _list_of(shape[level]), described(item), facts=facts
+                )
             yield from _leaf_faults(item, spec, place)
         elif level >= rank:
             yield Fault(
-                "list_level", place.now(), asked_for(spec), described(item), facts={"level": level, "rank": rank}
+                "list_level",
+                place.now(),
+                asked_for(spec),
+                described(item),
+                facts={"level": level, "rank": rank},
             )
         elif len(item) != shape[level]:
             facts = {"size": len(item), "level": level, "wanted": shape[level]}
-            yield Fault("list_size", place.now(), _list_of(shape[level]), described(item), facts=facts)
+            yield Fault(
+                "list_size", place.now(), _list_of(shape[level]), described(item), facts=facts
+            )
         else:
             open_lists.append(iter(item))
             counts.append(0)
@@ -222,19 +247,29 @@ def _leaf_faults(value: Any, spec: TensorSpec, place: _Position) -> Iterator[Fau
     dtype = spec.dtype
     if isinstance(value, JsonObject) and dtype is dtypes.STRING:
         if not is_base64(value):
-            yield Fault("base64_object", place.now(), '{"b64": "..."}', "another object", facts={"dump": dump(value)})
+            yield Fault(
+                "base64_object",
+                place.now(),
+                '{"b64": "..."}',
+                "another object",
+                facts={"dump": dump(value)},
+            )
         elif decoded_base64(value["b64"]) is None:
             yield Fault("base64", (*place.now(), "b64"), "base64", described(value["b64"]))
     elif not isinstance(value, JsonObject) and not _is_convertible(dtype):
         yield replace(_unsupported(value, spec), place=place.now())
     elif _converted([value], dtype) is None:
         facts = {"dump": dump(value), "type": type_name(value), "dtype": _dtype_name(spec)}
-        yield Fault("value_type", place.now(), asked_for(spec, value), described(value), facts=facts)
+        yield Fault(
+            "value_type", place.now(), asked_for(spec, value), described(value), facts=facts
+        )
 
 
 def _unsupported(value: Any, spec: TensorSpec) -> Fault:
     name = _dtype_name(spec)
-    return Fault("dtype_unsupported", (), "", described(value), facts={"dump": dump(value), "dtype": name})
+    return Fault(
+        "dtype_unsupported", (), "", described(value), facts={"dump": dump(value), "dtype": name}
+    )
 
 
 def _is_convertible(dtype: DType | None) -> bool:
@@ -243,14 +278,23 @@ def _is_convertible(dtype: DType | None) -> bool:
 
 def is_base64(value: Any) -> bool:
     """An object with b64 as its only key, and a string under it."""
-    return isinstance(value, JsonObject) and len(value) == 1 and "b64" in value and isinstance(value["b64"], str)
+    return (
+        isinstance(value, JsonObject)
+        and len(value) == 1
+        and "b64" in value
+        and isinstance(value["b64"], str)
+    )
 
 
 def asked_for(spec: TensorSpec, instead_of: Any = None) -> str:
     dtype = spec.dtype
     if dtype in _RANGES:
         low, high = _RANGES[dtype]
-        return f"an integer from {low} to {high} ({dtype})" if type(instead_of) is int else f"an integer ({dtype})"
+        return (
+            f"an integer from {low} to {high} ({dtype})"
+            if type(instead_of) is int
+            else f"an integer ({dtype})"
+        )
     if dtype is dtypes.BOOL:
         return "true or false"
     return 'text or {"b64": "..."}' if dtype is dtypes.STRING else f"a number ({_dtype_name(spec)})"

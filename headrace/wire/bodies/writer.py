@@ -1,4 +1,5 @@
-"""A :predict body from arrays, for clients. The numbers of an array are formatted by one call on one template."""
+"""A :predict body from arrays, for clients. The numbers of an array are formatted by one call on
+one template."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def build_predict(
     row_format: bool = False,
     signature: Signature | None = None,
 ) -> bytes:
-    """``inputs`` are arrays by name. Rows want an equal first dimension; with one input they are plain values.
+    """``inputs`` are arrays by name. Rows want an equal first dimension; with one input they are
+    plain values.
 
     Without ``signature`` a single input travels by name too, unless it goes as rows.
     """
@@ -38,7 +40,9 @@ def build_predict(
     head = b"" if not signature_name else b'"signature_name":%b,' % quoted(signature_name.encode())
     if row_format:
         return b'{%b"instances":%b}' % (head, _rows(arrays, named=named))
-    columns = b",".join(b"%b:%b" % (quoted(name.encode()), _text(array)) for name, array in arrays.items())
+    columns = b",".join(
+        b"%b:%b" % (quoted(name.encode()), _text(array)) for name, array in arrays.items()
+    )
     return b'{%b"inputs":{%b}}' % (head, columns)
 
 
@@ -46,7 +50,9 @@ def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
     sizes = {array.shape[0] if array.ndim else None for array in arrays.values()}
     if len(sizes) != 1 or None in sizes or 0 in sizes:
         shapes = ", ".join(f"{name}: {array.shape}" for name, array in arrays.items())
-        raise InvalidArgument(f"rows need the same number of instances, at least one, in every input; got {shapes}")
+        raise InvalidArgument(
+            f"rows need the same number of instances, at least one, in every input; got {shapes}"
+        )
     if not named:
         (array,) = arrays.values()
         return _text(array)
@@ -54,7 +60,8 @@ def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
     columns = [[_text(row) for row in array] for array in arrays.values()]
     cells = zip(*columns, strict=True)
     return b"[%b]" % b",".join(
-        b"{%b}" % b",".join(b"%b:%b" % pair for pair in zip(keys, row, strict=True)) for row in cells
+        b"{%b}" % b",".join(b"%b:%b" % pair for pair in zip(keys, row, strict=True))
+        for row in cells
     )
 
 
@@ -63,7 +70,10 @@ def _text(value: Any) -> bytes:
     dtype = dtypes.by_numpy(array.dtype)
     if array.dtype == object or (dtype is not None and dtype.is_string):
         return nested([_string(item) for item in array.ravel().tolist()], array.shape)
-    if dtype in (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128) or dtype is None:
+    if (
+        dtype in (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128)
+        or dtype is None
+    ):
         raise Unimplemented(f"{array.dtype} values do not travel as JSON; use gRPC")
     flat = array.ravel().tolist()
     if dtype is dtypes.BOOL:
@@ -95,7 +105,11 @@ def _real(value: float, number: str) -> bytes:
 
 
 def _template(shape: Shape, item: str) -> str:
-    return _kept_template(shape, item) if math.prod(shape) <= _CACHED_ELEMENTS else _new_template(shape, item)
+    return (
+        _kept_template(shape, item)
+        if math.prod(shape) <= _CACHED_ELEMENTS
+        else _new_template(shape, item)
+    )
 
 
 def _new_template(shape: Shape, item: str) -> str:

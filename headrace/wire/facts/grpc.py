@@ -1,7 +1,7 @@
 """Facts of gRPC's own public services, health and reflection, and of TensorFlow's profiler service.
 
-Same notation as tensorflow.py. SERVICES lists, for every service of the wire, its calls: name, request, answer;
-`>` marks a stream.
+Same notation as tensorflow.py. SERVICES lists, for every service of the wire, its calls: name,
+request, answer; `>` marks a stream.
 """
 
 from __future__ import annotations

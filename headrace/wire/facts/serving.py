@@ -5,7 +5,8 @@ Same notation as tensorflow.py.
 
 from __future__ import annotations
 
-# BatchingParameters and what follows it are only ever read as text: their names bind, their numbers cross no wire.
+# BatchingParameters and what follows it are only ever read as text: their names bind, their numbers
+# cross no wire.
 
 ENUMS: dict[str, dict[str, int]] = {
     "tensorflow.serving.ModelType": {"MODEL_TYPE_UNSPECIFIED": 0, "TENSORFLOW": 1, "OTHER": 2},
@@ -17,7 +18,12 @@ ENUMS: dict[str, dict[str, int]] = {
         "UNLOADING": 40,
         "END": 50,
     },
-    "tensorflow.serving.PredictStreamedOptions.RequestState": {"NONE": 0, "SPLIT": 1, "END_SPLIT": 2, "CANCEL": 3},
+    "tensorflow.serving.PredictStreamedOptions.RequestState": {
+        "NONE": 0,
+        "SPLIT": 1,
+        "END_SPLIT": 2,
+        "CANCEL": 3,
+    },
     "tensorflow.serving.PredictRequest.RequestOptions.DeterministicMode": {
         "DETERMINISTIC_MODE_UNSPECIFIED": 0,
         "FIXED_DECODER_SLOT": 1,

@@ -1,15 +1,18 @@
 """Facts of TensorFlow's public protocol: tensors, graphs, SavedModels, examples, session options.
 
-One line a field: name, number, type. `*` repeated, `?` optional with presence, `map<K, V>`, `@group` member of a
-oneof, `json=` where the JSON name is not the usual camel case. What a message holds beyond these fields (debug
-information, full types, object graphs) stays in it as unknown bytes and is written back unchanged.
+One line a field: name, number, type. `*` repeated, `?` optional with presence, `map<K, V>`,
+`@group` member of a oneof, `json=` where the JSON name is not the usual camel case. What a message
+holds beyond these fields (debug information, full types, object graphs) stays in it as unknown
+bytes and is written back unchanged.
 """
 
 from __future__ import annotations
 
 _VALUE_TYPES = (
-    "INVALID FLOAT DOUBLE INT32 UINT8 INT16 INT8 STRING COMPLEX64 INT64 BOOL QINT8 QUINT8 QINT32 BFLOAT16 QINT16 "
-    "QUINT16 UINT16 COMPLEX128 HALF RESOURCE VARIANT UINT32 UINT64 FLOAT8_E5M2 FLOAT8_E4M3FN FLOAT8_E4M3FNUZ "
+    "INVALID FLOAT DOUBLE INT32 UINT8 INT16 INT8 STRING COMPLEX64 INT64 BOOL QINT8 QUINT8 QINT32 "
+    "BFLOAT16 QINT16 "
+    "QUINT16 UINT16 COMPLEX128 HALF RESOURCE VARIANT UINT32 UINT64 FLOAT8_E5M2 FLOAT8_E4M3FN "
+    "FLOAT8_E4M3FNUZ "
     "FLOAT8_E4M3B11FNUZ FLOAT8_E5M2FNUZ INT4 UINT4 INT2 UINT2"
 ).split()
 
@@ -27,7 +30,11 @@ ENUMS: dict[str, dict[str, int]] = {
         "EXPERIMENTAL_MLIR": 4,
         "EXPERIMENTAL_BOTH": 5,
     },
-    "tensorflow.RewriterConfig.CpuLayout": {"NO_CONVERSION_ON_CPU": 0, "NCHW_TO_NHWC": 1, "NHWC_TO_NCHW": 2},
+    "tensorflow.RewriterConfig.CpuLayout": {
+        "NO_CONVERSION_ON_CPU": 0,
+        "NCHW_TO_NHWC": 1,
+        "NHWC_TO_NCHW": 2,
+    },
     "tensorflow.RewriterConfig.NumIterationsType": {"DEFAULT_NUM_ITERS": 0, "ONE": 1, "TWO": 2},
     "tensorflow.RewriterConfig.MemOptType": {
         "DEFAULT_MEM_OPT": 0,

@@ -1,7 +1,7 @@
 """Floating-point numbers as TensorFlow Serving writes them in JSON.
 
-Six significant digits, as %g gives them, where these read back to the same number; otherwise nine, or seventeen for
-doubles. A whole number without exponent gets a ".0".
+Six significant digits, as %g gives them, where these read back to the same number; otherwise nine,
+or seventeen for doubles. A whole number without exponent gets a ".0".
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ def decimals(values: np.ndarray) -> list[bytes]:
     texts = ("%.6g " * len(numbers) % tuple(numbers)).split()
     back: list[float] = list(map(float, texts))
     if is_float:
-        back = np.array(back, np.float32).tolist()  # six digits of the largest float are less than it
+        back = np.array(
+            back, np.float32
+        ).tolist()  # six digits of the largest float are less than it
     long = "%.9g" if is_float else "%.17g"
     texts = [
-        text if number == again else long % number for number, text, again in zip(numbers, texts, back, strict=True)
+        text if number == again else long % number
+        for number, text, again in zip(numbers, texts, back, strict=True)
     ]
     joined = " ".join(texts)
     if joined.count(".") == len(texts):  # no text has two

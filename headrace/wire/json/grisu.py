@@ -1,4 +1,5 @@
-"""The digits of a double as RapidJSON 1.1 finds them, by Grisu2: they read back, but are not always the nearest.
+"""The digits of a double as RapidJSON 1.1 finds them, by Grisu2: they read back, but are not always
+the nearest.
 
 Only error texts quote numbers this way. The arithmetic is that of 64-bit integers.
 """
@@ -29,7 +30,8 @@ def digits(value: float) -> tuple[str, int]:
 
 
 def _generate(high: int, to_wanted: int, delta: int, shift: int, exponent: int) -> tuple[str, int]:
-    """Digits of ``high``, a fixed-point number of ``shift`` fraction bits, as many as stay within ``delta``."""
+    """Digits of ``high``, a fixed-point number of ``shift`` fraction bits, as many as stay within
+    ``delta``."""
     whole, rest = high >> shift, high & ((1 << shift) - 1)
     out: list[int] = []
     for kappa in range(len(str(whole)) - 1, -1, -1):
@@ -46,14 +48,19 @@ def _generate(high: int, to_wanted: int, delta: int, shift: int, exponent: int) 
         if digit or out:
             out.append(digit)
         if rest < delta:
-            # RapidJSON 1.1 knows powers of ten up to this one only, and leaves the last digit as it is beyond.
+            # RapidJSON 1.1 knows powers of ten up to this one only, and leaves the last digit as it
+            # is beyond.
             scaled = to_wanted * 10**kappa & _MASK if kappa < 9 else 0
             return _rounded(out, delta, rest, 1 << shift, scaled), exponent - kappa
 
 
 def _rounded(out: list[int], delta: int, rest: int, unit: int, wanted: int) -> str:
     """Steps the last digit down towards the wanted number."""
-    while rest < wanted and delta - rest >= unit and (rest + unit < wanted or wanted - rest > rest + unit - wanted):
+    while (
+        rest < wanted
+        and delta - rest >= unit
+        and (rest + unit < wanted or wanted - rest > rest + unit - wanted)
+    ):
         out[-1] -= 1
         rest += unit
     return "".join(map(str, out))
@@ -69,7 +76,8 @@ def _product(a: int, b: int) -> int:
 
 
 def _power_for(e: int) -> tuple[int, int, int]:
-    """A power of ten, as 64 bits and an exponent of two, that brings a number of exponent e near 2**-60."""
+    """A power of ten, as 64 bits and an exponent of two, that brings a number of exponent e near
+    2**-60."""
     scaled = (-61 - e) * 0.30102999566398114 + 347
     k = int(scaled) + (scaled > int(scaled))
     ten = _FIRST_POWER + ((k >> 3) + 1) * _STEP

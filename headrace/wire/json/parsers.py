@@ -1,4 +1,5 @@
-"""simdjson parsers that are kept for the next body. One cannot parse again while a document of it is alive."""
+"""simdjson parsers that are kept for the next body. One cannot parse again while a document of it
+is alive."""
 
 from __future__ import annotations
 

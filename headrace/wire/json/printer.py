@@ -1,4 +1,5 @@
-"""JSON as RapidJSON prints it: the short dump that TensorFlow Serving's error texts quote, and strings."""
+"""JSON as RapidJSON prints it: the short dump that TensorFlow Serving's error texts quote, and
+strings."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def type_name(value: Any) -> str:
 
 
 def dump(value: Any, limit: int = DUMP_BYTES) -> str:
-    """The value as RapidJSON's pretty writer prints it, arrays on one line, no more than ``limit`` bytes."""
+    """The value as RapidJSON's pretty writer prints it, arrays on one line, no more than ``limit``
+    bytes."""
     out: list[bytes] = []
     size = 0
     for piece in _pieces(value, limit):
@@ -38,7 +40,8 @@ def dump(value: Any, limit: int = DUMP_BYTES) -> str:
 
 
 def _pieces(value: Any, limit: int) -> Iterator[bytes]:
-    """The print bit by bit, without recursion, so that neither depth nor length costs more than what is shown."""
+    """The print bit by bit, without recursion, so that neither depth nor length costs more than
+    what is shown."""
     stack: list[_Frame] = []
     while True:
         if isinstance(value, list):
@@ -78,12 +81,16 @@ class _Frame:
 
 _END = object()
 _ESCAPED = re.compile(rb'["\\\x00-\x1f]')
-_SHORT = {b: b"\\" + n for b, n in zip(b'"\\\b\f\n\r\t', (b'"', b"\\", b"b", b"f", b"n", b"r", b"t"), strict=True)}
+_SHORT = {
+    b: b"\\" + n
+    for b, n in zip(b'"\\\b\f\n\r\t', (b'"', b"\\", b"b", b"f", b"n", b"r", b"t"), strict=True)
+}
 _ESCAPE_OF = [_SHORT.get(b, b"\\u%04X" % b) for b in range(256)]
 
 
 def quoted(text: bytes) -> bytes:
-    """A JSON string as RapidJSON writes it: only what must be is escaped, and the encoding is not looked at."""
+    """A JSON string as RapidJSON writes it: only what must be is escaped, and the encoding is not
+    looked at."""
     return b'"' + _ESCAPED.sub(lambda match: _ESCAPE_OF[match.group()[0]], text) + b'"'
 
 

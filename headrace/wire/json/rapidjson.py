@@ -1,11 +1,12 @@
 """JSON as RapidJSON 1.1 reads it with TensorFlow Serving's settings.
 
-Beyond strict JSON: NaN and Infinity forms, bytes after the value ignored, a byte order mark, no look at the encoding of
-strings, every member of an object kept (the first of a name counts), any depth. Pure Python: the exact reader for what
-a strict parser refuses, linear in the body. Numbers are rounded correctly where RapidJSON may be a few ulp off.
+Beyond strict JSON: NaN and Infinity forms, bytes after the value ignored, a byte order mark, no
+look at the encoding of strings, every member of an object kept (the first of a name counts), any
+depth. Pure Python: the exact reader for what a strict parser refuses, linear in the body. Numbers
+are rounded correctly where RapidJSON may be a few ulp off.
 
-Arrays are lists, objects JsonObject, integers of 64 bits int and every other number float; strings are str, with
-bytes that are not UTF-8 as surrogate escapes.
+Arrays are lists, objects JsonObject, integers of 64 bits int and every other number float; strings
+are str, with bytes that are not UTF-8 as surrogate escapes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 ANY_DEPTH = sys.maxsize
-MOST_HOLDERS = 1 << 21  # some seconds and 250 MB at worst; numbers in the right shape are never read here
+MOST_HOLDERS = (
+    1 << 21
+)  # some seconds and 250 MB at worst; numbers in the right shape are never read here
 INT64_MIN, UINT64_MAX = -(1 << 63), (1 << 64) - 1
 
 
 class JsonObject:
-    """The members in the order they came, duplicates included; looked up by name, the first counts."""
+    """The members in the order they came, duplicates included; looked up by name, the first
+    counts."""
 
     __slots__ = ("_first", "members")
 
@@ -81,7 +85,8 @@ def read(body: bytes, *, max_depth: int = ANY_DEPTH) -> Document:
 
 
 def count_holders(body: bytes) -> int:
-    """Lists and objects, brackets in strings among them: what reading costs far more for than for other bytes."""
+    """Lists and objects, brackets in strings among them: what reading costs far more for than for
+    other bytes."""
     return body.count(b"[") + body.count(b"{")
 
 
@@ -100,21 +105,30 @@ _TOO_BIG = "Number too big to be stored in double."
 _FRACTION = "Miss fraction part in number."
 _EXPONENT = "Miss exponent in number."
 
-# A quantifier is possessive where it repeats one character, so that no input makes a match go back over what was read;
-# never behind a group, which CPython before 3.11.5 misreads.
+# A quantifier is possessive where it repeats one character, so that no input makes a match go back
+# over what was read; never behind a group, which CPython before 3.11.5 misreads.
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
-# What may be numbers and flat lists of them, a comma after each: the standard library reads it alike and fast, or
-# refuses. The bound holds the memory of the match.
+# What may be numbers and flat lists of them, a comma after each: the standard library reads it
+# alike and fast, or refuses. The bound holds the memory of the match.
 _RUN_TEXT = rb"(?:C*,|\[C*+\]~,~){1,4096}"
 _RUN = re.compile(_RUN_TEXT.replace(b"C", rb"[-+0-9.eE, \t\r\n]").replace(b"~", rb"[ \t\r\n]*+"))
-_DOUBTFUL = re.compile(rb"(?<![.0-9])[0-9]{20}|[eE]\+?[0-9]{3}")  # may be beyond 64 bits, or beyond a double
-_SPECIAL = re.compile(rb"-?(?:(NaN)|(?:Na?)?Inf(?:inity)?)")  # RapidJSON backs up from NaN after N or Na
+_DOUBTFUL = re.compile(
+    rb"(?<![.0-9])[0-9]{20}|[eE]\+?[0-9]{3}"
+)  # may be beyond 64 bits, or beyond a double
+_SPECIAL = re.compile(
+    rb"-?(?:(NaN)|(?:Na?)?Inf(?:inity)?)"
+)  # RapidJSON backs up from NaN after N or Na
 _STRING = re.compile(rb'"([^"\\\x00-\x1f]*+)"')
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
 _LITERALS = {ord("t"): (b"true", True), ord("f"): (b"false", False), ord("n"): (b"null", None)}
-_ESCAPES = {ord(k): v for k, v in zip('"\\/bfnrt', (b'"', b"\\", b"/", b"\b", b"\f", b"\n", b"\r", b"\t"), strict=True)}
+_ESCAPES = {
+    ord(k): v
+    for k, v in zip(
+        '"\\/bfnrt', (b'"', b"\\", b"/", b"\b", b"\f", b"\n", b"\r", b"\t"), strict=True
+    )
+}
 _DIGITS = frozenset(b"-0123456789")
 _RUN_STARTS = _DIGITS | {ord("[")}
 _LEFT, _RIGHT, _OPEN, _CLOSE, _COMMA, _POINT, _DOUBLE_QUOTE, _BACKSLASH = b'[]{},."\\'
@@ -146,7 +160,12 @@ class _Reader:
                 if name is not None:
                     name, pos = self._name(pos)
                     byte = data[pos]
-                if holder is not None and name is None and byte in _RUN_STARTS and pos >= careful_until:
+                if (
+                    holder is not None
+                    and name is None
+                    and byte in _RUN_STARTS
+                    and pos >= careful_until
+                ):
                     run = _RUN.match(data, pos)
                     if run is not None:
                         values = _loaded(data[pos : run.end()])
