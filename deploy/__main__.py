@@ -19,16 +19,16 @@ _OF_VERSIONS = ("promote", "rollback", "gc")
 
 def main(verb: str, *arguments: str) -> int:
     """0 done, 1 not: the last line says what to do."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # so that what was started is stopped again
+    # So that what was started is stopped again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return _run(verb, arguments, os.environ)
     except Stop as stop:
         sys.stdout.flush()
         print(stop, file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `make status | head`: whoever read has read enough
+    except BrokenPipeError:
+        # `make status | head`: whoever read has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

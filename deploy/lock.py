@@ -17,14 +17,18 @@ from deploy.local.settings import ROOT
 WIDEST = "dev"
 # File of requirements/ -> extras of the wheel and groups of the tree that it holds.
 SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "dev": (("server",), ("dev",)),  # `make test`, lint, bench, wheel
-    "local": (("server",), ("local",)),  # `make up`
-    "gateway": ((), ("gateway",)),  # the images
+    # `make test`, lint, bench, wheel.
+    "dev": (("server",), ("dev",)),
+    # `make up`.
+    "local": (("server",), ("local",)),
+    # The images.
+    "gateway": ((), ("gateway",)),
     "server": (("server",), ()),
     "trainer": (
         ("server",),
         ("train",),
-    ),  # a version is checked in the server's engine before it is published
+        # A version is checked in the server's engine before it is published.
+    ),
 }
 
 

@@ -19,7 +19,8 @@ from trainer import settings as trainer_settings
 UNTOUCHED = "Nothing was changed."
 _TAKEN = "it is taken"
 _WILDCARDS = ("", "0.0.0.0", "::")
-Endpoint = tuple[str, int]  # host and port
+# Host and port.
+Endpoint = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)

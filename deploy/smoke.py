@@ -18,7 +18,8 @@ _GOLDEN = Path("assets.extra") / "golden.json"
 # Recorded in the process that trained, answered by a graph that may fuse differently: digits
 # differ, not answers.
 _TOLERANCE = 1e-3
-_SHOWN = 100  # characters of an answer
+# Characters of an answer.
+_SHOWN = 100
 
 
 def smoke(gateway: str, store: Path) -> None:

@@ -27,7 +27,8 @@ VERSION_HEADER = "headrace-model-version"
 CLASSIFY, REGRESS = "classify", "regress"
 
 _SIGNATURE_NAME = "signature_name"
-_INPUT = "inputs"  # the one input of a signature that takes examples
+# The one input of a signature that takes examples.
+_INPUT = "inputs"
 _OUTPUTS = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
 
 
@@ -102,9 +103,8 @@ def predict_message(catalog: Catalog, target: Target, message: Any, noted: Noted
         contract, name = resolved(catalog, target, message.model_spec.signature_name, noted)
     except InvalidArgument as e:
         if e.fault is not None and e.fault.kind == "unknown_signature":
-            raise FailedPrecondition(
-                e.message, fault=e.fault
-            ) from e  # TensorFlow Serving's code for it
+            # TensorFlow Serving's code for it.
+            raise FailedPrecondition(e.message, fault=e.fault) from e
         raise
     _check_outputs(message.output_filter, contract.signatures[name])
     shapes = {}

@@ -29,7 +29,8 @@ from headrace.wire.errors import HeadraceError, NotFound, Unavailable
 
 log = logging.getLogger("gateway")
 
-_PROBE_ANYWAY = 4  # pauses: one of the two ports may be silent while the other answers calls
+# Pauses: one of the two ports may be silent while the other answers calls.
+_PROBE_ANYWAY = 4
 _IDLE_AFTER_S = 1.0
 _IDLE_PROBE_S = 1.0
 
@@ -55,18 +56,21 @@ class Core:
         self.access_log = AccessLog(enabled=settings.access_log)
         self._refresh_now = asyncio.Event()
         self._used_at = float("-inf")
-        self._used = asyncio.Event()  # wakes those who are idle
+        # Wakes those who are idle.
+        self._used = asyncio.Event()
         self._returned = False
         self._given = (rest, grpc)
         pulses = (Pulse(self._on_return) for _ in ((0,) if rest else settings.upstream_rest))
         self.health = Health(*pulses, was_ready=was_ready)
         self._looked = asyncio.Event()
-        self.rest: Replicas  # the same as grpc: the doors ask for one protocol each
+        # The same as grpc: the doors ask for one protocol each.
+        self.rest: Replicas
         self.grpc: Replicas
         self.registry: Registry
         self._tasks: list[asyncio.Task[None]] = []
         self.last_calls: asyncio.Future[None] | None = (
-            None  # the other door's drain: the way upstream stays open for it
+            # The other door's drain: the way upstream stays open for it.
+            None
         )
 
     @property
@@ -253,7 +257,8 @@ class Core:
             self._refresh_now.clear()
             try:
                 await self.registry.refresh(anew=anew)
-            except Exception:  # a fault in one look must not end all later ones
+            except Exception:
+                # A fault in one look must not end all later ones.
                 log.exception("refresh failed")
             if anew and not self._returned:
                 self.health.doubtful = False

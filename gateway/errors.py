@@ -13,9 +13,12 @@ from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable
 
 # What TensorFlow puts around the sentence that matters: node names, function names, the op.
 _GRAPH_NOISE = re.compile(
-    r"\{\{(?:function_node|node|colocation_node) [^}]*\}\}\s*"  # {{node model/dense/MatMul}}
-    r"|\s*\[\[\{\{.*?\}\}.*?\]\]"  # [[{{node model/dense/MatMul}}]]
-    r"|\s*\n\s*\[\[.*?\]\](?=\s|$)"  # and on a line below it, [[model/dense/BiasAdd/_7]]
+    # {{node model/dense/MatMul}}.
+    r"\{\{(?:function_node|node|colocation_node) [^}]*\}\}\s*"
+    # [[{{node model/dense/MatMul}}]].
+    r"|\s*\[\[\{\{.*?\}\}.*?\]\]"
+    # And on a line below it, [[model/dense/BiasAdd/_7]].
+    r"|\s*\n\s*\[\[.*?\]\](?=\s|$)"
     r"|\s*\[Op:[^\]]*\](?: name:\s*\S*)?",
     re.DOTALL,
 )

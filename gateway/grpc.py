@@ -50,7 +50,8 @@ class Call(check.Noted):
     request_id: str
     passed_id: str
     started: float
-    deadline: float  # both on the monotonic clock
+    # Both on the monotonic clock.
+    deadline: float
 
     @property
     def left_s(self) -> float:
@@ -63,14 +64,16 @@ class Call(check.Noted):
 
 
 Answer = Callable[[bytes, Call], Awaitable[bytes]]
-Check = Callable[..., Contract]  # of (catalog, target, message, noted)
+# Of (catalog, target, message, noted).
+Check = Callable[..., Contract]
 
 
 class GrpcDoor:
     def __init__(self, core: Core, *, shared: bool = False) -> None:
         self._core = core
         self._settings = core.settings
-        self._shared = shared  # with the other workers of this gateway
+        # With the other workers of this gateway.
+        self._shared = shared
         self._server: Any = None
 
     async def start(self) -> int:
@@ -83,7 +86,8 @@ class GrpcDoor:
                 (
                     "grpc.so_reuseport",
                     int(self._shared),
-                ),  # a second gateway must fail here, not share the port
+                    # A second gateway must fail here, not share the port.
+                ),
                 ("grpc.max_concurrent_streams", s.max_grpc_streams),
                 ("grpc.server_handshake_timeout_ms", round(s.head_s * 1000)),
             ]
@@ -228,9 +232,8 @@ class GrpcDoor:
                 and message.HasField("model_spec")
                 and not message.model_spec.name
             ):
-                raise NotFound(
-                    "model_spec.name: empty"
-                )  # TensorFlow Serving's code for it, here alone
+                # TensorFlow Serving's code for it, here alone.
+                raise NotFound("model_spec.name: empty")
             target = _target(message)
             if target.model not in self._core.catalog.models:
                 await self._core.registry.missed(target.model)

@@ -11,7 +11,8 @@ from gateway.bodies.body import Disconnected, Message, Receive
 T = TypeVar("T")
 
 EXTENSION = (
-    "headrace.hang_up"  # of the ASGI scope: a set of what to call when the connection is lost
+    # Of the ASGI scope: a set of what to call when the connection is lost.
+    "headrace.hang_up"
 )
 HangUps = set[Callable[[], None]]
 

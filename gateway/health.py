@@ -15,7 +15,8 @@ class Health:
 
     def __init__(self, *pulses: Pulse, was_ready: bool = False) -> None:
         self.pulses = pulses
-        self.doubtful = False  # what is known of the models is from before the backend went away
+        # What is known of the models is from before the backend went away.
+        self.doubtful = False
         self._was_ready = was_ready
 
     @property

@@ -20,7 +20,8 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
 }
 _FLUSH_S = 0.05
 _PIPE_BUF = (
-    4096  # as much goes into a pipe in one piece, so that the lines of several workers stay whole
+    # As much goes into a pipe in one piece, so that the lines of several workers stay whole.
+    4096
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -91,7 +92,8 @@ def request_id(given: bytes | None) -> str:
     """The caller's id when it is one that can stand in a header and a log, else a new one."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return f"{random.getrandbits(64):016x}"  # no secret; os.urandom() is a system call of 3 us
+    # No secret; os.urandom() is a system call of 3 us.
+    return f"{random.getrandbits(64):016x}"
 
 
 def _stamp(seconds: float) -> str:

@@ -53,7 +53,8 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=self.registry,
         )
-        self.in_flight = 0  # a plain number: it changes in one thread only
+        # A plain number: it changes in one thread only.
+        self.in_flight = 0
         self._flying = Gauge(
             "headrace_gateway_in_flight",
             "Calls under way in both doors.",

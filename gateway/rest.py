@@ -38,7 +38,8 @@ log = logging.getLogger("gateway")
 Scope = Mapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-_TOLD_VERSION = re.compile(rb'"version": *"(\d+)"')  # of model_spec, which comes first in metadata
+# Of model_spec, which comes first in metadata.
+_TOLD_VERSION = re.compile(rb'"version": *"(\d+)"')
 _JSON = "application/json"
 _CLOSE = (b"connection", b"close")
 _RETRY_AFTER = (errors.RETRY_AFTER[0].encode(), errors.RETRY_AFTER[1].encode())
@@ -270,7 +271,8 @@ class RestDoor:
         if reply.status == 503:
             headers.append(_RETRY_AFTER)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        if _CLOSE in extra:  # refused before the body was read
+        # Refused before the body was read.
+        if _CLOSE in extra:
             await send({"type": "http.response.body", "body": reply.body, "more_body": True})
             await bodies.drain(call.headers, call.receive)
             await send({"type": "http.response.body", "body": b""})

@@ -31,9 +31,8 @@ _EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == [
-        "serve"
-    ]:  # its flags are TensorFlow Serving's, which argparse must not touch
+    if arguments[:1] == ["serve"]:
+        # Its flags are TensorFlow Serving's, which argparse must not touch.
         return _serve(arguments[1:])
     parser = _parser()
     parsed = parser.parse_args(arguments)
@@ -53,7 +52,8 @@ def _run(parsed: argparse.Namespace) -> int:
         advice = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         print(f"headrace: {error.message}{advice}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `headrace models | head`: whoever read has read enough
+    except BrokenPipeError:
+        # `headrace models | head`: whoever read has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -99,7 +99,8 @@ def _advice(error: HeadraceError, parsed: argparse.Namespace, url: str) -> str:
     if not is_about_models or isinstance(error, WrongProtocol) or parsed.verb == "models":
         return ""
     if not url.startswith("http"):
-        return ""  # gRPC has no call that lists models
+        # GRPC has no call that lists models.
+        return ""
     where = f" --url {url}" if parsed.url else ""
     return f"`headrace models{where}` lists what is served and what each model takes."
 
@@ -296,7 +297,8 @@ def _models(parsed: argparse.Namespace) -> int:
             + (f"  version {versions}" if versions else "")
         )
         for name, signature in model.get("signatures", {}).items():
-            if name.startswith("__"):  # TensorFlow's own, for the loading of a model
+            # TensorFlow's own, for the loading of a model.
+            if name.startswith("__"):
                 continue
             print(f"  {name}: {_tensors(signature['inputs'])} -> {_tensors(signature['outputs'])}")
     if not models:

@@ -20,7 +20,8 @@ from headrace.wire import config as configs
 from headrace.wire import store as stores
 from headrace.wire.errors import ConfigError, HeadraceError, NotFound
 
-PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest that TensorFlow has wheels for
+# The oldest and the newest that TensorFlow has wheels for.
+PYTHONS = ((3, 11), (3, 13))
 PORTS = {
     "HEADRACE_HTTP_PORT": 8000,
     "HEADRACE_GRPC_PORT": 8001,
@@ -242,7 +243,8 @@ def the_server(environ: Mapping[str, str]) -> list[Finding]:
         with client.Client(url, timeout_s=_ANSWER_S) as asked:
             asked.status("-")
     except NotFound:
-        pass  # there is no model of this name, and somebody to say so
+        # There is no model of this name, and somebody to say so.
+        pass
     except HeadraceError as error:
         return [
             Finding(
@@ -268,9 +270,8 @@ def _is_gateway(port: int) -> bool:
 
 def _ask(url: str) -> bytes:
     """What is answered there; empty when nobody does."""
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # this machine is no matter for a proxy
+    # This machine is no matter for a proxy.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=_ANSWER_S) as answer:
             body: bytes = answer.read()

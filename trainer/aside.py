@@ -60,9 +60,8 @@ def _sweep(parent: Path, prefix: str) -> None:
     """Remove what the dead left. Called under the lock, so that no folder is between being made and
     being held."""
     for path in parent.glob(f"{prefix}*"):
-        with suppress(
-            BlockingIOError, FileNotFoundError
-        ):  # its owner is at work, or has just finished
+        with suppress(BlockingIOError, FileNotFoundError):
+            # Its owner is at work, or has just finished.
             descriptor = _hold(path)
             shutil.rmtree(path, ignore_errors=True)
             os.close(descriptor)

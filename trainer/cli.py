@@ -47,7 +47,8 @@ def _train(arguments: argparse.Namespace, settings: Settings) -> int:
         raise Usage("name the models to train, or say --all")
     names = tuple(dict.fromkeys(arguments.names)) or zoo.names()
     zoo.check(names)
-    config.load(settings.config)  # a broken one is told now, not after the training
+    # A broken one is told now, not after the training.
+    config.load(settings.config)
     wish = Wish(
         quick=arguments.quick,
         seed=arguments.seed,
@@ -70,7 +71,8 @@ def _train_one(name: str, settings: Settings, wish: Wish) -> int:
         data = ", ".join(archive.title for archive in entry.data) or "no data needed"
         _tell(f"{name}: {entry.summary}; {data}")
         verbs.tell_published(train(entry, settings, wish, tell=_tell), settings)
-    except BrokenPipeError:  # nobody reads what is told
+    except BrokenPipeError:
+        # Nobody reads what is told.
         raise
     except Exception as error:
         told = _sentence(error, settings)
@@ -199,7 +201,8 @@ def _at_least_1(text: str) -> int:
 
 def _number(text: str, *, least: int) -> int:
     number = int(text) if text.isascii() and text.isdigit() else -1
-    if not least <= number < 1 << 31:  # seeds and counts are int32 on TensorFlow's side
+    # Seeds and counts are int32 on TensorFlow's side.
+    if not least <= number < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return number
 

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-_LITTLE = 1 << 20  # bytes that are free where nothing could be written
-_PATH = re.compile(r"(?:\{\{.*?\}\} )?(/[^;\n]+); ")  # as TensorFlow's file errors begin
+# Bytes that are free where nothing could be written.
+_LITTLE = 1 << 20
+# As TensorFlow's file errors begin.
+_PATH = re.compile(r"(?:\{\{.*?\}\} )?(/[^;\n]+); ")
 
 
 def full(error: BaseException, *places: Path) -> str:

@@ -17,7 +17,8 @@ from trainer.exports.card import Card
 from trainer.exports.golden import Golden
 from trainer.store import shelf
 
-_LONGEST = 1500  # characters of a body that is shown
+# Characters of a body that is shown.
+_LONGEST = 1500
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/models.md"
 _HEAD = """# Models
 

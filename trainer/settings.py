@@ -9,21 +9,25 @@ from pathlib import Path
 
 from trainer.errors import Usage
 
-Tell = Callable[[str], None]  # a line for who waits
+# A line for who waits.
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    store: Path = Path(
-        "models"
-    )  # HEADRACE_STORE: <store>/<name>/<version>/ and the rendered multimodel.config
-    config: Path = Path("multimodel.config")  # HEADRACE_CONFIG: the user's list of models
-    cache: Path = Path(".cache")  # HEADRACE_CACHE: fetched archives, kept in its folder data/
+    # HEADRACE_STORE: <store>/<name>/<version>/ and the rendered multimodel.config.
+    store: Path = Path("models")
+    # HEADRACE_CONFIG: the user's list of models.
+    config: Path = Path("multimodel.config")
+    # HEADRACE_CACHE: fetched archives, kept in its folder data/.
+    cache: Path = Path(".cache")
     gateway: str = (
-        "http://127.0.0.1:8000"  # HEADRACE_GATEWAY: asked what is live by promote, rollback and gc
+        # HEADRACE_GATEWAY: asked what is live by promote, rollback and gc.
+        "http://127.0.0.1:8000"
     )
     live_timeout_s: float = (
-        120.0  # HEADRACE_LIVE_TIMEOUT_S: how long promote and rollback wait for it
+        # HEADRACE_LIVE_TIMEOUT_S: how long promote and rollback wait for it.
+        120.0
     )
 
     @property

@@ -9,7 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-_ANSWER_S = 20.0  # an engine that is starting or over ssh may be slow; a dead one says so at once
+# An engine that is starting or over ssh may be slow; a dead one says so at once.
+_ANSWER_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class Engine:
 
     fault: str = ""
     architecture: str = ""
-    gpu: str = ""  # what a GPU reservation would get; empty = none
+    # What a GPU reservation would get; empty = none.
+    gpu: str = ""
 
     def has_image(self, image: str) -> bool:
         return _run(["docker", "image", "inspect", "--format", "{{.Id}}", image]).returncode == 0

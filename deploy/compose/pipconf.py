@@ -17,7 +17,8 @@ _ENVIRONMENT = {f"PIP_{key.upper().replace('-', '_')}": key for key in _KEPT} | 
     "PIP_DEFAULT_TIMEOUT": "timeout"
 }
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-_MOST_CA_BYTES = 500 * 1024  # a build secret may not be larger
+# A build secret may not be larger.
+_MOST_CA_BYTES = 500 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def _read(file: Path) -> dict[str, str]:
     try:
         parser.read_string(file.read_text())
     except (OSError, UnicodeDecodeError, configparser.Error):
-        return {}  # pip itself complains about it when it is used; it is not ours to stop for
+        # Pip itself complains about it when it is used; it is not ours to stop for.
+        return {}
     merged: dict[str, str] = {}
     for section in ("global", "install", "download"):
         if parser.has_section(section):

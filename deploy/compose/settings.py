@@ -15,7 +15,8 @@ from deploy.compose.choice import OVERRIDES, ROOT
 from deploy.preflight import UNTOUCHED
 from deploy.terminal import Stop
 
-ROOTS_ID = 10001  # what containers run as when root calls
+# What containers run as when root calls.
+ROOTS_ID = 10001
 _SERVING_FLAGS = (
     ("HEADRACE_CONFIG_POLL_S", r"-?\d+", "a whole number of seconds"),
     ("HEADRACE_VERSION_POLL_S", r"-?\d+", "a whole number of seconds"),
@@ -35,7 +36,8 @@ class Settings:
     config: Path
     run: Path
     start_timeout_s: float
-    environment: Mapping[str, str]  # for docker compose
+    # For docker compose.
+    environment: Mapping[str, str]
 
     @property
     def project(self) -> str:
@@ -95,7 +97,8 @@ def with_pip(settings: Settings) -> dict[str, str]:
     settings.folder.mkdir(parents=True, exist_ok=True)
     path = settings.folder / "pip.conf"
     path.touch(mode=0o600)
-    path.chmod(0o600)  # an index's address may hold a password
+    # An index's address may hold a password.
+    path.chmod(0o600)
     path.write_text(found.render())
     if os.getuid() == 0:
         os.chown(path, settings.uid, settings.gid)

@@ -20,7 +20,8 @@ from deploy.local.stack import OTHERWISE, is_settled, readiness
 from deploy.preflight import UNTOUCHED, Door, Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
-_TAIL = 20  # lines of a log shown when something failed
+# Lines of a log shown when something failed.
+_TAIL = 20
 # The gateway's ports in its container, and what chooses where they are published.
 _PORT_VARIABLES = {8000: "HEADRACE_HTTP_PORT", 8001: "HEADRACE_GRPC_PORT"}
 # A container that ended this often within one start is not going to come up by being started again.
@@ -66,7 +67,8 @@ class Stack:
         doors = [
             Door(_PORT_VARIABLES[port["target"]], port["host_ip"], int(port["published"]))
             for port in gateway["ports"]
-            if port.get("published")  # else the engine chooses one
+            # Else the engine chooses one.
+            if port.get("published")
         ]
         check_ports(doors, own=self._own_endpoints(), low_ports=True)
 
@@ -244,7 +246,8 @@ class Stack:
                 self._start_containers(environ, step)
                 self._wait_until_ready(step)
             except BaseException:
-                if not was_up:  # nothing half-started stays behind
+                # Nothing half-started stays behind.
+                if not was_up:
                     self._call("down", "--remove-orphans")
                 raise
         self.settings.folder.mkdir(parents=True, exist_ok=True)

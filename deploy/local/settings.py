@@ -18,16 +18,21 @@ ROOT = Path(__file__).resolve().parents[2]
 class Settings:
     """One field a variable: HEADRACE_<FIELD IN CAPITALS>."""
 
-    http_port: int = 8000  # the gateway's REST door
-    grpc_port: int = 8001  # the gateway's gRPC door
+    # The gateway's REST door.
+    http_port: int = 8000
+    # The gateway's gRPC door.
+    grpc_port: int = 8001
     serving_grpc_port: int = 8500
     serving_rest_port: int = 8501
-    bind_address: str = "127.0.0.1"  # the gateway's; serving listens on 127.0.0.1 alone
+    # The gateway's; serving listens on 127.0.0.1 alone.
+    bind_address: str = "127.0.0.1"
     store: Path = ROOT / "models"
     config: Path = ROOT / "multimodel.config"
     cache: Path = ROOT / ".cache"
-    run: Path = ROOT / ".run"  # logs, supervisor's files
-    start_timeout_s: float = 120.0  # from started to ready
+    # Logs, supervisor's files.
+    run: Path = ROOT / ".run"
+    # From started to ready.
+    start_timeout_s: float = 120.0
 
     @property
     def ports(self) -> dict[str, int]:

@@ -22,7 +22,8 @@ from deploy.preflight import Endpoint, check_ports, check_settings
 from deploy.terminal import Step, Stop, say
 
 OTHERWISE = "Run make as that user, or as root, or name a folder of your own: HEADRACE_RUN=FOLDER."
-_TAIL = 15  # lines of a log shown when a program ended
+# Lines of a log shown when a program ended.
+_TAIL = 15
 # A program that ended this often while it was waited for is not going to come up by being started
 # again.
 _ENDS = 2
@@ -36,7 +37,8 @@ class Stack:
         self._environ = environ
         self._supervisor = Supervisor(settings)
         self._record = settings.run / "stack.json"
-        self._logged: dict[str, int] = {}  # bytes that each log had before this start
+        # Bytes that each log had before this start.
+        self._logged: dict[str, int] = {}
 
     @property
     def is_up(self) -> bool:
@@ -202,9 +204,8 @@ class Stack:
                 time.sleep(0.1)
 
     def _look(self, program: Program, ends: dict[str, set[int]]) -> None:
-        seen = ends.setdefault(
-            program.name, {program.ended}
-        )  # what was before this wait does not count
+        # What was before this wait does not count.
+        seen = ends.setdefault(program.name, {program.ended})
         seen.add(program.ended)
         if program.state == "FATAL" or len(seen) > _ENDS:
             raise Stop(
@@ -218,7 +219,8 @@ class Stack:
             path = self.settings.logs / f"{name}.log"
             said = path.read_bytes() if path.exists() else b""
             before = self._logged.get(name, 0)
-            if before <= len(said):  # else it was put aside for a new one meanwhile
+            # Else it was put aside for a new one meanwhile.
+            if before <= len(said):
                 said = said[before:]
             lines = said.decode(errors="replace").splitlines()[-_TAIL:]
             told += [f"--- {path}", *(f"  {line}" for line in lines)]

@@ -21,7 +21,8 @@ from deploy.local.settings import ROOT, Settings
 from deploy.local.venv import PYTHON
 from deploy.terminal import Stop
 
-_LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 108, macOS's 104
+# Bytes; the kernel's limit is 108, macOS's 104.
+_LONGEST_SOCKET_PATH = 100
 # A program that keeps ending is started again after 1, 2, 3 ... seconds; after an hour of that it
 # is given up.
 _RETRIES = 85
@@ -31,10 +32,13 @@ _SETTLED_S = 2.5
 @dataclass(frozen=True, slots=True)
 class Program:
     name: str
-    state: str  # supervisor's word: STARTING, RUNNING, BACKOFF, EXITED, FATAL, STOPPED ...
+    # Supervisor's word: STARTING, RUNNING, BACKOFF, EXITED, FATAL, STOPPED ...
+    state: str
     pid: int
-    told: str  # supervisor's own description, as in its status
-    ended: int  # when it last ended, in seconds of the epoch; 0 = never
+    # Supervisor's own description, as in its status.
+    told: str
+    # When it last ended, in seconds of the epoch; 0 = never.
+    ended: int
 
 
 class Supervisor:
@@ -49,7 +53,8 @@ class Supervisor:
             "http://supervisor", transport=_UnixTransport(self._socket), allow_none=True
         )
         self._began = 0.0
-        self._process: subprocess.Popen[bytes] | None = None  # when started by this very object
+        # When started by this very object.
+        self._process: subprocess.Popen[bytes] | None = None
 
     def answers(self) -> bool:
         try:

@@ -54,9 +54,8 @@ def ensure(name: str) -> bool:
     if _is_current(name) and _is_linked():
         return False
     with alone(ROOT / ".cache" / "venv.lock"):
-        missing = not _is_current(
-            name
-        )  # else filled with this Python before, or by the call that was waited for
+        # Else filled with this Python before, or by the call that was waited for.
+        missing = not _is_current(name)
         if missing:
             _fill(name)
         if not _is_linked():
@@ -123,9 +122,8 @@ def _is_linked() -> bool:
 
 
 def _link() -> None:
-    if (
-        LINK.is_dir() and not LINK.is_symlink()
-    ):  # an environment of its own, as earlier releases made it
+    if LINK.is_dir() and not LINK.is_symlink():
+        # An environment of its own, as earlier releases made it.
         shutil.rmtree(LINK)
     aside = LINK.with_name(".venv.new")
     aside.unlink(missing_ok=True)

@@ -27,12 +27,13 @@ from headrace.wire.signatures import Shape, Signature, TensorSpec
 
 _PICTURES = {Media.PNG: b"\x89PNG\r\n\x1a\n", Media.JPEG: b"\xff\xd8\xff"}
 _IN_NPY_NOT = (dtypes.STRING, dtypes.BFLOAT16)
+# All of kind "bytes".
 _CONTENT_TAG, _INPUTS_TAG, _KEY_TAG, _VALUE_TAG = (
     b"\x22",
     b"\x12",
     b"\x0a",
     b"\x12",
-)  # all of kind "bytes"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,8 @@ def _read(body: bytes, signature: Signature, sent: Media, limit: int) -> dict[st
             )
     if sent is Media.NPZ:
         arrays = npy.read_zip(body, limit=limit)
-        if len(signature.inputs) == 1 and list(arrays) == [
-            "arr_0"
-        ]:  # np.savez(file, array) names it so
+        if len(signature.inputs) == 1 and list(arrays) == ["arr_0"]:
+            # np.savez(file, array) names it so.
             return {next(iter(signature.inputs)): arrays["arr_0"]}
         return arrays
     spec = _only(signature, sent)

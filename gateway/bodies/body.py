@@ -18,7 +18,8 @@ Receive = Callable[[], Awaitable[Message]]
 
 _DRAIN_S = 5.0
 _DRAIN_BYTES = 2**30
-_INFLATED_AT_ONCE_BYTES = 4096  # a thousand times that, at most, is 5 ms of everybody's time
+# A thousand times that, at most, is 5 ms of everybody's time.
+_INFLATED_AT_ONCE_BYTES = 4096
 
 
 class Disconnected(Exception):
@@ -53,7 +54,8 @@ async def read(
             "is"
         )
     declared = headers.get(b"content-length")
-    if declared is not None and int(declared) > limit:  # the HTTP parser lets only digits through
+    # The HTTP parser lets only digits through.
+    if declared is not None and int(declared) > limit:
         raise _too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -80,7 +82,8 @@ async def drain(headers: Mapping[bytes, bytes], incoming: Incoming) -> None:
     """Swallow what a caller is still sending, within reason, so that it gets to read why it was
     refused."""
     if b"expect" in headers:
-        return  # it waits for our word before it sends
+        # It waits for our word before it sends.
+        return
     left = _DRAIN_BYTES
     try:
         async with asyncio.timeout(_DRAIN_S):

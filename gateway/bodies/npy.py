@@ -26,7 +26,8 @@ from headrace.wire.signatures import Shape
 
 _MAX_ARRAYS = 256
 _MAGIC = b"\x93NUMPY"
-_SIZES = {1: struct.Struct("<H"), 2: struct.Struct("<I")}  # of the header, by the format's version
+# Of the header, by the format's version.
+_SIZES = {1: struct.Struct("<H"), 2: struct.Struct("<I")}
 _MAX_HEADER_BYTES = 10_000
 _DESCR = re.compile(r"[<>|=]?[biufcSUVOMm?]\d{0,9}(?:\[\w+\])?")
 _ZIPPED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -63,7 +64,8 @@ def read(data: bytes, place: Place = ()) -> np.ndarray:
     try:
         flat = np.frombuffer(data, dtype, offset=start) if wanted else np.empty(0, dtype)
         array = flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
-    except ValueError as e:  # numpy's own limits of rank and size
+    except ValueError as e:
+        # Numpy's own limits of rank and size.
         _refuse(
             "npy", place, "a shape that can be held", f"shape of rank {len(shape)} ({_short(e)})"
         )

@@ -34,14 +34,14 @@ class Contract:
     version: int
     signatures: Mapping[str, Signature]
     lenient: bool
-    predict_path: str  # of the backend, pinned to the version
-    grpc_pin: bytes  # appended to a request, sets model_spec.version: embedded messages merge
-    samples: Samples = field(
-        default_factory=dict
-    )  # a body for each signature that runs as it stands
-    checked: Mapping[str, Signature] = field(
-        init=False
-    )  # what check() is given: no shapes when lenient
+    # Of the backend, pinned to the version.
+    predict_path: str
+    # Appended to a request, sets model_spec.version: embedded messages merge.
+    grpc_pin: bytes
+    # A body for each signature that runs as it stands.
+    samples: Samples = field(default_factory=dict)
+    # What check() is given: no shapes when lenient.
+    checked: Mapping[str, Signature] = field(init=False)
 
     def __post_init__(self) -> None:
         checked = (
@@ -91,13 +91,13 @@ class Model:
 
     name: str
     labels: Mapping[str, int] = field(default_factory=dict)
-    versions: tuple[VersionState, ...] = ()  # newest first
+    # Newest first.
+    versions: tuple[VersionState, ...] = ()
     contracts: Mapping[int, Contract] = field(default_factory=dict)
     asked: bool = False
     note: str = ""
-    failed: tuple[
-        VersionState, ...
-    ] = ()  # versions that the model list asks for and that could not be loaded
+    # Versions that the model list asks for and that could not be loaded.
+    failed: tuple[VersionState, ...] = ()
 
     @property
     def latest(self) -> Contract | None:

@@ -29,7 +29,8 @@ _WORDS = (
         "its variables are damaged",
     ),
 )
-_SHORT_FILE = "Read less bytes than requested"  # said of both the graph and the variables
+# Said of both the graph and the variables.
+_SHORT_FILE = "Read less bytes than requested"
 
 
 Versions = tuple[VersionState, ...]
@@ -43,7 +44,8 @@ def examine(versions: Versions, entry: ModelConfig | None, models_root: Path) ->
     A version that is not in the store any more is not missed; where the store cannot be seen, the
     server's list counts.
     """
-    if entry is None:  # taken out of the list meanwhile
+    # Taken out of the list meanwhile.
+    if entry is None:
         return versions, ()
     folders = _folders(entry, models_root)
     explained = tuple(
@@ -62,7 +64,8 @@ def explain(reason: str, folder: Path | None) -> str:
             return words.format(**match.groupdict())
     if _SHORT_FILE in reason:
         return _short_file(folder)
-    return reason.strip().partition("\n")[0]  # further lines name nodes of the graph
+    # Further lines name nodes of the graph.
+    return reason.strip().partition("\n")[0]
 
 
 def _folders(entry: ModelConfig, models_root: Path) -> dict[int, Path]:

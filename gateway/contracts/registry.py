@@ -22,7 +22,8 @@ from headrace.wire.errors import ConfigError, HeadraceError, NotFound
 log = logging.getLogger("gateway")
 
 _MISS_S = (
-    0.2  # at most one look at disk and backend in this time because of names that nobody knows
+    # At most one look at disk and backend in this time because of names that nobody knows.
+    0.2
 )
 _CALL_TIMEOUT_S = 5.0
 _AT_ONCE = 16
@@ -50,7 +51,8 @@ class Registry:
         self._running: dict[str, asyncio.Future[None]] = {}
         self._missed_at = float("-inf")
         self._entries: dict[str, ModelConfig] = {}
-        self._doubted: set[str] = set()  # models whose known signatures are to be read again
+        # Models whose known signatures are to be read again.
+        self._doubted: set[str] = set()
 
     async def refresh(self, *, anew: bool = False) -> None:
         """One look at everything; ``anew`` reads known signatures again too, as after a restart of
@@ -138,7 +140,8 @@ class Registry:
         except HeadraceError as e:
             log.debug("no status", extra={"model": name, "error": e.message})
             return
-        latest = self.catalog.models.get(name)  # the list may have changed meanwhile
+        # The list may have changed meanwhile.
+        latest = self.catalog.models.get(name)
         if latest is not None:
             if set(contracts) != set(latest.contracts):
                 log.info("versions live", extra={"model": name, "versions": sorted(contracts)})

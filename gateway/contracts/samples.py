@@ -22,7 +22,8 @@ from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 
 log = logging.getLogger("gateway")
 
-Samples = Mapping[str, Mapping[str, Any]]  # signature -> body
+# Signature -> body.
+Samples = Mapping[str, Mapping[str, Any]]
 
 _GOLDEN = "assets.extra/golden.json"
 _WARMUP = "assets.extra/tf_serving_warmup_requests"
@@ -136,7 +137,8 @@ def _body(arrays: Mapping[str, np.ndarray], signature: Signature) -> Mapping[str
         text = rest.build_predict(
             arrays, signature_name=signature.name, row_format=rows, signature=signature
         )
-    except HeadraceError:  # of a dtype that JSON has no values for
+    except HeadraceError:
+        # Of a dtype that JSON has no values for.
         return None
     body: Mapping[str, Any] = json.loads(_readable(text))
     return {

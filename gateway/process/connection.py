@@ -54,9 +54,8 @@ class Connection(LimitedConnection):
 
     def objection(self) -> HTTPStatus | None:
         if b"#" in self.url:
-            return (
-                HTTPStatus.BAD_REQUEST
-            )  # TensorFlow Serving takes a fragment for a part of the path
+            # TensorFlow Serving takes a fragment for a part of the path.
+            return HTTPStatus.BAD_REQUEST
         if any(
             name == b"expect" and value.lower() != b"100-continue" for name, value in self.headers
         ):

@@ -16,7 +16,8 @@ from gateway.upstream.seams import GrpcChannel
 from headrace.wire import config, messages
 from headrace.wire.errors import ConfigError
 
-_PATIENCE_S = 5.0  # for the signatures of models that are there
+# For the signatures of models that are there.
+_PATIENCE_S = 5.0
 
 
 def run(settings: Settings) -> int:

@@ -80,7 +80,8 @@ class Server:
             access_log=False,
             log_config=None,
             server_header=False,
-            timeout_keep_alive=1 << 30,  # the sweep sees to it
+            # The sweep sees to it.
+            timeout_keep_alive=1 << 30,
             timeout_graceful_shutdown=int(self.settings.drain_s) + 1,
         )
 

@@ -55,11 +55,13 @@ def main(argv: list[str]) -> int:
         try:
             server.run()
         except Unavailable as e:
-            with suppress(OSError):  # nobody there to be told
+            # Nobody there to be told.
+            with suppress(OSError):
                 link.sendall(json.dumps({"trouble": e.message}).encode() + b"\n")
             return 2
         finally:
-            if orphaned and order["metrics"]:  # nobody else is left to clear it away
+            # Nobody else is left to clear it away.
+            if orphaned and order["metrics"]:
                 shutil.rmtree(order["metrics"], ignore_errors=True)
         return 0
 

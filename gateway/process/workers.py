@@ -38,14 +38,17 @@ from headrace.wire.errors import Unavailable
 log = logging.getLogger("gateway")
 
 _SHORT_LIFE_S, _LONGEST_PAUSE_S = 1.0, 5.0
-_AFTER_DRAIN_S = 5.0  # what is still there then is killed
-_SETTLE_S = 0.1  # a signal to the whole group may reach a worker before it reaches us
+# What is still there then is killed.
+_AFTER_DRAIN_S = 5.0
+# A signal to the whole group may reach a worker before it reaches us.
+_SETTLE_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: subprocess.Popen[bytes]
-    link: socket.socket  # closes by itself when either side dies
+    # Closes by itself when either side dies.
+    link: socket.socket
     since: float = field(default_factory=time.monotonic)
     up: bool = False
     trouble: str = ""
@@ -60,7 +63,8 @@ class Workers:
         self._workers: set[_Worker] = set()
         self._selector = selectors.DefaultSelector()
         self._stopping = self._opened = False
-        self._due: list[float] = []  # when the next ones are to be started, on the monotonic clock
+        # When the next ones are to be started, on the monotonic clock.
+        self._due: list[float] = []
         self._pause_s = 0.0
 
     def run(self) -> None:
@@ -71,7 +75,8 @@ class Workers:
                 try:
                     self._watch(listener, ports, folder)
                 finally:
-                    listener.close()  # who comes from now on is refused at once, not kept waiting
+                    # Who comes from now on is refused at once, not kept waiting.
+                    listener.close()
                     reserved.close()
                     self._end()
                     if self._settings.port_file:
@@ -121,7 +126,8 @@ class Workers:
         worker = _Worker(process, ours)
         self._workers.add(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
-        with suppress(OSError):  # it is dead already; its end of the link says so
+        # It is dead already; its end of the link says so.
+        with suppress(OSError):
             ours.sendall(json.dumps(order).encode() + b"\n")
 
     def _heard(self, timeout_s: float | None) -> Iterator[_Worker]:
@@ -147,7 +153,8 @@ class Workers:
                 with suppress(subprocess.TimeoutExpired):
                     worker.process.wait(1)
                 if worker.process.poll() is None:
-                    worker.process.kill()  # it let go of the link and lives on: it is of no use
+                    # It let go of the link and lives on: it is of no use.
+                    worker.process.kill()
                     worker.process.wait()
                 yield worker
 
@@ -222,9 +229,8 @@ def _reserved(s: Settings) -> Iterator[socket.socket]:
     it."""
     family = socket.AF_INET6 if ":" in s.bind_address else socket.AF_INET
     try:
-        with socket.socket(
-            family
-        ) as probe:  # without SO_REUSEPORT: fails where anybody else has the port
+        with socket.socket(family) as probe:
+            # Without SO_REUSEPORT: fails where anybody else has the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((s.bind_address, s.grpc_port))
         with socket.socket(family) as reserved:

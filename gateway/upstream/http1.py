@@ -24,7 +24,8 @@ from headrace.wire.errors import DeadlineExceeded, HeadraceError
 _IDLE_S = 4.0
 _MAX_HEAD_BYTES = 64 * 1024
 _HUGE_HEAD = f"the head of the serving backend's answer is over {_MAX_HEAD_BYTES} bytes"
-_ONE_WRITE_BYTES = 64 * 1024  # up to here, joining head and body costs less than a second write
+# Up to here, joining head and body costs less than a second write.
+_ONE_WRITE_BYTES = 64 * 1024
 _JSON = "application/json"
 
 
@@ -50,9 +51,8 @@ class Pool:
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
         self._free = connections
-        self._idle: list[
-            _Connection
-        ] = []  # the freshest last, so that what is not needed grows old and goes
+        # The freshest last, so that what is not needed grows old and goes.
+        self._idle: list[_Connection] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._all: set[_Connection] = set()
         self._heads: dict[str, bytes] = {}
@@ -78,9 +78,8 @@ class Pool:
             try:
                 reply = await connection.ask(head, body, deadline, timeout_s)
             finally:
-                if (
-                    not connection.finish()
-                ):  # cancelled, failed, or the answer's last: the backend sees it closed
+                if not connection.finish():
+                    # Cancelled, failed, or the answer's last: the backend sees it closed.
                     self._all.discard(connection)
                 else:
                     self._idle.append(connection)
@@ -102,7 +101,8 @@ class Pool:
                 await turn
         except BaseException as e:
             if turn.done() and not turn.cancelled():
-                self._next()  # it was ours just as we stopped waiting
+                # It was ours just as we stopped waiting.
+                self._next()
             elif turn in self._waiting:
                 self._waiting.remove(turn)
             if isinstance(e, TimeoutError):
@@ -205,7 +205,8 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = self._deadline = self._timeout_s = 0.0
         self.open = False
-        self.since = 0.0  # when the last answer was complete
+        # When the last answer was complete.
+        self.since = 0.0
         self._max_bytes = max_answer_bytes
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Reply] | None = None
@@ -277,7 +278,8 @@ class _Connection(asyncio.Protocol):
             self._timer = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        # Uvloop's are no subclass.
+        self._transport = cast(asyncio.Transport, transport)
         self.open = True
 
     def data_received(self, data: bytes) -> None:
@@ -293,16 +295,16 @@ class _Connection(asyncio.Protocol):
             self._broken = self._broken or "the serving backend's answer is not valid HTTP"
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
             self._broken = self._broken or _HUGE_HEAD
-        if (
-            self._broken
-        ):  # also by what came along after a whole answer: whose it is, nobody can tell
+        if self._broken:
+            # Also by what came along after a whole answer: whose it is, nobody can tell.
             self.fail(CutOff, self._broken)
         elif self._reply is not None:
             self._give()
 
     def eof_received(self) -> None:
         if not self._in_head and not self._framed and not self._broken:
-            self._complete()  # without a length, the end of the connection is the end of the answer
+            # Without a length, the end of the connection is the end of the answer.
+            self._complete()
             self._give()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -318,7 +320,8 @@ class _Connection(asyncio.Protocol):
             self._content_type = value
         elif name == b"content-length":
             self._framed = True
-            if int(value) > self._max_bytes:  # digits: the parser lets nothing else through
+            # Digits: the parser lets nothing else through.
+            if int(value) > self._max_bytes:
                 self._refuse_size()
         elif name == b"transfer-encoding":
             self._framed = True
@@ -339,7 +342,8 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() < 200 and not self._broken:
-            head_bytes = self._head_bytes  # not a fresh allowance each: they could go on for ever
+            # Not a fresh allowance each: they could go on for ever.
+            head_bytes = self._head_bytes
             self._fresh()
             self._head_bytes = head_bytes
             return

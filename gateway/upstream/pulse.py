@@ -12,7 +12,8 @@ class Pulse:
 
     def __init__(self, on_return: Callable[[], None] = lambda: None) -> None:
         self.up = False
-        self.down = False  # known to be: before the first verdict it is neither
+        # Known to be: before the first verdict it is neither.
+        self.down = False
         self.reason = "not asked yet"
         self._answered_at = 0.0
         self._on_return = on_return
@@ -21,7 +22,8 @@ class Pulse:
         self._answered_at = time.monotonic()
         if not self.up:
             was_down, self.up, self.down, self.reason = self.down, True, False, ""
-            if was_down:  # the first verdict of all is no return
+            # The first verdict of all is no return.
+            if was_down:
                 self._on_return()
 
     def answered_since(self, moment: float) -> bool:

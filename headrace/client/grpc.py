@@ -127,7 +127,8 @@ def _options(address: Address) -> list[tuple[str, Any]]:
         (
             "grpc.max_receive_message_length",
             -1,
-        ),  # Python's default of 4 MiB is less than a batch of pictures
+            # Python's default of 4 MiB is less than a batch of pictures.
+        ),
         ("grpc.max_send_message_length", -1),
         # A server that comes back is found within a second, not within gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),

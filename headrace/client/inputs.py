@@ -48,7 +48,8 @@ def _array(name: str, value: Any, dtype: DType | None) -> np.ndarray:
         return _strings(name, value)
     try:
         array = np.asarray(value)
-    except ValueError as cause:  # numpy's word for nested lists of unequal length
+    except ValueError as cause:
+        # Numpy's word for nested lists of unequal length.
         raise InvalidArgument(
             f"{name}: the nested lists are ragged; a tensor has the same length everywhere"
         ) from cause
@@ -59,9 +60,8 @@ def _array(name: str, value: Any, dtype: DType | None) -> np.ndarray:
 
 def _cast(name: str, array: np.ndarray, dtype: DType) -> np.ndarray:
     if array.size == 0 and array.dtype == np.float64:
-        return array.astype(
-            dtype.numpy
-        )  # an empty list has no kind of its own; numpy calls it float64
+        # An empty list has no kind of its own; numpy calls it float64.
+        return array.astype(dtype.numpy)
     have = dtypes.by_numpy(array.dtype)
     if have is None or have.is_string or _kind(have) > _kind(dtype):
         raise InvalidArgument(f"{name}: {_values(array)}, expected {dtype.word}{_how(have, dtype)}")
@@ -84,9 +84,8 @@ def _how(have: DType | None, wanted: DType) -> str:
 
 
 def _kind(dtype: DType) -> int:
-    return (
-        _FLOAT if dtype is dtypes.BFLOAT16 else _KINDS[dtype.numpy.kind]
-    )  # numpy knows bfloat16 as "V"
+    # Numpy knows bfloat16 as "V".
+    return _FLOAT if dtype is dtypes.BFLOAT16 else _KINDS[dtype.numpy.kind]
 
 
 def _check_range(name: str, array: np.ndarray, dtype: DType) -> None:

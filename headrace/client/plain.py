@@ -31,7 +31,8 @@ def read_file(path: Path) -> Any:
             return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
     except OSError as error:
         raise InvalidArgument(f"{path}: {error.strerror}") from error
-    except (ValueError, EOFError) as error:  # not UTF-8, no .npy file, or one that holds pickles
+    except (ValueError, EOFError) as error:
+        # Not UTF-8, no .npy file, or one that holds pickles.
         raise InvalidArgument(f"{path} cannot be read: {error}") from error
 
 

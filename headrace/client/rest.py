@@ -29,7 +29,8 @@ from headrace.wire.signatures import Signature, TensorSpec
 
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # unpacking costs more than a local network does
+    # Unpacking costs more than a local network does.
+    "Accept-Encoding": "identity",
     "Content-Type": "application/json",
     "User-Agent": f"headrace/{headrace.__version__}",
 }
@@ -114,9 +115,8 @@ class RestTransport:
         request = requests.Request(
             call.method, str(self._address) + call.path, headers=_HEADERS, data=call.body
         )
-        timeout: Any = urllib3.Timeout(
-            total=deadline.left_s()
-        )  # to connect and to begin to answer, together
+        # To connect and to begin to answer, together.
+        timeout: Any = urllib3.Timeout(total=deadline.left_s())
         try:
             with self._adapter.send(
                 request.prepare(),

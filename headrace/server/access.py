@@ -21,9 +21,11 @@ from typing import NamedTuple, TextIO
 from headrace.server import log
 
 _EVERY_S = 0.25
-_KEPT_BYTES = 256  # what strangers ask for must not fill the memory
+# What strangers ask for must not fill the memory.
+_KEPT_BYTES = 256
 _MOST = (
-    100_000  # lines that wait; where stderr is slower than the callers, the rest is counted only
+    # Lines that wait; where stderr is slower than the callers, the rest is counted only.
+    100_000
 )
 
 
@@ -44,7 +46,8 @@ class AccessLog:
     def __init__(self, form: str, out: TextIO | None = None) -> None:
         self._word = _json if form == "json" else _text
         self._out = out or sys.stderr
-        self._waiting: deque[Request] = deque()  # both ends may be used at once
+        # Both ends may be used at once.
+        self._waiting: deque[Request] = deque()
         self._lost = 0
         self._stop = threading.Event()
         self.enabled = form != "off"
@@ -107,7 +110,8 @@ class AccessLog:
                 self._out.write("\n".join(lines) + "\n")
                 self._out.flush()
             except (OSError, ValueError):
-                continue  # nobody reads any more: that is no reason not to serve
+                # Nobody reads any more: that is no reason not to serve.
+                continue
 
 
 def _text(request: Request) -> str:

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FAILED = 255  # TF Serving's exit code for every start that fails
+# TF Serving's exit code for every start that fails.
+_FAILED = 255
 
 
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(flags.usage(), end="")
-        return _FAILED  # TF Serving's too
+        # TF Serving's too.
+        return _FAILED
     try:
         config = flags.parse(argv)
         if config.version:
@@ -76,7 +78,8 @@ def _serve(config: ServerConfig) -> int:
 
     def stop(number: int, frame: object) -> None:
         if asked:
-            sys.exit(128 + number)  # asked twice: at once
+            # Asked twice: at once.
+            sys.exit(128 + number)
         asked.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,12 +93,14 @@ def _serve(config: ServerConfig) -> int:
     if not server.is_quiet:
         log.warning("calls that did not end in time are cut off")
         logging.shutdown()
-        os._exit(0)  # an interpreter that ends in order would wait for their threads
+        # An interpreter that ends in order would wait for their threads.
+        os._exit(0)
     return 0
 
 
 def _preload() -> None:
-    with contextlib.suppress(HeadraceError):  # said again, and told, when the first model loads
+    # Said again, and told, when the first model loads.
+    with contextlib.suppress(HeadraceError):
         capi.library()
 
 

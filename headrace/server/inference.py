@@ -190,7 +190,8 @@ def _result(method: str, outputs: Mapping[str, np.ndarray], count: int) -> Resul
             _check_matrix(alias, outputs[alias], wanted.enum, count)
     classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
     if classes is None:
-        assert scores is not None  # one of them was asked for
+        # One of them was asked for.
+        assert scores is not None
         return Classes([[b""] * scores.shape[1] for _ in range(count)], scores)
     if scores is None:
         scores = np.zeros(classes.shape, np.float32)

@@ -29,7 +29,8 @@ def read(signature: Signature, sent: Mapping[str, Any]) -> dict[str, np.ndarray]
         proto = sent[alias] if alias in sent else signature.defaults[alias]
         if proto.tensor_shape.unknown_rank:
             proto.tensor_shape.unknown_rank = (
-                False  # with no dimensions, that is a scalar to TF Serving
+                # With no dimensions, that is a scalar to TF Serving.
+                False
             )
         try:
             arrays[alias] = tensors.from_proto(proto)

@@ -32,7 +32,8 @@ class Runner:
     def __init__(self, *, threads: int, max_waiting: int = 1000) -> None:
         self._pool = ThreadPoolExecutor(threads, "call")
         self._most = threads + max_waiting
-        self._under_way = 0  # of the event loop, which alone counts it
+        # Of the event loop, which alone counts it.
+        self._under_way = 0
         self._soon: Soon | None = None
 
     def run(
@@ -87,7 +88,8 @@ class Runner:
         be interrupted."""
 
         def timely() -> Answer:
-            _left(deadline)  # it may have waited for a thread until nobody wanted it any more
+            # It may have waited for a thread until nobody wanted it any more.
+            _left(deadline)
             if is_gone is not None and is_gone():
                 raise Unavailable("The caller has left")
             return work()

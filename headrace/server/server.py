@@ -56,7 +56,8 @@ class Server:
         self._closing = ExitStack()
         self._stopped = threading.Event()
         self._repository: Repository | None = None
-        self.is_quiet = True  # False once a call outlived stop(): its thread is still running
+        # False once a call outlived stop(): its thread is still running.
+        self.is_quiet = True
 
     def __enter__(self) -> Server:
         self.start()

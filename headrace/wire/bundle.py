@@ -16,7 +16,8 @@ from headrace.wire.errors import DataLoss, InvalidArgument
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
-_TRAILER_BYTES = 5  # kind of compression, CRC
+# Kind of compression, CRC.
+_TRAILER_BYTES = 5
 _PLAIN = 0
 
 
@@ -40,7 +41,8 @@ def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = table[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != _MAGIC:
         raise IndexError
-    _, at = _handle(footer, 0)  # of the block of filters, which there is none
+    # Of the block of filters, which there is none.
+    _, at = _handle(footer, 0)
     listed, _ = _handle(footer, at)
     for _, handle in _block(table, *listed):
         yield from _block(table, *_handle(handle, 0)[0])

@@ -52,7 +52,8 @@ class ModelConfig:
     platform: str = PLATFORM
     policy: Policy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
-    logging: bytes = b""  # a LoggingConfig as it came: ours to keep, not to read
+    # A LoggingConfig as it came: ours to keep, not to read.
+    logging: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,4 +293,5 @@ def _policy(message: Any) -> Policy:
         case "specific":
             return Specific(tuple(message.specific.versions))
         case _:
-            return Latest(message.latest.num_versions or 1)  # 0 means 1, as in TensorFlow Serving
+            # 0 means 1, as in TensorFlow Serving.
+            return Latest(message.latest.num_versions or 1)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-REF_OFFSET = 100  # a reference variable's dtype is its value's number plus this
+# A reference variable's dtype is its value's number plus this.
+REF_OFFSET = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)

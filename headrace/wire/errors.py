@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 
 DETAILS_METADATA = (
-    "headrace-details"  # gRPC's trailing metadata: what REST has under "details", as JSON
+    # GRPC's trailing metadata: what REST has under "details", as JSON.
+    "headrace-details"
 )
 
 

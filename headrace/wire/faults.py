@@ -131,7 +131,8 @@ def _clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-_SHOWN_DEPTH = 12  # of a place thousands of lists deep
+# Of a place thousands of lists deep.
+_SHOWN_DEPTH = 12
 _GOT = "{where}: {got}, expected {expected}{hint}"
 
 _KINDS: dict[str, _Kind] = {

@@ -208,7 +208,8 @@ def parse_text(cls: Any, text: str, source: str = "") -> Any:
     except text_format.ParseError as error:
         line, column = error.GetLine() or 0, error.GetColumn() or 0
         reason = _PLACE.sub("", str(error), count=1)
-        if line:  # protobuf quotes the whole line first; its number is enough
+        # Protobuf quotes the whole line first; its number is enough.
+        if line:
             reason = reason.removeprefix(f"'{text.split(chr(10))[line - 1]}': ")
         elif (named := _DOTTED.search(reason)) and (at := text.find(named.group())) >= 0:
             # An Any of a type we do not know: protobuf names the type and no place.

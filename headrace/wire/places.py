@@ -83,7 +83,8 @@ class _Walk:
         column = start - (self.text.rfind("\n", 0, start) + 1) + 1
         opener = self._peek()
         if opener in ("{", "<"):
-            self.found[path] = Place(line, column)  # before what is in it
+            # Before what is in it.
+            self.found[path] = Place(line, column)
             self.at += 1
             self.fields(path, _CLOSERS[opener])
             self.found[path] = Place(line, column, start=start, end=self._end())
@@ -94,7 +95,8 @@ class _Walk:
         while parts[0][:1] in ("'", '"') and self._peek()[:1] in (
             "'",
             '"',
-        ):  # adjacent strings are one
+        ):
+            # Adjacent strings are one.
             parts.append(self._next())
         self.found[path] = Place(line, column, "".join(parts), start, self._end())
 

@@ -12,12 +12,14 @@ import numpy as np
 
 from headrace.wire.errors import DataLoss
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
+# Castagnoli's, bits reversed.
+_POLYNOMIAL = 0x82F63B78
 _MASK = 0xFFFFFFFF
 _MASK_DELTA = 0xA282EAD8
 _HEAD = struct.Struct("<QI")
 _FOOT = struct.Struct("<I")
-_LANES_FROM_BYTES = 4096  # below, a plain loop is as quick as numpy is to start
+# Below, a plain loop is as quick as numpy is to start.
+_LANES_FROM_BYTES = 4096
 
 
 def write(file: BinaryIO, records: Iterable[bytes]) -> None:
@@ -71,7 +73,8 @@ def crc32c(data: bytes) -> int:
         states = table[(states ^ column) & 0xFF] ^ (states >> np.uint32(8))
     shift = _shift(width)
     crc = _MASK
-    for state in states.tolist():  # what came before a lane, moved past it, and what the lane adds
+    # What came before a lane, moved past it, and what the lane adds.
+    for state in states.tolist():
         crc = (
             shift[0][crc & 0xFF]
             ^ shift[1][crc >> 8 & 0xFF]
@@ -108,7 +111,8 @@ def _table() -> np.ndarray:
 def _shift(width: int) -> tuple[tuple[int, ...], ...]:
     """What ``width`` zero bytes make of each byte of a state: it is linear, so four tables say it
     all."""
-    matrix = [1 << bit for bit in range(32)]  # column b: what becomes of bit b
+    # Column b: what becomes of bit b.
+    matrix = [1 << bit for bit in range(32)]
     power = [_plain(column, b"\0") for column in matrix]
     while width:
         if width & 1:

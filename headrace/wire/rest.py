@@ -23,7 +23,8 @@ from headrace.wire.signatures import Signature
 
 __all__ = ["PredictBody", "Tensors", "build_predict", "parse_predict"]
 
-_LEADING = b"\xef\xbb\xbf"  # a byte order mark, which RapidJSON also skips in part
+# A byte order mark, which RapidJSON also skips in part.
+_LEADING = b"\xef\xbb\xbf"
 
 
 def parse_predict(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> PredictBody:
@@ -32,9 +33,8 @@ def parse_predict(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> Predi
     if not body:
         opening.refuse_empty()
     if len(body) > rapidjson.MOST_HOLDERS and body.count(b"{") > rapidjson.MOST_HOLDERS:
-        opening.read(
-            body, max_depth=max_depth
-        )  # refuses it, before any quick way through looks at each object
+        # Refuses it, before any quick way through looks at each object.
+        opening.read(body, max_depth=max_depth)
     return PredictBody(body, max_depth)
 
 
@@ -53,7 +53,8 @@ class PredictBody:
         self._parser = parsers.borrow()
         try:
             root = self._parser.parse(body)
-        except (ValueError, RuntimeError):  # RuntimeError: deeper than simdjson goes
+        except (ValueError, RuntimeError):
+            # RuntimeError: deeper than simdjson goes.
             root = None
         if isinstance(root, Object) and body[0] not in _LEADING:
             # Asked for what is not there, simdjson throws in C++, which takes longer than reading

@@ -47,7 +47,8 @@ class Signature:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     method_name: str = ""
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # alias -> TensorProto
+    # Alias -> TensorProto.
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def required(self) -> tuple[str, ...]:

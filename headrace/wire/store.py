@@ -31,7 +31,8 @@ from headrace.wire.errors import (
 )
 
 CONFIG_NAME = "multimodel.config"
-MODELS_PREFIX = "/models"  # where the serving container sees the store
+# Where the serving container sees the store.
+MODELS_PREFIX = "/models"
 _VERSION = re.compile(r"-?[0-9]+", re.ASCII)
 _VARIABLES = (b"VarHandleOp", b"VariableV2")
 # Copied in order of their names, saved_model.pb is there before variables/. A graph may hold
@@ -171,7 +172,8 @@ def replace_file(path: Path, text: str) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # the server may run as somebody else
+            # The server may run as somebody else.
+            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

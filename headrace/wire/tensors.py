@@ -18,7 +18,8 @@ from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.signatures import Shape, shape_text
 
-MAX_RANK = 254  # TensorFlow's own limit
+# TensorFlow's own limit.
+MAX_RANK = 254
 # Of a tensor that sent fewer values than its shape holds, so that a few bytes cannot claim much
 # memory: 16 MiB of floats; a string costs 100 bytes on its way into TensorFlow.
 MAX_ELEMENTS, MAX_STRINGS = 1 << 22, 1 << 17
@@ -38,7 +39,8 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
     """
     try:
         array = np.asarray(array)
-    except ValueError as error:  # ragged lists
+    except ValueError as error:
+        # Ragged lists.
         raise InvalidArgument(f"not a tensor: {error}") from error
     row = dtypes.by_numpy(array.dtype)
     if row is None or (dtype is not None and dtype is not row):
@@ -46,7 +48,8 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
     elif not array.dtype.isnative:
         array = array.astype(row.numpy)
     proto = _TensorProto(dtype=row.number)
-    proto.tensor_shape.SetInParent()  # a scalar says so by a shape without dimensions
+    # A scalar says so by a shape without dimensions.
+    proto.tensor_shape.SetInParent()
     add_dim = proto.tensor_shape.dim.add
     for size in array.shape:
         add_dim(size=size)
@@ -82,9 +85,8 @@ def from_proto(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> np.ndarray:
         return _filled(_from_values(getattr(proto, row.field), row, count), row, count).reshape(
             shape
         )
-    except (
-        ValueError
-    ) as error:  # numpy stops at rank 64 and at sizes whose product leaves the address space
+    except ValueError as error:
+        # Numpy stops at rank 64 and at sizes whose product leaves the address space.
         raise InvalidArgument(
             f"a tensor of shape {shape_text(shape)} cannot be held: {error}"
         ) from error
@@ -164,7 +166,8 @@ def _check_content(content: bytes, row: DType, shape: Shape, count: int) -> None
 
 
 def _from_content(content: bytes, row: DType) -> np.ndarray:
-    if row is dtypes.BOOL:  # a byte beyond 0 and 1 would make a bool that is neither
+    # A byte beyond 0 and 1 would make a bool that is neither.
+    if row is dtypes.BOOL:
         return np.frombuffer(content, np.uint8).astype(np.bool_)
     if sys.byteorder == "little":
         return np.frombuffer(content, row.numpy)

@@ -91,7 +91,8 @@ def fetch(archive: Archive, cache: Path) -> Path:
         if is_kept(archive, cache):
             return target
         # Beside the target, so that the rename stays on one filesystem.
-        with aside.folder(cache.absolute(), prefix=_PREFIX) as folder:  # the tools run elsewhere
+        # The tools run elsewhere.
+        with aside.folder(cache.absolute(), prefix=_PREFIX) as folder:
             fetched = _download(archive, folder, cache)
             found = _sha256(fetched)
             if found != archive.sha256:

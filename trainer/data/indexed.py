@@ -40,7 +40,8 @@ def fetch(project: str, file: str, folder: Path) -> str:
         )
         answer.raise_for_status()
         with (folder / file).open("wb") as out:
-            for chunk in iter(lambda: answer.raw.read(_CHUNK), b""):  # as sent, not decoded
+            # As sent, not decoded.
+            for chunk in iter(lambda: answer.raw.read(_CHUNK), b""):
                 out.write(chunk)
             whole = int(answer.headers.get("Content-Length") or out.tell())
             if out.tell() < whole:
@@ -51,7 +52,8 @@ def fetch(project: str, file: str, folder: Path) -> str:
 def main(project: str, file: str, folder: str) -> int:
     try:
         fault = fetch(project, file, Path(folder))
-    except ImportError as error:  # no pip, or one from another age
+    except ImportError as error:
+        # No pip, or one from another age.
         fault = str(error)
     except (AttributeError, TypeError) as error:
         fault = f"this pip cannot be asked for a single file ({error})"

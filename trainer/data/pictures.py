@@ -30,7 +30,8 @@ def unpack(pictures: np.ndarray, cache: Path, *, name: str) -> np.ndarray:
             try:
                 made.rename(folder)
             except OSError:
-                if not folder.is_dir():  # someone else was quicker, which is as good
+                # Someone else was quicker, which is as good.
+                if not folder.is_dir():
                     raise
     return np.array([str(folder / _place(row)) for row in range(len(pictures))], dtype=object)
 

@@ -61,7 +61,6 @@ def _digest(cells: list[Any]) -> bytes:
         if isinstance(cell, str):
             cell = cell.encode()
         content = cell if isinstance(cell, bytes) else np.asarray(cell).tobytes()
-        total.update(
-            len(content).to_bytes(8, "big") + content
-        )  # the length keeps ("ab", "c") from ("a", "bc")
+        # The length keeps ("ab", "c") from ("a", "bc").
+        total.update(len(content).to_bytes(8, "big") + content)
     return total.digest()

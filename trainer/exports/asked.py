@@ -10,7 +10,8 @@ from typing import Any
 from headrace.wire import messages
 from trainer.exports.golden import Golden
 
-_BYTES = "_bytes"  # outputs of such names are base64 in TensorFlow Serving's answers, others text
+# Outputs of such names are base64 in TensorFlow Serving's answers, others text.
+_BYTES = "_bytes"
 
 
 @dataclass(frozen=True, slots=True)

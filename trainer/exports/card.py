@@ -18,9 +18,11 @@ from typing import Any
 import headrace
 from trainer.entry import Entry, Hyper, Metric, Score, Split
 
-FOLDER = "assets.extra"  # TensorFlow Serving leaves what it does not know in there alone
+# TensorFlow Serving leaves what it does not know in there alone.
+FOLDER = "assets.extra"
 CARD = f"{FOLDER}/card.json"
-_SHOWN = 100  # characters of a claim
+# Characters of a claim.
+_SHOWN = 100
 
 # Of a card that came with an export the gate holds the version to these. All else on it is only
 # claimed.
@@ -175,7 +177,8 @@ def line(card: Card) -> str:
             text += (
                 f", {settings} settings: full ones reach about {metric['full_training_reaches']:g}"
             )
-    except (KeyError, TypeError, ValueError):  # not from our training
+    except (KeyError, TypeError, ValueError):
+        # Not from our training.
         return "no figures on its card"
     return said + text
 
@@ -255,7 +258,8 @@ def _commit() -> str | None:
             capture_output=True,
             text=True,
         )
-    except OSError:  # no git
+    except OSError:
+        # No git.
         return None
     return done.stdout.strip() or None
 

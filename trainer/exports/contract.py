@@ -11,7 +11,8 @@ from headrace.wire.errors import HeadraceError
 from headrace.wire.signatures import Signature, TensorSpec
 from trainer.exports.gate import Check
 
-_SERVE = "serve"  # the tag of what a server loads
+# The tag of what a server loads.
+_SERVE = "serve"
 
 
 def read(folder: Path) -> dict[str, Signature]:
@@ -54,7 +55,8 @@ def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> 
     """What breaks those who call as ``live`` asks for. A wider shape, or a further signature,
     breaks nobody."""
     for name, old in sorted(live.items()):
-        if name.startswith("__"):  # TensorFlow's own, which nobody can call
+        # TensorFlow's own, which nobody can call.
+        if name.startswith("__"):
             continue
         if name not in new:
             yield f"signature {name} is gone"

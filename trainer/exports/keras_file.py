@@ -29,7 +29,8 @@ SUFFIXES = (".keras", ".h5", ".hdf5")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Of the export's answers beside Keras's own: a graph is fused, a call of Keras's layers is not.
 _TOLERANCE = 1e-4
-_ROWS, _FREE = 2, 8  # of an example: its batch, and any other dimension that is free
+# Of an example: its batch, and any other dimension that is free.
+_ROWS, _FREE = 2, 8
 _UNKNOWN = re.compile(r"(?:Could not locate (?:class|function)|Unknown \w+:) '(?:[^'>]*>)?([^']+)'")
 
 
@@ -115,20 +116,20 @@ def _export(keras: Any, file: Path, folder: Path) -> dict[str, str]:
     """Why it cannot be done, or why without an example; nothing where all was."""
     try:
         model = keras.models.load_model(file, custom_objects=None, compile=False, safe_mode=True)
-    except Exception as error:  # a type for each thing that can be wrong with a model
+    except Exception as error:
+        # A type for each thing that can be wrong with a model.
         return {"refused": _reason(error)}
-    if not getattr(model, "inputs", None):  # an unbuilt Sequential raises
+    # An unbuilt Sequential raises.
+    if not getattr(model, "inputs", None):
         return {"refused": "it was saved before its inputs were known"}
     model.export(folder, verbose=False)
     examples = {tensor.name: _example(tensor) for tensor in model.inputs}
     try:
         outputs = _answers(keras, model, examples)
-    except (
-        Exception
-    ) as error:  # perhaps not what the model is meant for: it is published without an example
-        if (
-            type(error).__name__ == "FailedPreconditionError"
-        ):  # TensorFlow's, of a table that nobody filled
+    except Exception as error:
+        # Perhaps not what the model is meant for: it is published without an example.
+        if type(error).__name__ == "FailedPreconditionError":
+            # TensorFlow's, of a table that nobody filled.
             return {
                 "refused": (
                     "its layers lack what the file does not hold, a vocabulary say; a "

@@ -28,7 +28,8 @@ from headrace.wire.signatures import TensorSpec
 from trainer.exports import card, golden
 from trainer.exports.gate import Check
 
-_CALLS = 7  # of each signature; the quickest counts, so that a busy machine refuses nothing
+# Of each signature; the quickest counts, so that a busy machine refuses nothing.
+_CALLS = 7
 
 
 def verify(folder: Path) -> list[Check]:
@@ -38,7 +39,8 @@ def verify(folder: Path) -> list[Check]:
         return checks
     loads = "loads in the server's engine"
     try:
-        model = WarmingEngine(TensorFlowEngine()).load(folder)  # as the server does
+        # As the server does.
+        model = WarmingEngine(TensorFlowEngine()).load(folder)
     except HeadraceError as error:
         return [*checks, Check(loads, False, error.message, forcible=False)]
     try:

@@ -41,7 +41,8 @@ def give(name: str, folder: Path) -> str:
     try:
         examples = _golden(folder)
     except (HeadraceError, LookupError, TypeError, ValueError):
-        examples = {}  # not as they should be, which the gate will say
+        # Not as they should be, which the gate will say.
+        examples = {}
     if not examples:
         return "no warm-up: the export brought no golden requests, so its first callers wait longer"
     write(name, examples, folder)

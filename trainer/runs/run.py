@@ -21,7 +21,8 @@ import numpy as np
 from trainer.runs.progress import Progress
 
 CHECKPOINT, FIGURES, TENSORBOARD = "checkpoint.npz", "metrics.jsonl", "tensorboard"
-_VALIDATION = "val_"  # as Keras names them
+# As Keras names them.
+_VALIDATION = "val_"
 
 Figures = Mapping[str, float]
 

@@ -22,13 +22,14 @@ def prepare(seed: int) -> Any:
         raise NotAvailable("TensorFlow is not installed: `make train` brings it") from error
 
     for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(
-            RuntimeError
-        ):  # in use already, so set by the training before this one
+        with contextlib.suppress(RuntimeError):
+            # In use already, so set by the training before this one.
             tf.config.experimental.set_memory_growth(gpu, True)
-    tf.get_logger().setLevel("ERROR")  # warns of traces that every fold and seed must make anew
+    # Warns of traces that every fold and seed must make anew.
+    tf.get_logger().setLevel("ERROR")
     tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(seed)  # Python's, numpy's and TensorFlow's
+    # Python's, numpy's and TensorFlow's.
+    tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     return tf
 

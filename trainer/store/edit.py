@@ -21,7 +21,8 @@ _LIST = "model_config_list"
 _POLICY, _LABELS = "model_version_policy", "version_labels"
 _COMMENT = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?P<comment>\#[^\n\r]*)""")
 
-Edit = tuple[int, int, str]  # from, to, what stands there instead
+# From, to, what stands there instead.
+Edit = tuple[int, int, str]
 
 
 def changed(
@@ -68,12 +69,14 @@ def write(path: Path, text: str) -> None:
     In a container of root's the file has been handed over to us, and its folder, a whole project,
     has not.
     """
-    path = path.resolve()  # the file behind a link
+    # The file behind a link.
+    path = path.resolve()
     try:
         with path.open("rb+") as file:
             status = os.fstat(file.fileno())
             if status.st_uid == os.geteuid() and os.access(path.parent, os.W_OK):
-                with suppress(OSError):  # a file that is mounted by itself cannot be renamed over
+                # A file that is mounted by itself cannot be renamed over.
+                with suppress(OSError):
                     replace_file(path, text)
                     path.chmod(status.st_mode & 0o777)
                     return
@@ -111,7 +114,8 @@ def _move_labels(
         key, value = (found.get((*entry, _LABELS, at, field, 0)) for field in ("key", "value"))
         at += 1
         if key is None or value is None:
-            continue  # version 0 or a label without a name: the check tells
+            # Version 0 or a label without a name: the check tells.
+            continue
         # Escapes and adjacent strings are protobuf's to read.
         wanted = labels.get(messages.parse_text(messages.ModelSpec, f"name: {key.value}").name)
         if wanted is not None and wanted != int(value.value, 0):

@@ -25,5 +25,6 @@ def hint(path: Path) -> str:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except PermissionError:  # behind a folder that may not be entered
+    except PermissionError:
+        # Behind a folder that may not be entered.
         return False

@@ -19,9 +19,8 @@ def folder(name: str, settings: Settings) -> Path:
     entry = config.load(settings.config).model(name)
     if entry is not None:
         return store.local_path(entry.base_path, settings.store)
-    if (
-        not name or name.startswith(".") or "/" in name
-    ):  # it would lead to another folder, out of the store perhaps
+    if not name or name.startswith(".") or "/" in name:
+        # It would lead to another folder, out of the store perhaps.
         raise Usage(f"{name!r} is no name for a model")
     return settings.store / name
 

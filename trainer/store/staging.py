@@ -17,7 +17,8 @@ from pathlib import Path
 from headrace.wire import store
 from trainer import aside
 
-PREFIX = ".staging-"  # not a number, so no server takes it for a version
+# Not a number, so no server takes it for a version.
+PREFIX = ".staging-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Staged:
             # Everything that bears a number counts, half-copied folders of others too.
             number = max((0, *store.versions(model))) + 1
             while not _rename(self.path, model / str(number)):
-                number += 1  # someone who does not take our lock was quicker
+                # Someone who does not take our lock was quicker.
+                number += 1
         _sync_folder(model)
         return number
 

@@ -20,7 +20,8 @@ from trainer.settings import Settings, Tell
 from trainer.store import before, edit, live, shelf
 from trainer.store.shelf import served
 
-_LOCK = ".multimodel.config.edit.lock"  # in the store, which those who edit can write
+# In the store, which those who edit can write.
+_LOCK = ".multimodel.config.edit.lock"
 
 
 Step = tuple[Policy, Mapping[str, int]]
@@ -173,7 +174,8 @@ def _carry_out(
         for written in texts:
             _write(written, settings)
             _wait(name, whole, settings)
-    except BaseException as error:  # Ctrl-C and a full disk too
+    except BaseException as error:
+        # Ctrl-C and a full disk too.
         _take_back(before, written, settings)
         if isinstance(error, NotLive):
             raise NotLive(f"{error.message}; {source} is as it was") from error

@@ -33,7 +33,8 @@ REVIEWS = Archive(
         "MIT (the package); Large Movie Review Dataset, for research, no formal licence (the data)"
     ),
 )
-WORDS, LENGTH = 10_000, 250  # known words; words read of a review
+# Known words; words read of a review.
+WORDS, LENGTH = 10_000, 250
 
 
 def load(want: Want) -> Split:
@@ -144,7 +145,8 @@ def train(data: Split, run: Run) -> Any:
         steps_per_epoch=steps,
         validation_data=pipeline.watched(*validation),
         callbacks=[callback.keep(run, steps=steps)],
-        shuffle=False,  # the pipeline does that
+        # The pipeline does that.
+        shuffle=False,
         verbose=0,
     )
     return words, model

@@ -45,9 +45,8 @@ def build(*, seed: int = 0) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self.draw = tf.keras.random.SeedGenerator(
-                seed
-            )  # its state is a variable, so a checkpoint has it
+            # Its state is a variable, so a checkpoint has it.
+            self.draw = tf.keras.random.SeedGenerator(seed)
 
         def call(self, image: Any, training: bool = False) -> Any:
             if not training:
@@ -77,10 +76,12 @@ def build(*, seed: int = 0) -> Any:
             x = self.moved(image, training=training)
             for stage in self.stages:
                 x = stage(x)
-            return self.last(self.dropped(x, training=training))  # logits
+            # Logits.
+            return self.last(self.dropped(x, training=training))
 
     model = ConvNet()
-    model(tf.zeros([1, 28, 28, 1]))  # makes the weights
+    # Makes the weights.
+    model(tf.zeros([1, 28, 28, 1]))
     return model
 
 

@@ -41,7 +41,8 @@ def build() -> Any:
             layers.Dropout(0.3),
             layers.Dense(128, activation="relu"),
             layers.Dropout(0.3),
-            layers.Dense(10),  # logits
+            # Logits.
+            layers.Dense(10),
         ]
     )
 
@@ -68,7 +69,8 @@ def train(data: Split, run: Run) -> Any:
         steps_per_epoch=steps,
         validation_data=pipeline.watched(*data.validation.values()),
         callbacks=[callback.keep(run, steps=steps)],
-        shuffle=False,  # the pipeline does that
+        # The pipeline does that.
+        shuffle=False,
         verbose=0,
     )
     return model

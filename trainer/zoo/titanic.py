@@ -31,7 +31,8 @@ TITANIC = Archive(
     member="titanic_model/datasets/train.csv",
     licence="MIT (the package); Titanic passenger list, in the public domain (the data)",
 )
-UNKNOWN_AGE = -1.0  # a bucket of its own
+# A bucket of its own.
+UNKNOWN_AGE = -1.0
 TEXT = ("name", "sex", "embarked", "ticket")
 WHOLE = ("pclass", "sibsp", "parch")
 REAL = ("age", "fare")
@@ -179,7 +180,8 @@ def train(data: Split, run: Run) -> Any:
         steps_per_epoch=steps,
         validation_data=pipeline.watched(validation, data.validation["survived"]),
         callbacks=[callback.keep(run, steps=steps)],
-        shuffle=False,  # the pipeline does that
+        # The pipeline does that.
+        shuffle=False,
         verbose=0,
     )
     return space, model

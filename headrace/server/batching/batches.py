@@ -19,7 +19,8 @@ from headrace.wire.errors import (
 )
 from headrace.wire.signatures import Shape, Signature
 
-_MOST_DIMENSIONS = 6  # that TensorFlow Serving pads
+# That TensorFlow Serving pads.
+_MOST_DIMENSIONS = 6
 
 
 @dataclass(slots=True, eq=False)

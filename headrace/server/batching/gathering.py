@@ -24,9 +24,12 @@ from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, Int
 from headrace.wire.signatures import Signature
 
 _DECIDED, _LEFT = "decided", "left"
-TIMED_OUT = "Timed out waiting for notification"  # TensorFlow's own words
-_KEPT = 256  # kinds of tensors known to fit
-POOL = "adaptive"  # as the metrics name it
+# TensorFlow's own words.
+TIMED_OUT = "Timed out waiting for notification"
+# Kinds of tensors known to fit.
+_KEPT = 256
+# As the metrics name it.
+POOL = "adaptive"
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -54,11 +57,13 @@ class Ask:
     decided: Callable[[], None]
     lead: Callable[[Batch], None]
     is_gone: Callable[[], bool] | None = None
-    kind: object = None  # only requests of the same kind run together
+    # Only requests of the same kind run together.
+    kind: object = None
     queued: float = field(default_factory=time.monotonic)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     error: HeadraceError | None = None
-    leads: bool = False  # a batch is on its way to it, which nobody else will run
+    # A batch is on its way to it, which nobody else will run.
+    leads: bool = False
 
 
 Batch = list[Ask]
@@ -192,7 +197,8 @@ class Gatherer:
         try:
             self._run(batch)
         except (Unavailable, DeadlineExceeded) as error:
-            _fail(batch, error)  # no fault of one of them
+            # No fault of one of them.
+            _fail(batch, error)
         except HeadraceError as error:
             if len(batch) == 1:
                 _fail(batch, error)
@@ -240,7 +246,8 @@ class Gatherer:
             elif batch and (ask.kind != batch[0].kind or rows + ask.rows > self.limits.max_rows):
                 kept.append(ask)
                 if ask.kind == batch[0].kind:
-                    break  # in their order: no smaller one gets in before it
+                    # In their order: no smaller one gets in before it.
+                    break
                 continue
             else:
                 batch.append(ask)

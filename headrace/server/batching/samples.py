@@ -29,15 +29,19 @@ log = logging.getLogger(__name__)
 GOLDEN_FILE = "assets.extra/golden.json"
 
 _MOST_ROWS = 8
-_MOST_BYTES = 64 << 20  # of files that samples are read from
+# Of files that samples are read from.
+_MOST_BYTES = 64 << 20
 _SIZES = (8, 5, 3, 2)
-_BUDGET_S = 0.5  # of one signature; a slow model gets fewer sizes, never none
-_FREE = 4  # how long a free dimension is made
+# Of one signature; a slow model gets fewer sizes, never none.
+_BUDGET_S = 0.5
+# How long a free dimension is made.
+_FREE = 4
+# Bytes of the type -> relative, absolute.
 _FLOATS = {
     2: (2e-2, 2e-2),
     4: (1e-4, 1e-5),
     8: (1e-8, 1e-10),
-}  # bytes of the type -> relative, absolute
+}
 
 Arrays = Mapping[str, np.ndarray]
 

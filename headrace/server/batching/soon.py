@@ -21,7 +21,8 @@ from headrace.server.batching import gathering
 from headrace.server.batching.gathering import Ask, Batch, Gatherer
 from headrace.wire.errors import Cancelled, DeadlineExceeded, Unavailable
 
-QUICK_S = 0.001  # a run in the loop keeps all its other calls waiting
+# A run in the loop keeps all its other calls waiting.
+QUICK_S = 0.001
 
 
 class Soon:
@@ -87,9 +88,8 @@ class Soon:
         """In any thread."""
         try:
             self._pool.submit(self._work, gatherer, batch)
-        except (
-            RuntimeError
-        ):  # the pool is closed: the server stops, and others of the batch may still wait for it
+        except RuntimeError:
+            # The pool is closed: the server stops, and others of the batch may still wait for it.
             self._work(gatherer, batch)
 
     def _work(self, gatherer: Gatherer, batch: Batch | None) -> None:
@@ -102,13 +102,13 @@ class Soon:
         self._decided.append(future)
         if not self._is_told:
             self._is_told = True
-            with suppress(
-                RuntimeError
-            ):  # the loop is closed: nobody is there to hear, and others must not suffer
+            with suppress(RuntimeError):
+                # The loop is closed: nobody is there to hear, and others must not suffer.
                 self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
-        self._is_told = False  # first: what is appended from now on wakes the loop again
+        # First: what is appended from now on wakes the loop again.
+        self._is_told = False
         while self._decided:
             future = self._decided.popleft()
             if not future.done():

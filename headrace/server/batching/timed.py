@@ -54,7 +54,8 @@ class Parameters:
     pads: bool = False
     splits: bool = False
     max_execution_size: int = _MAX_BATCH_SIZE
-    thread_pool: str = _THREAD_POOL  # a name for the metrics
+    # A name for the metrics.
+    thread_pool: str = _THREAD_POOL
 
     @classmethod
     def load(cls, path: str) -> Parameters:
@@ -154,7 +155,8 @@ class BatchedModel:
         return {alias: np.concatenate([part[alias] for part in found]) for alias in outputs}
 
     def expected_s(self, signature: Signature, size: int) -> float:
-        return math.inf  # it waits for others
+        # It waits for others.
+        return math.inf
 
     def close(self) -> None:
         self._scheduler.remove(queue for pair in self._queues.values() for queue in pair)

@@ -19,10 +19,10 @@ class LoadedModel(Protocol):
     they end."""
 
     signatures: Mapping[str, Signature]
-    signature_defs: Mapping[str, Any]  # name -> SignatureDef message, as the artifact has it
-    not_row_wise: Mapping[
-        str, str
-    ]  # name -> why rows may depend on each other, "" where it is proved that they do not
+    # Name -> SignatureDef message, as the artifact has it.
+    signature_defs: Mapping[str, Any]
+    # Name -> why rows may depend on each other, "" where it is proved that they do not.
+    not_row_wise: Mapping[str, str]
 
     def run(
         self,

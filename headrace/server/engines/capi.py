@@ -19,8 +19,10 @@ from typing import NoReturn
 
 from headrace.wire import errors
 
-STRING_CELL_BYTES = 24  # sizeof(TF_TString)
-_MODE = os.RTLD_LOCAL | os.RTLD_NOW  # with its symbols made global numpy crashes
+# sizeof(TF_TString).
+STRING_CELL_BYTES = 24
+# With its symbols made global numpy crashes.
+_MODE = os.RTLD_LOCAL | os.RTLD_NOW
 
 
 class Output(ctypes.Structure):
@@ -68,10 +70,14 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "TF_SessionRun": (
         None,
         (
-            *(c_void_p, POINTER(Buffer)),  # session, run options
-            *(c_void_p, c_void_p, c_int),  # what is fed: outputs, tensors, how many
-            *(c_void_p, c_void_p, c_int),  # what is fetched
-            *(c_void_p, c_int, c_void_p, c_void_p),  # targets, how many, run metadata, status
+            # Session, run options.
+            *(c_void_p, POINTER(Buffer)),
+            # What is fed: outputs, tensors, how many.
+            *(c_void_p, c_void_p, c_int),
+            # What is fetched.
+            *(c_void_p, c_void_p, c_int),
+            # Targets, how many, run metadata, status.
+            *(c_void_p, c_int, c_void_p, c_void_p),
         ),
     ),
     "TF_AllocateTensor": (c_void_p, (c_int, c_void_p, c_int, c_size_t)),
@@ -107,7 +113,8 @@ def library() -> ctypes.CDLL:
 
 
 def library_path() -> Path:
-    spec = importlib.util.find_spec("tensorflow")  # finds, does not import
+    # Finds, does not import.
+    spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
         advice = "pip install '.[server]' in a checkout of Headrace brings it"
         raise errors.Unavailable(f"TensorFlow is not installed: {advice}")

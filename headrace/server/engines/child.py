@@ -40,7 +40,8 @@ class Child:
                 try:
                     head, arrays = self._connection.receive()
                 except EOFError:
-                    os._exit(0)  # runs under way have nobody to answer
+                    # Runs under way have nobody to answer.
+                    os._exit(0)
                 pool.submit(self._answer, head, arrays)
 
     def _answer(self, head: Head, arrays: Mapping[str, np.ndarray]) -> None:
@@ -69,9 +70,8 @@ class Child:
             self._connection.send(answer, found)
         except OSError:
             raise
-        except (
-            Exception
-        ) as error:  # before a byte of it was sent: no message holds outputs of 2 GiB
+        except Exception as error:
+            # Before a byte of it was sent: no message holds outputs of 2 GiB.
             told = Internal(f"the outputs cannot be handed over: {type(error).__name__}: {error}")
             self._connection.send({"id": answer["id"], **frames.of_error(told)})
 
@@ -106,9 +106,8 @@ def _joined(model: LoadedModel, head: Head) -> Signature:
 
 def main(descriptor: str, options: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # a terminal tells them to the whole group; the parent says when to end
+        # A terminal tells them to the whole group; the parent says when to end.
+        signal.signal(number, signal.SIG_IGN)
     given = json.loads(options)
     session = SessionOptions(
         **{**given["options"], "base": bytes.fromhex(given["options"]["base"])}

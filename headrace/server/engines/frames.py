@@ -64,7 +64,8 @@ class Frames:
         try:
             self._connection.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # it is gone already
+            # It is gone already.
+            return
 
     def _read(self, count: int) -> bytearray:
         found = bytearray(count)

@@ -88,7 +88,8 @@ def _needed(
             seen |= inputs
             waiting += inputs
     called = set[str]()
-    for node in run:  # it grows by what each of them calls
+    # It grows by what each of them calls.
+    for node in run:
         callees = {node.op, *_functions_of(node)} & functions.keys() - called
         called |= callees
         run += [inner for callee in callees for inner in functions[callee]]

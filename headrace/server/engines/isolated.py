@@ -38,8 +38,10 @@ from headrace.wire.signatures import Signature
 
 log = logging.getLogger(__name__)
 
-_ATTEMPTS = 3  # to load a version, where the process died meanwhile: perhaps of another one
-_AGAIN_S = 1.0  # until a process that could not be started is tried again
+# To load a version, where the process died meanwhile: perhaps of another one.
+_ATTEMPTS = 3
+# Until a process that could not be started is tried again.
+_AGAIN_S = 1.0
 _END_S = 5.0
 _GONE = "The process that runs the models has ended, and is being restarted; try again in a moment"
 _TIMED_OUT = "Timed out waiting for notification"
@@ -97,9 +99,8 @@ class IsolatedEngine:
             with self._changed:
                 self._models[number] = model
                 now = self._child
-            if (
-                now is not None and now is not child
-            ):  # it has died since, and the next knew nothing of this one
+            if now is not None and now is not child:
+                # It has died since, and the next knew nothing of this one.
                 model.load_again(now)
             return model
         raise AssertionError
@@ -233,7 +234,8 @@ class IsolatedModel:
         return {alias: found[alias] for alias in outputs}
 
     def expected_s(self, signature: Signature, size: int) -> float:
-        return math.inf  # another process is waited for
+        # Another process is waited for.
+        return math.inf
 
     def load_again(self, child: _Child) -> None:
         self._child, self._trouble = None, ""
@@ -250,7 +252,8 @@ class IsolatedModel:
             return
         with self._lock:
             is_closed, self._child = self._is_closed, child
-        if is_closed:  # meanwhile: nobody else will take it out of this child
+        # Meanwhile: nobody else will take it out of this child.
+        if is_closed:
             self._leave(child)
 
     def close(self) -> None:
@@ -261,7 +264,8 @@ class IsolatedModel:
             self._leave(child)
 
     def _leave(self, child: _Child) -> None:
-        with suppress(Unavailable):  # it has died, and the model with it
+        # It has died, and the model with it.
+        with suppress(Unavailable):
             child.ask({"do": "close", "model": self.number})
 
 
@@ -304,7 +308,8 @@ class _Child:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Answer] | None = {}
-        self._is_told = False  # to end
+        # To end.
+        self._is_told = False
         self._reader = threading.Thread(target=self._read, name="engine-answers", daemon=True)
         self._reader.start()
 
@@ -380,4 +385,5 @@ class _Child:
                 answer.head = frames.of_error(Unavailable(_GONE))
                 answer.done.set()
             if not self._is_told and self._process.poll() is None:
-                self._process.kill()  # it closed its end, or said what is no frame
+                # It closed its end, or said what is no frame.
+                self._process.kill()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from headrace.wire import messages
 
-CALLERS_THREAD = -1  # an inter_op pool number: run in the thread that calls, no pool
+# An inter_op pool number: run in the thread that calls, no pool.
+CALLERS_THREAD = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class SessionOptions:
         config.inter_op_parallelism_threads = (
             self.inter_op_threads or config.inter_op_parallelism_threads
         )
-        config.allow_soft_placement = True  # a graph exported on a GPU runs where there is none
+        # A graph exported on a GPU runs where there is none.
+        config.allow_soft_placement = True
         if self.gpu_memory_fraction:
             config.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction
         if self.bfloat16:
@@ -45,7 +47,8 @@ class SessionOptions:
         return bytes(config.SerializeToString())
 
 
-_ON = 1  # of RewriterConfig.Toggle, and the first level of GlobalJitLevel
+# Of RewriterConfig.Toggle, and the first level of GlobalJitLevel.
+_ON = 1
 
 
 def run_options(*, timeout_ms: int = 0, inter_op_pool: int = 0) -> bytes:
@@ -58,7 +61,8 @@ def _varint_field(number: int, value: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1  # a negative int32 travels as ten bytes
+    # A negative int32 travels as ten bytes.
+    value &= (1 << 64) - 1
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -28,7 +28,8 @@ _INLINE = run_options(inter_op_pool=CALLERS_THREAD)
 _INLINE_BUFFER = capi.buffer_over(_INLINE)
 _QUICK_S = 0.01
 _KEPT = (
-    256  # of what strangers can ask for in many ways: outputs in any order, tensors of any shape
+    # Of what strangers can ask for in many ways: outputs in any order, tensors of any shape.
+    256
 )
 
 
@@ -161,7 +162,8 @@ class SavedModel:
             return {alias: tensors.to_array(fetched[i] or 0) for i, alias in enumerate(outputs)}
         finally:
             for tensor in fed:
-                lib.TF_DeleteTensor(tensor)  # none is none to it
+                # None is none to it.
+                lib.TF_DeleteTensor(tensor)
             for tensor in fetched:
                 lib.TF_DeleteTensor(tensor)
 
@@ -171,7 +173,8 @@ class SavedModel:
         if self.traits.may_take_long and (
             signature.name in self.traits.may_take_long
             or self.signatures.get(signature.name) is not signature
-        ):  # one put together by a caller may ask for anything
+        ):
+            # One put together by a caller may ask for anything.
             return math.inf
         bits = size.bit_length()
         took = self._took_s.get((signature.name, bits))
@@ -213,9 +216,8 @@ class SavedModel:
     ) -> ctypes.Array[capi.Output]:
         """The ends of the graph that these are; TensorFlow only reads them."""
         key = (signature.name, is_input, aliases)
-        is_own = (
-            self.signatures.get(signature.name) is signature
-        )  # one put together by a caller may be named like it
+        # One put together by a caller may be named like it.
+        is_own = self.signatures.get(signature.name) is signature
         if is_own and (ends := self._ends.get(key)) is not None:
             return ends
         specs = signature.inputs if is_input else signature.outputs

@@ -17,10 +17,10 @@ from headrace.wire import dtypes, tensors
 from headrace.wire.dtypes import DType
 from headrace.wire.errors import InvalidArgument, Unimplemented
 
-_SMALL_BYTES = (
-    1 << 16
-)  # copied once more, which takes less than numpy's and ctypes' way to a pointer
-MAX_RANK = 254  # TensorFlow's own; one more ends the process inside TensorShape
+# Copied once more, which takes less than numpy's and ctypes' way to a pointer.
+_SMALL_BYTES = 1 << 16
+# TensorFlow's own; one more ends the process inside TensorShape.
+MAX_RANK = 254
 
 
 def to_tensor(alias: str, array: np.ndarray) -> int:

@@ -27,11 +27,14 @@ _DETAILS_BYTES = 1024
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _ARGUMENTS: Mapping[str, int | str] = {
     "grpc.max_send_message_length": (1 << 31) - 1,
-    "grpc.so_reuseport": 0,  # a port that is taken must be an error, not shared
+    # A port that is taken must be an error, not shared.
+    "grpc.so_reuseport": 0,
 }
 _SLOW_THREADS = 4
-_QUESTIONS = (messages.GET_MODEL_STATUS, messages.GET_MODEL_METADATA)  # about states and signatures
-_FOREVER_S = 10_000_000.0  # gRPC says "no deadline" with a very long one
+# About states and signatures.
+_QUESTIONS = (messages.GET_MODEL_STATUS, messages.GET_MODEL_METADATA)
+# GRPC says "no deadline" with a very long one.
+_FOREVER_S = 10_000_000.0
 
 
 class GrpcServer:

@@ -65,7 +65,8 @@ class Reloader:
             self._load({model.name for model in new}, wanted, deadline)
             repository.apply(wanted, instead_of=both)
         except HeadraceError:
-            repository.apply(before, instead_of=both)  # raises Aborted where neither holds any more
+            # Raises Aborted where neither holds any more.
+            repository.apply(before, instead_of=both)
             raise
 
     def _load(self, new: set[str], wanted: ServingConfig, deadline: float | None) -> None:

@@ -50,7 +50,8 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     labels: Mapping[str, int]
     default_version: int | None
-    trouble: str = ""  # what stands in the way of a version that is not there, or not whole
+    # What stands in the way of a version that is not there, or not whole.
+    trouble: str = ""
 
     @property
     def state(self) -> str:
@@ -136,7 +137,8 @@ class Repository:
         """The version a call is for, kept loaded until the call has ended."""
         with self._lock:
             version = self._find(spec)
-            assert version.loaded is not None  # as long as it is AVAILABLE
+            # As long as it is AVAILABLE.
+            assert version.loaded is not None
             version.uses += 1
         return _Use(self, version, version.loaded)
 
@@ -259,9 +261,8 @@ class Repository:
             with self._changed:
                 for name, here in found.items():
                     model = self._models[name]
-                    if (
-                        model.config is seen[name][0]
-                    ):  # else another config has come, and its own scan will
+                    if model.config is seen[name][0]:
+                        # Else another config has come, and its own scan will.
                         self._take(model, here)
                 self._changed.notify_all()
 
@@ -307,7 +308,8 @@ class Repository:
                 )
 
     def _take(self, model: _Model, found: Found) -> None:
-        if found.trouble and found.trouble != model.trouble:  # once, not at every look
+        # Once, not at every look.
+        if found.trouble and found.trouble != model.trouble:
             event = "version is waited for" if found.paths else "model cannot be served"
             log.warning(event, extra={"model": model.name, "reason": found.trouble})
         model.trouble = found.trouble
@@ -371,7 +373,8 @@ class Repository:
             version.state, version.loaded, version.error = state, loaded, error
             model = self._models[version.model]
             if error:
-                _aspire(model, model.paths)  # to the next best
+                # To the next best.
+                _aspire(model, model.paths)
             self._proceed(model)
             self._changed.notify_all()
 

@@ -34,7 +34,8 @@ class VersionStatus:
     error_code: int = 0
     error_name: str = "OK"
     error_message: str = ""
-    batched: tuple[str, ...] = ()  # the signatures whose requests may run together, unasked
+    # The signatures whose requests may run together, unasked.
+    batched: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

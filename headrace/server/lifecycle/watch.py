@@ -76,9 +76,8 @@ class ConfigFile:
 
     def first(self) -> config.ServingConfig:
         if self._path.is_file():
-            self._taken = (
-                self._path.read_bytes()
-            )  # before it is parsed: what changes in between is offered again
+            # Before it is parsed: what changes in between is offered again.
+            self._taken = self._path.read_bytes()
         return config.load(self._path, may_be_blank=True)
 
     def offer(self, repository: Repository) -> None:
@@ -98,9 +97,8 @@ class ConfigFile:
             self._complain(textfiles.fault(error))
             return
         except HeadraceError as error:
-            self._complain(
-                str(error)
-            )  # a label's version may yet become available: it is offered again
+            # A label's version may yet become available: it is offered again.
+            self._complain(str(error))
             return
         self._taken, self._complaint = content, ""
         log.info("config taken", extra={"file": str(self._path)})

@@ -20,7 +20,8 @@ class CallerGone(Exception):
 
 async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
     declared = headers.get(b"content-length", b"")
-    if int(declared or 0) > limit:  # the HTTP parser lets only digits through
+    # The HTTP parser lets only digits through.
+    if int(declared or 0) > limit:
         raise _too_large(limit)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):

@@ -58,9 +58,8 @@ async def predict_soon(
 
     def inputs(signature: Signature) -> Mapping[str, Any]:
         nonlocal row_format
-        tensors = parsed.pop().tensors(
-            signature
-        )  # while the call waits, others may have its parser
+        # While the call waits, others may have its parser.
+        tensors = parsed.pop().tensors(signature)
         row_format = tensors.row_format
         return tensors.arrays
 

@@ -21,9 +21,12 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from headrace.server.rest.lean import LeanConnection
 
 _LINGER_S = 2.0
-_LINGERING = 64  # connections beyond the limit that get to read why; further ones are just closed
-_TICKS = 5  # of uvicorn's, a tenth of a second each
-_OTHER_DESCRIPTORS = 1024  # models, gRPC, the gateway's own connections
+# Connections beyond the limit that get to read why; further ones are just closed.
+_LINGERING = 64
+# Of uvicorn's, a tenth of a second each.
+_TICKS = 5
+# Models, gRPC, the gateway's own connections.
+_OTHER_DESCRIPTORS = 1024
 _VERSIONS = ("1.1", "1.0")
 
 
@@ -68,9 +71,8 @@ class LimitedConnection(LeanConnection):
             return HTTPStatus.BAD_REQUEST
         if len(self.headers) > limits.headers:
             return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        if (
-            self._head_bytes > limits.head_bytes
-        ):  # what came in one piece with the head's end may be its body's
+        if self._head_bytes > limits.head_bytes:
+            # What came in one piece with the head's end may be its body's.
             exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if exact > limits.head_bytes:
                 return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -105,13 +107,11 @@ class LimitedConnection(LeanConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
-        if (
-            self._lingering is not None
-        ):  # a timer that is left to run keeps the connection in memory
+        if self._lingering is not None:
+            # A timer that is left to run keeps the connection in memory.
             self._lingering.cancel()
-        if (
-            self._running is not None
-        ):  # uvicorn tells the newest request alone, which may be another
+        if self._running is not None:
+            # Uvicorn tells the newest request alone, which may be another.
             self._running.disconnected = True
             self._running.message_event.set()
 
@@ -144,7 +144,8 @@ class LimitedConnection(LeanConnection):
     def on_headers_complete(self) -> None:
         if status := self.objection():
             self._breach = status
-            raise ValueError(status)  # httptools makes an HttpParserCallbackError of it
+            # Httptools makes an HttpParserCallbackError of it.
+            raise ValueError(status)
         self._in_head = False
         super().on_headers_complete()
 

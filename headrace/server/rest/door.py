@@ -27,15 +27,17 @@ from headrace.wire.json.rapidjson import ANY_DEPTH
 
 log = logging.getLogger(__name__)
 
-TARGET = "headrace.target"  # where our HTTP protocol leaves the request target as it was sent
-GONE = "headrace.gone"  # and what tells whether the caller has left
+# Where our HTTP protocol leaves the request target as it was sent.
+TARGET = "headrace.target"
+# And what tells whether the caller has left.
+GONE = "headrace.gone"
 # And whether nobody else is connected, whose calls could run together with this one.
 ALONE = "headrace.alone"
 
-_SMALL_BYTES = (
-    32 << 10
-)  # a body read and answered in the event loop; a larger one would keep other calls waiting
-_PREDICT = Kind.PREDICT  # an enum's member takes long to look up
+# A body read and answered in the event loop; a larger one would keep other calls waiting.
+_SMALL_BYTES = 32 << 10
+# An enum's member takes long to look up.
+_PREDICT = Kind.PREDICT
 _TOO_LARGE = int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 _VERSIONS = ("1.1", "1.0")
 _JSON_BYTES = JSON.encode()
@@ -147,9 +149,8 @@ class RestDoor:
             outcome = error.status_name
             response = refusal(error)._replace(closes=isinstance(error, BodyTooLarge))
             if route.kind is Kind.VERSION_TOO_LONG:
-                response = response._replace(
-                    body=b""
-                )  # TensorFlow Serving leaves before it words its errors
+                # TensorFlow Serving leaves before it words its errors.
+                response = response._replace(body=b"")
         except Exception:
             outcome = "INTERNAL"
             log.exception(

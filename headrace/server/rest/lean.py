@@ -23,7 +23,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-_JOINED_BYTES = 64 << 10  # a longer body is not copied behind its head
+# A longer body is not copied behind its head.
+_JOINED_BYTES = 64 << 10
 _KEPT_LINES = 256
 
 _log = logging.getLogger("uvicorn.error")
@@ -119,9 +120,8 @@ class _Exchange(RequestResponseCycle):
         ):
             return await super().receive()
         if not self.message_event.is_set():
-            return (
-                await super().receive()
-            )  # asked again after the whole body: until the caller leaves
+            # Asked again after the whole body: until the caller leaves.
+            return await super().receive()
         self.message_event.clear()
         body, self.body = bytes(self.body), bytearray()
         return {"type": "http.request", "body": body, "more_body": False}

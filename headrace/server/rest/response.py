@@ -10,7 +10,8 @@ from headrace.wire.bodies import answers
 from headrace.wire.errors import HeadraceError
 
 JSON = "application/json"
-EMPTY = "text/html; charset=ISO-8859-1"  # libevent's, where TF Serving says nothing
+# Libevent's, where TF Serving says nothing.
+EMPTY = "text/html; charset=ISO-8859-1"
 
 
 class Response(NamedTuple):

@@ -21,7 +21,8 @@ _ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 _NOBODY = ModelSpec("")
-_KEPT, _KEPT_BYTES = 1024, 256  # what strangers ask for must not fill the memory
+# What strangers ask for must not fill the memory.
+_KEPT, _KEPT_BYTES = 1024, 256
 
 
 class Kind(Enum):

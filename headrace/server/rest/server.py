@@ -80,7 +80,8 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=_NEVER_S,  # the sweep sees to it
+            # The sweep sees to it.
+            timeout_keep_alive=_NEVER_S,
             timeout_graceful_shutdown=max(1, round(drain_s)),
         )
         self.port: int = listener.getsockname()[1]

@@ -8,7 +8,8 @@ from typing import Any
 
 from headrace.server.rowwise.values import Mixed, NotRowWise, Value, refuse
 
-Outputs = Mapping[str, Sequence[Value]]  # by the name of the output, in their order
+# By the name of the output, in their order.
+Outputs = Mapping[str, Sequence[Value]]
 Rule = Callable[["Node", Sequence[Value]], Value | Sequence[Value] | Outputs]
 
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})

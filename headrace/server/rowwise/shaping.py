@@ -28,14 +28,16 @@ from headrace.server.rowwise.values import (
 from headrace.wire import tensors
 from headrace.wire.errors import HeadraceError
 
-_MOST_NUMBERS = 64  # of a constant that may be a shape, an axis or a permutation
+# Of a constant that may be a shape, an axis or a permutation.
+_MOST_NUMBERS = 64
 
 
 def constant(node: Node) -> Fixed:
     tensor = node.attr("value").tensor
     shape = shape_of(tensor.tensor_shape)
     size = int(np.prod(shape, dtype=np.int64)) if shape is not None else _MOST_NUMBERS + 1
-    if tensor.dtype not in (3, 9) or size > _MOST_NUMBERS:  # neither int32 nor int64
+    # Neither int32 nor int64.
+    if tensor.dtype not in (3, 9) or size > _MOST_NUMBERS:
         return Fixed(shape)
     try:
         return Fixed(shape, tensors.from_proto(tensor))
@@ -363,7 +365,8 @@ def _cuts(node: Node, begin: Sequence[int], end: Sequence[int], steps: Sequence[
 def _cut(x: Rows, cut: Sequence[Any]) -> Shape:
     """The inner dimensions that are left; the rows must all be there, and first. A free one stays
     free."""
-    left: list[int | None] = [None, *x.inner]  # None: the rows
+    # None: the rows.
+    left: list[int | None] = [None, *x.inner]
     found: list[int | None] = []
     for i, by in enumerate(cut):
         if by is None:

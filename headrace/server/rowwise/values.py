@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import numpy as np
 
-UNKNOWN = -1  # a dimension that is the same for all rows, but not known here
+# A dimension that is the same for all rows, but not known here.
+UNKNOWN = -1
 
 Shape = tuple[int, ...]
 

@@ -41,7 +41,8 @@ class ExamplesBody:
     input: Any
     keys: tuple[str, ...]
     ambiguity: Fault | None = (
-        None  # what TensorFlow Serving accepts and another reader may take for something else
+        # What TensorFlow Serving accepts and another reader may take for something else.
+        None
     )
 
     def names(self) -> list[str]:
@@ -116,7 +117,8 @@ def _fill(example: Any, value: Any, place: Place) -> None:
             )
         )
     features = example.features.feature
-    for name, content in value.members:  # of a name that is there twice, the last counts
+    # Of a name that is there twice, the last counts.
+    for name, content in value.members:
         values = content if isinstance(content, list) else [content]
         at = (*place, name)
         places = ((*at, i) for i in range(len(values))) if values is content else iter((at,))
@@ -153,7 +155,8 @@ def _feature(name: str, values: Iterable[Any], places: Iterator[Place]) -> Any:
         converted.append(_converted(name, value, place))
     feature = messages.Feature()
     if kind == "float":
-        with np.errstate(over="ignore"):  # beyond float is infinite
+        # Beyond float is infinite.
+        with np.errstate(over="ignore"):
             feature.float_list.value.extend(np.array(converted, np.float32).tolist())
     elif kind == "int64":
         feature.int64_list.value.extend(converted)
@@ -165,7 +168,8 @@ def _feature(name: str, values: Iterable[Any], places: Iterator[Place]) -> Any:
 def _kind(value: Any) -> str:
     if isinstance(value, float):
         return "float"
-    if isinstance(value, int):  # true and false are among them
+    # True and false are among them.
+    if isinstance(value, int):
         return "int64"
     return "bytes" if isinstance(value, str) or is_base64(value) else ""
 

@@ -69,7 +69,8 @@ def tensors(
     except (
         _Unsure,
         KeyError,
-    ):  # simdjson's reader for Python looks for a name with a NUL in it by its first part
+    ):
+        # Simdjson's reader for Python looks for a name with a NUL in it by its first part.
         return None
     return Tensors(arrays, row_format, named) if body.translate(None, _DROPPED) == wanted else None
 
@@ -89,7 +90,8 @@ def duplicate_key(root: Any) -> Fault | None:
     if "instances" not in names or not isinstance(instances := root["instances"], Array):
         return None
     if len(instances) == 0 or not isinstance(instances[0], Object):
-        return None  # rows of names after a plain one are an error anyway
+        # Rows of names after a plain one are an error anyway.
+        return None
     for i, row in enumerate(instances):
         if isinstance(row, Object) and (twice := first_duplicate(list(row))):
             return Fault("duplicate_key", ("instances", i, twice))
@@ -179,7 +181,8 @@ def _flat(value: Any, dtype: DType | None) -> np.ndarray:
     kind = _BUFFERS[dtype]
     try:
         return np.frombuffer(value.as_buffer(of_type=kind), _BUFFER_DTYPES[kind])
-    except (TypeError, ValueError) as cause:  # not all of them numbers, or not of the kind
+    except (TypeError, ValueError) as cause:
+        # Not all of them numbers, or not of the kind.
         raise _Unsure from cause
 
 

@@ -62,9 +62,8 @@ def _value(
     shape = dense_shape(value)
     if wanted is not None and not fits(shape, wanted):
         if not isinstance(value, list):
-            filled(
-                value, spec, place, {}
-            )  # "a" where a list of numbers should be: the kind is told first
+            # "a" where a list of numbers should be: the kind is told first.
+            filled(value, spec, place, {})
         refuse(misfit(place, shape, wanted, rows=rows))
     filled(value, spec, place, {})
     return shape

@@ -91,6 +91,5 @@ def _printed(value: Any) -> bytes:
     )
 
 
-_ESCAPED = re.compile(
-    "[<>\x7f-\x9f\u2028\u2029]"
-)  # only strings can hold these; protobuf escapes them too
+# Only strings can hold these; protobuf escapes them too.
+_ESCAPED = re.compile("[<>\x7f-\x9f\u2028\u2029]")

@@ -32,7 +32,8 @@ def _fast(body: bytes, signature: Signature) -> dict[str, np.ndarray] | None:
     except (
         ValueError,
         RuntimeError,
-    ):  # NaN and Infinity among them, which strict JSON does not know
+    ):
+        # NaN and Infinity among them, which strict JSON does not know.
         return None
     found = None
     if isinstance(root, Object):

@@ -23,7 +23,8 @@ from headrace.wire.json.printer import dump, type_name
 from headrace.wire.json.rapidjson import JsonObject
 from headrace.wire.signatures import Shape, TensorSpec
 
-MAX_RANK = 64  # numpy's; TensorFlow itself stops at 254
+# Numpy's; TensorFlow itself stops at 254.
+MAX_RANK = 64
 
 INT32_RANGE = (-(1 << 31), (1 << 31) - 1)
 UINT32_MAX = (1 << 32) - 1

@@ -20,16 +20,16 @@ def decimals(values: np.ndarray) -> list[bytes]:
     texts = ("%.6g " * len(numbers) % tuple(numbers)).split()
     back: list[float] = list(map(float, texts))
     if is_float:
-        back = np.array(
-            back, np.float32
-        ).tolist()  # six digits of the largest float are less than it
+        # Six digits of the largest float are less than it.
+        back = np.array(back, np.float32).tolist()
     long = "%.9g" if is_float else "%.17g"
     texts = [
         text if number == again else long % number
         for number, text, again in zip(numbers, texts, back, strict=True)
     ]
     joined = " ".join(texts)
-    if joined.count(".") == len(texts):  # no text has two
+    # No text has two.
+    if joined.count(".") == len(texts):
         return joined.encode().split()
     out = []
     for text in texts:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from simdjson import Parser
 
-_KEPT_BODY_BYTES = 1 << 20  # a parser that grew for more than this is not kept
+# A parser that grew for more than this is not kept.
+_KEPT_BODY_BYTES = 1 << 20
 _KEPT_PARSERS = 16
 
 _free: list[Parser] = []

@@ -12,7 +12,8 @@ from typing import Any
 from headrace.wire.json import grisu
 from headrace.wire.json.rapidjson import JsonObject
 
-DUMP_BYTES = 256  # what an error text quotes of a value
+# What an error text quotes of a value.
+DUMP_BYTES = 256
 
 
 def type_name(value: Any) -> str:
@@ -120,7 +121,8 @@ def _double_text(value: float) -> str:
     if value == 0:
         return sign + "0.0"
     digits, power = grisu.digits(abs(value))
-    point = len(digits) + power  # where the decimal point stands, counted from the first digit
+    # Where the decimal point stands, counted from the first digit.
+    point = len(digits) + power
     if power >= 0 and point <= 21:
         return f"{sign}{digits.ljust(point, '0')}.0"
     if 0 < point <= 21:

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ANY_DEPTH = sys.maxsize
-MOST_HOLDERS = (
-    1 << 21
-)  # some seconds and 250 MB at worst; numbers in the right shape are never read here
+# Some seconds and 250 MB at worst; numbers in the right shape are never read here.
+MOST_HOLDERS = 1 << 21
 INT64_MIN, UINT64_MAX = -(1 << 63), (1 << 64) - 1
 
 
@@ -74,7 +73,8 @@ class JsonSyntaxError(ValueError):
 
 def read(body: bytes, *, max_depth: int = ANY_DEPTH) -> Document:
     start = 0
-    for byte in b"\xef\xbb\xbf":  # each one skipped for itself, as RapidJSON does
+    # Each one skipped for itself, as RapidJSON does.
+    for byte in b"\xef\xbb\xbf":
         if body[start : start + 1] == bytes((byte,)):
             start += 1
     if count_holders(body) + body.count(b"\\") > MOST_HOLDERS:
@@ -113,12 +113,10 @@ _BLANKS = re.compile(rb"[ \t\r\n]*+")
 # alike and fast, or refuses. The bound holds the memory of the match.
 _RUN_TEXT = rb"(?:C*,|\[C*+\]~,~){1,4096}"
 _RUN = re.compile(_RUN_TEXT.replace(b"C", rb"[-+0-9.eE, \t\r\n]").replace(b"~", rb"[ \t\r\n]*+"))
-_DOUBTFUL = re.compile(
-    rb"(?<![.0-9])[0-9]{20}|[eE]\+?[0-9]{3}"
-)  # may be beyond 64 bits, or beyond a double
-_SPECIAL = re.compile(
-    rb"-?(?:(NaN)|(?:Na?)?Inf(?:inity)?)"
-)  # RapidJSON backs up from NaN after N or Na
+# May be beyond 64 bits, or beyond a double.
+_DOUBTFUL = re.compile(rb"(?<![.0-9])[0-9]{20}|[eE]\+?[0-9]{3}")
+# RapidJSON backs up from NaN after N or Na.
+_SPECIAL = re.compile(rb"-?(?:(NaN)|(?:Na?)?Inf(?:inity)?)")
 _STRING = re.compile(rb'"([^"\\\x00-\x1f]*+)"')
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
@@ -133,21 +131,27 @@ _DIGITS = frozenset(b"-0123456789")
 _RUN_STARTS = _DIGITS | {ord("[")}
 _LEFT, _RIGHT, _OPEN, _CLOSE, _COMMA, _POINT, _DOUBLE_QUOTE, _BACKSLASH = b'[]{},."\\'
 _COLON_BYTE = ord(":")
-_LONG_INTEGER = 20  # digits and sign of the longest that may fit 64 bits
+# Digits and sign of the longest that may fit 64 bits.
+_LONG_INTEGER = 20
 
 
 class _Reader:
     def __init__(self, body: bytes, max_depth: int) -> None:
         self._max_depth = max_depth
-        self._data = body + b"\0"  # to RapidJSON a zero byte is the end, wherever it stands
+        # To RapidJSON a zero byte is the end, wherever it stands.
+        self._data = body + b"\0"
 
     def read(self, pos: int) -> tuple[Any, int]:
         data, blanks = self._data, _BLANKS.match
         stack: list[tuple[list[Any], str | None]] = []
-        holder: list[Any] | None = None  # the open array, or the members of the open object
-        name: str | None = None  # the member a value is awaited for; None in an array
-        fresh = False  # just opened, so it may close at once
-        careful_until = 0  # up to here, number by number
+        # The open array, or the members of the open object.
+        holder: list[Any] | None = None
+        # The member a value is awaited for; None in an array.
+        name: str | None = None
+        # Just opened, so it may close at once.
+        fresh = False
+        # Up to here, number by number.
+        careful_until = 0
         while True:
             # A value, the name before it, or the end of what was just opened.
             if data[pos] <= 32:
@@ -311,7 +315,8 @@ def _loaded(run: bytes) -> list[Any] | None:
         values: list[Any] = json.loads(b"[%b0]" % run)
     except ValueError:
         return None
-    values.pop()  # the 0 behind the last comma
+    # The 0 behind the last comma.
+    values.pop()
     return values
 
 
