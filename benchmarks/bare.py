@@ -11,8 +11,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from headrace.wire import dtypes, rest
-from headrace.wire.signatures import Signature, TensorSpec, check
+from headrace.codec import predict
+from headrace.protocol import dtypes
+from headrace.protocol.signatures import Signature, TensorSpec, check
 
 MNIST = Signature(
     name="serving_default",
@@ -39,7 +40,7 @@ async def app(
             break
     body = b"".join(chunks)
     if body and CHECKED:
-        tensors = rest.parse_predict(body).tensors(MNIST)
+        tensors = predict.parse_predict(body).tensors(MNIST)
         shapes = {
             name: (MNIST.inputs[name].dtype, array.shape) for name, array in tensors.arrays.items()
         }

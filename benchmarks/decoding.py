@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import table
 from benchmarks.bare import MNIST
 from benchmarks.table import Row, paired_ratio
-from headrace.wire import rest
+from headrace.codec import predict
 
 ROUNDS = 9
 CALLS = 20
@@ -30,7 +30,7 @@ def rows(store: Path, work: Path) -> Iterator[Row]:
             return np.array(orjson.loads(body)["instances"], np.float32)
 
         def ours(body: bytes = body) -> object:
-            return rest.parse_predict(body).tensors(MNIST).arrays["image"]
+            return predict.parse_predict(body).tensors(MNIST).arrays["image"]
 
         assert np.array_equal(with_orjson(), ours())  # type: ignore[arg-type]
         theirs_us, ours_us = _in_turns(with_orjson, ours)

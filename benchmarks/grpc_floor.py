@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from benchmarks.floor import Session
-from headrace.wire import messages, tensors
+from headrace.protocol import messages, tensors
 
 THREADS = 8
 

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from benchmarks.load import Load
-from headrace.wire import messages
+from headrace.protocol import messages
 
 
 def drive_grpc(port: int, request: bytes, *, under_way: int, seconds: float) -> Load:

@@ -21,17 +21,17 @@ import uvloop
 from benchmarks.bare import ANSWER, MNIST
 from benchmarks.stack import IMAGE_PATH, image_body
 from benchmarks.table import Row
-from gateway.contracts.catalog import Catalog, Contract, Model, VersionState
+from gateway.contracts.catalog import Catalog, Contract, Model, VersionStatus
 from gateway.core import Core
-from gateway.hangup import EXTENSION
+from gateway.disconnect import EXTENSION
 from gateway.rest import RestDoor
 from gateway.settings import Settings
 from gateway.upstream.address import Address
+from gateway.upstream.base import Reply
 from gateway.upstream.http1 import Pool, _Connection
-from gateway.upstream.seams import Reply
-from headrace.wire import rest
-from headrace.wire.errors import Unavailable
-from headrace.wire.signatures import check
+from headrace.codec import predict
+from headrace.protocol.errors import Unavailable
+from headrace.protocol.signatures import check
 
 CALLS, ROUNDS = 1000, 7
 _LIST = (
@@ -59,7 +59,7 @@ def rows(*_: object) -> Iterator[Row]:
 
 
 def _read(body: bytes) -> None:
-    read = rest.parse_predict(body).tensors(MNIST)
+    read = predict.parse_predict(body).tensors(MNIST)
     shapes = {name: (MNIST.inputs[name].dtype, array.shape) for name, array in read.arrays.items()}
     check(MNIST, shapes, row_format=read.row_format)
 
@@ -105,7 +105,7 @@ async def _door_us(body: bytes, *, metrics: bool, access_log: bool) -> float:
                 "mnist_cnn", 1, {"serving_default": MNIST}, False, "/v1/versions/1:predict", b""
             )
             model = Model(
-                "mnist_cnn", {}, (VersionState(1, "AVAILABLE"),), {1: contract}, asked=True
+                "mnist_cnn", {}, (VersionStatus(1, "AVAILABLE"),), {1: contract}, asked=True
             )
             core.registry.catalog = Catalog({"mnist_cnn": model})
             core.health.pulses[0].answered()

@@ -19,11 +19,10 @@ import numpy as np
 
 from benchmarks.floor import Session
 from benchmarks.stack import IMAGE_PATH, image_body
+from headrace.codec import answers, predict
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.metrics import Metrics
 from headrace.server.rest import routes
-from headrace.wire import rest
-from headrace.wire.bodies import answers
 
 ROUNDS = 9
 CALLS = 300
@@ -33,7 +32,7 @@ def main(folder: Path) -> None:
     body, session = image_body(), Session(folder)
     model = TensorFlowEngine().load(folder)
     signature = model.signatures["serving_default"]
-    ((alias, image),) = rest.parse_predict(body).tensors(signature).arrays.items()
+    ((alias, image),) = predict.parse_predict(body).tensors(signature).arrays.items()
     flat, outputs, metrics = (
         np.ascontiguousarray(image.reshape(-1)),
         tuple(signature.outputs),
@@ -48,7 +47,7 @@ def main(folder: Path) -> None:
 
     pieces: dict[str, Callable[[], Any]] = {
         "route": lambda: routes.find("POST", IMAGE_PATH.encode()),
-        "JSON to array, shape proved": lambda: rest.parse_predict(body).tensors(signature),
+        "JSON to array, shape proved": lambda: predict.parse_predict(body).tensors(signature),
         "array to answer": lambda: answers.predictions(answer, signature, row_format=True),
         "metrics": count,
     }

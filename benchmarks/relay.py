@@ -18,8 +18,8 @@ import uvloop
 
 from gateway.upstream.address import Address
 from gateway.upstream.http1 import Pool
-from headrace.server.rest.lean import LeanConnection
-from headrace.wire import messages
+from headrace.http.protocol import HttpProtocol
+from headrace.protocol import messages
 
 _UNBOUND = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -77,7 +77,7 @@ if __name__ == "__main__":
             HttpRelay(backend),
             port=int(port),
             loop="uvloop",
-            http=LeanConnection,
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             access_log=False,

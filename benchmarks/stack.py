@@ -80,7 +80,7 @@ def image_body(images: int = 1) -> bytes:
 
 def image_request() -> bytes:
     """The same image as a PredictRequest."""
-    from headrace.wire import messages, tensors
+    from headrace.protocol import messages, tensors
 
     request = messages.PredictRequest()
     request.model_spec.name = "mnist_cnn"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from deploy.terminal import Stop
 from gateway.settings import Settings as GatewaySettings
 from headrace import variables
-from headrace.wire.errors import HeadraceError
+from headrace.protocol.errors import HeadraceError
 from trainer import settings as trainer_settings
 
 UNTOUCHED = "Nothing was changed."

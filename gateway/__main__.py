@@ -9,7 +9,7 @@ import sys
 
 from gateway import settings as settings_module
 from gateway.settings import Settings
-from headrace.wire.errors import HeadraceError
+from headrace.protocol.errors import HeadraceError
 
 
 def main(argv: list[str] | None = None) -> int:

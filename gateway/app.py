@@ -24,8 +24,8 @@ from gateway.health import model_state
 from gateway.rest import RestDoor, Send
 from gateway.settings import Settings
 from headrace import __version__
-from headrace.wire import signatures
-from headrace.wire.errors import HeadraceError, NotFound
+from headrace.protocol import signatures
+from headrace.protocol.errors import HeadraceError, NotFound
 
 _LIST = "/v1/models"
 

@@ -10,17 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.contracts.catalog import Catalog, Contract, Target
+from gateway.contracts.catalog import Catalog, Contract
 from gateway.metrics import UNKNOWN
-from headrace.wire import dtypes, rest, signatures, tensors
-from headrace.wire.bodies import examples
-from headrace.wire.bodies.examples import ExamplesBody
-from headrace.wire.dtypes import DType
-from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, Unimplemented
-from headrace.wire.faults import Fault, our_text
-from headrace.wire.json.rapidjson import ANY_DEPTH
-from headrace.wire.rest import PredictBody, Tensors
-from headrace.wire.signatures import Shape, Signature
+from headrace.codec import examples, predict
+from headrace.codec.examples import ExamplesBody
+from headrace.codec.json.rapidjson import ANY_DEPTH
+from headrace.codec.predict import PredictBody, Tensors
+from headrace.protocol import dtypes, signatures, tensors
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import (
+    FailedPrecondition,
+    HeadraceError,
+    InvalidArgument,
+    Unimplemented,
+)
+from headrace.protocol.faults import Fault, our_text
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Shape, Signature
 
 # Of an answer: the version that the call was checked against and sent to.
 VERSION_HEADER = "headrace-model-version"
@@ -33,7 +39,7 @@ _OUTPUTS = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
 
 
 @dataclass(slots=True)
-class Noted:
+class RequestInfo:
     """Who a call turned out to be for."""
 
     model: str = UNKNOWN
@@ -51,9 +57,14 @@ class Admitted:
 
 
 def predict_body(
-    catalog: Catalog, target: Target, body: bytes, noted: Noted, *, max_depth: int = ANY_DEPTH
+    catalog: Catalog,
+    target: ModelSpec,
+    body: bytes,
+    noted: RequestInfo,
+    *,
+    max_depth: int = ANY_DEPTH,
 ) -> Admitted:
-    parsed = rest.parse_predict(body, max_depth=max_depth)
+    parsed = predict.parse_predict(body, max_depth=max_depth)
     if fault := parsed.ambiguities():
         raise InvalidArgument(our_text(fault), fault=fault)
     try:
@@ -80,10 +91,10 @@ def predict_body(
 
 def examples_body(
     catalog: Catalog,
-    target: Target,
+    target: ModelSpec,
     method: str,
     body: bytes,
-    noted: Noted,
+    noted: RequestInfo,
     *,
     max_depth: int = ANY_DEPTH,
 ) -> Contract:
@@ -98,7 +109,9 @@ def examples_body(
     return contract
 
 
-def predict_message(catalog: Catalog, target: Target, message: Any, noted: Noted) -> Contract:
+def predict_message(
+    catalog: Catalog, target: ModelSpec, message: Any, noted: RequestInfo
+) -> Contract:
     try:
         contract, name = resolved(catalog, target, message.model_spec.signature_name, noted)
     except InvalidArgument as e:
@@ -119,24 +132,26 @@ def predict_message(catalog: Catalog, target: Target, message: Any, noted: Noted
 
 
 def examples_message(
-    catalog: Catalog, target: Target, method: str, message: Any, noted: Noted
+    catalog: Catalog, target: ModelSpec, method: str, message: Any, noted: RequestInfo
 ) -> Contract:
     contract, name = resolved(catalog, target, message.model_spec.signature_name, noted)
     _check_examples(contract, name, method, message.input)
     return contract
 
 
-def tasks_message(catalog: Catalog, target: Target, message: Any, noted: Noted) -> Contract:
+def tasks_message(
+    catalog: Catalog, target: ModelSpec, message: Any, noted: RequestInfo
+) -> Contract:
     """The tasks of a MultiInference call: all go to the version that the first one chose."""
     contract = catalog.resolve(target)
     noted.model, noted.version = contract.model, str(contract.version)
     for i, task in enumerate(message.tasks):
         place = ("tasks", i)
-        if task.model_spec.name != target.model:
+        if task.model_spec.name != target.name:
             fault = Fault(
                 "task_model",
                 (*place, "model_spec", "name"),
-                f'"{target.model}" as in the first task',
+                f'"{target.name}" as in the first task',
             )
             raise InvalidArgument(our_text(fault), fault=fault)
         method = task.method_name.rpartition("/")[2]
@@ -153,7 +168,7 @@ def tasks_message(catalog: Catalog, target: Target, message: Any, noted: Noted) 
 
 
 def resolved(
-    catalog: Catalog, target: Target, signature_name: str, noted: Noted
+    catalog: Catalog, target: ModelSpec, signature_name: str, noted: RequestInfo
 ) -> tuple[Contract, str]:
     contract = catalog.resolve(target)
     noted.model, noted.version = contract.model, str(contract.version)

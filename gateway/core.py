@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from gateway.contracts.catalog import Catalog, Target
+from gateway.contracts.catalog import Catalog
 from gateway.contracts.registry import Registry
 from gateway.errors import BackendDown
 from gateway.health import Health, Readiness
@@ -20,12 +20,13 @@ from gateway.log import AccessLog
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.upstream.address import Address
+from gateway.upstream.backend_health import BackendHealth
+from gateway.upstream.base import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from gateway.upstream.http1 import Pool
-from gateway.upstream.pulse import Pulse
 from gateway.upstream.replicas import Replica, Replicas
-from gateway.upstream.seams import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
-from headrace.wire import messages
-from headrace.wire.errors import HeadraceError, NotFound, Unavailable
+from headrace.protocol import messages
+from headrace.protocol.errors import HeadraceError, NotFound, Unavailable
+from headrace.protocol.model_spec import ModelSpec
 
 log = logging.getLogger("gateway")
 
@@ -60,7 +61,9 @@ class Core:
         self._used = asyncio.Event()
         self._returned = False
         self._given = (rest, grpc)
-        pulses = (Pulse(self._on_return) for _ in ((0,) if rest else settings.upstream_rest))
+        pulses = (
+            BackendHealth(self._on_return) for _ in ((0,) if rest else settings.upstream_rest)
+        )
         self.health = Health(*pulses, was_ready=was_ready)
         self._looked = asyncio.Event()
         # The same as grpc: the doors ask for one protocol each.
@@ -105,7 +108,7 @@ class Core:
 
     async def predict(
         self,
-        target: Target,
+        target: ModelSpec,
         *,
         check: Callable[[Catalog], A],
         send: Callable[[A], Awaitable[T]],
@@ -126,7 +129,7 @@ class Core:
                 else await asyncio.to_thread(check, self.catalog)
             )
         except (NotFound, Unavailable):
-            await self.registry.missed(target.model)
+            await self.registry.missed(target.name)
             admitted = await self._checked_again(check)
         try:
             return await send(admitted)
@@ -135,7 +138,7 @@ class Core:
                 raise
             # Where labels stand: one may have moved on with the version.
             self.registry.read_config()
-            await self.registry.refresh_model(target.model)
+            await self.registry.refresh_model(target.name)
             return await send(await asyncio.to_thread(check, self.catalog))
 
     async def _checked_again(self, check: Callable[[Catalog], A]) -> A:

@@ -8,8 +8,8 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from headrace.wire import faults
-from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable
+from headrace.protocol import faults
+from headrace.protocol.errors import HeadraceError, InvalidArgument, Unavailable
 
 # What TensorFlow puts around the sentence that matters: node names, function names, the op.
 _GRAPH_NOISE = re.compile(
@@ -65,14 +65,6 @@ class RequestTimeout(InvalidArgument):
 
 class BackendDown(Unavailable):
     """The backend could not be reached at all: nothing was sent, so nothing can have run."""
-
-
-class UnsupportedMedia(InvalidArgument):
-    http_status = 415
-
-
-class NotAcceptable(InvalidArgument):
-    http_status = 406
 
 
 def answer(

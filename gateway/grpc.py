@@ -20,11 +20,11 @@ import grpc.aio
 from gateway import check, errors
 from gateway import log as logs
 from gateway.check import VERSION_HEADER
-from gateway.contracts.catalog import Catalog, Contract, Target
+from gateway.contracts.catalog import Catalog, Contract
 from gateway.core import Core
 from gateway.metrics import UNKNOWN
-from headrace.wire import messages
-from headrace.wire.errors import (
+from headrace.protocol import messages
+from headrace.protocol.errors import (
     DETAILS_METADATA,
     DeadlineExceeded,
     HeadraceError,
@@ -33,7 +33,8 @@ from headrace.wire.errors import (
     NotFound,
     PermissionDenied,
 )
-from headrace.wire.messages import Method
+from headrace.protocol.messages import Method
+from headrace.protocol.model_spec import ModelSpec
 
 log = logging.getLogger("gateway")
 
@@ -45,7 +46,7 @@ _REQUEST_ID = "x-request-id"
 
 
 @dataclass(slots=True, kw_only=True)
-class Call(check.Noted):
+class Call(check.RequestInfo):
     method: str
     request_id: str
     passed_id: str
@@ -205,7 +206,7 @@ class GrpcDoor:
     def _sent(
         self,
         method: Method,
-        target: Target,
+        target: ModelSpec,
         call: Call,
         checked: Callable[[Catalog], Contract],
         *,
@@ -235,9 +236,9 @@ class GrpcDoor:
                 # TensorFlow Serving's code for it, here alone.
                 raise NotFound("model_spec.name: empty")
             target = _target(message)
-            if target.model not in self._core.catalog.models:
-                await self._core.registry.missed(target.model)
-            call.model = self._core.catalog.model(target.model).name
+            if target.name not in self._core.catalog.models:
+                await self._core.registry.missed(target.name)
+            call.model = self._core.catalog.model(target.name).name
             try:
                 reply = await self._core.grpc.call(
                     method.path, request, timeout_s=call.left_s, request_id=call.passed_id
@@ -268,7 +269,7 @@ class GrpcDoor:
         )
 
 
-def _target(message: Any, place: str = "model_spec") -> Target:
+def _target(message: Any, place: str = "model_spec") -> ModelSpec:
     if not message.HasField("model_spec"):
         raise InvalidArgument(f"{place}: missing")
     spec = message.model_spec
@@ -276,14 +277,16 @@ def _target(message: Any, place: str = "model_spec") -> Target:
         raise InvalidArgument(f"{place}.name: empty")
     which = spec.WhichOneof("version_choice")
     if which == "version":
-        return Target(spec.name, version=int(spec.version.value))
+        return ModelSpec(spec.name, version=int(spec.version.value))
     if which == "version_label" and spec.version_label:
-        return Target(spec.name, label=spec.version_label)
-    return Target(spec.name)
+        return ModelSpec(spec.name, label=spec.version_label)
+    return ModelSpec(spec.name)
 
 
 def _examples(method: str) -> Check:
-    def checked(catalog: Catalog, target: Target, message: Any, noted: check.Noted) -> Contract:
+    def checked(
+        catalog: Catalog, target: ModelSpec, message: Any, noted: check.RequestInfo
+    ) -> Contract:
         return check.examples_message(catalog, target, method, message, noted)
 
     return checked

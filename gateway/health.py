@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.contracts.catalog import Catalog, Model
-from gateway.upstream.pulse import Pulse
+from gateway.upstream.backend_health import BackendHealth
 
 
 class Health:
     """The pulses of all replicas together: up when one is; and what was seen of readiness so
     far."""
 
-    def __init__(self, *pulses: Pulse, was_ready: bool = False) -> None:
+    def __init__(self, *pulses: BackendHealth, was_ready: bool = False) -> None:
         self.pulses = pulses
         # What is known of the models is from before the backend went away.
         self.doubtful = False

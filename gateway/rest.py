@@ -24,14 +24,15 @@ from gateway.bodies.body import Disconnected, Incoming, Message, Receive
 from gateway.bodies.media import Media
 from gateway.check import VERSION_HEADER
 from gateway.contracts import schema
-from gateway.contracts.catalog import Catalog, Contract, Target
+from gateway.contracts.catalog import Catalog, Contract
 from gateway.core import Core
-from gateway.hangup import unless_gone
+from gateway.disconnect import cancel_on_disconnect
 from gateway.metrics import UNKNOWN
 from gateway.routes import Kind, Route
-from gateway.upstream.seams import NOT_SERVED, Reply
-from headrace.wire import messages
-from headrace.wire.errors import HeadraceError, Internal, InvalidArgument, NotFound, Unavailable
+from gateway.upstream.base import NOT_SERVED, Reply
+from headrace.protocol import messages
+from headrace.protocol.errors import HeadraceError, Internal, InvalidArgument, NotFound, Unavailable
+from headrace.protocol.model_spec import ModelSpec
 
 log = logging.getLogger("gateway")
 
@@ -47,7 +48,7 @@ _SIGNATURE = b"headrace-signature"
 
 
 @dataclass(slots=True, kw_only=True)
-class Call(check.Noted):
+class Call(check.RequestInfo):
     """One request on its way through; what is learnt about it ends in the log and the metrics."""
 
     scope: Scope
@@ -135,11 +136,11 @@ class RestDoor:
             work = self._predict(call, route.target, body, deadline)
         else:
             work = self._tensors(call, route.target, body, deadline, sent=sent, wanted=wanted)
-        reply = await unless_gone(work, call.scope, call.receive, body_bytes=len(body))
+        reply = await cancel_on_disconnect(work, call.scope, call.receive, body_bytes=len(body))
         return reply if reply.status < 400 else _explained(call, reply)
 
     def _predict(
-        self, call: Call, target: Target, body: bytes, deadline: float
+        self, call: Call, target: ModelSpec, body: bytes, deadline: float
     ) -> Awaitable[Reply]:
         def admit(catalog: Catalog) -> Contract:
             try:
@@ -172,7 +173,7 @@ class RestDoor:
     async def _tensors(
         self,
         call: Call,
-        target: Target,
+        target: ModelSpec,
         body: bytes,
         deadline: float,
         *,
@@ -232,7 +233,7 @@ class RestDoor:
 
     async def _about(self, call: Call, route: Route) -> Reply:
         """Status and metadata: the backend's answer as it is, for models that are configured."""
-        name = call.model = await self._known(route.target.model)
+        name = call.model = await self._known(route.target.name)
         timeout_s = self._settings.timeout_s
         reply = await self._core.rest.send(
             "GET", route.path, None, timeout_s=timeout_s, request_id=call.request_id
@@ -246,8 +247,8 @@ class RestDoor:
             self._core.catalog.refuse_unknown(route.target)
         return _explained(call, reply)
 
-    async def _schema(self, call: Call, target: Target) -> Reply:
-        call.model = await self._known(target.model)
+    async def _schema(self, call: Call, target: ModelSpec) -> Reply:
+        call.model = await self._known(target.name)
         contract = self._core.catalog.resolve(target)
         call.version = str(contract.version)
         return Reply(200, _JSON, schema.document(contract))

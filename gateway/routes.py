@@ -9,8 +9,8 @@ from enum import Enum
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
-from gateway.contracts.catalog import Target
-from headrace.wire.errors import InvalidArgument, NotFound
+from headrace.protocol.errors import InvalidArgument, NotFound
+from headrace.protocol.model_spec import ModelSpec
 
 NO_SUCH_PATH = (
     "no such path; here are POST /v1/models/NAME[/versions/N|/labels/L]:predict, :classify and "
@@ -47,7 +47,7 @@ _ENDS = {b"/metadata": Kind.METADATA, b"/schema": Kind.SCHEMA}
 @dataclass(frozen=True, slots=True)
 class Route:
     kind: Kind
-    target: Target
+    target: ModelSpec
 
     @property
     def path(self) -> str:
@@ -58,7 +58,7 @@ class Route:
         elif self.target.label is not None:
             which = f"/labels/{quote(self.target.label, safe='')}"
         end = "/metadata" if self.kind is Kind.METADATA else ""
-        return f"/v1/models/{quote(self.target.model, safe='')}{which}{end}"
+        return f"/v1/models/{quote(self.target.name, safe='')}{which}{end}"
 
 
 def find(path: bytes) -> Route:
@@ -78,11 +78,11 @@ def _find(path: bytes) -> Route:
 _kept = lru_cache(maxsize=1024)(_find)
 
 
-def _target(match: re.Match[bytes]) -> Target:
+def _target(match: re.Match[bytes]) -> ModelSpec:
     model, version, label = match[1], match[2], match[3]
     if version is not None and (len(version) > 40 or int(version) > _MAX_INT64):
         raise InvalidArgument("the version in the path is beyond 64 bits")
-    return Target(
+    return ModelSpec(
         _decoded(model),
         None if version is None else int(version),
         None if label is None else _decoded(label),

@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.upstream.address import Address
 from headrace import variables
-from headrace.wire.errors import InvalidArgument
+from headrace.protocol.errors import InvalidArgument
 
 _MOST_WORKERS = 256
 _UNITS = {

@@ -10,13 +10,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Client
+    from headrace.protocol.errors import HeadraceError
     from headrace.server import Server
-    from headrace.wire.errors import HeadraceError
 
 _HOMES = {
     "AsyncClient": "headrace.client",
     "Client": "headrace.client",
-    "HeadraceError": "headrace.wire.errors",
+    "HeadraceError": "headrace.protocol.errors",
     "Server": "headrace.server",
 }
 __all__ = ["AsyncClient", "Client", "HeadraceError", "Server", "__version__"]

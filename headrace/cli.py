@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.client import Client
-    from headrace.wire.config import Policy, ServingConfig
-    from headrace.wire.errors import HeadraceError
+    from headrace.protocol.errors import HeadraceError
+    from headrace.protocol.version_policy import VersionPolicy
+    from headrace.store.model_list import ServingConfig
 
 _Verb = Callable[[argparse.Namespace], int]
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from headrace.wire.errors import HeadraceError
+    from headrace.protocol.errors import HeadraceError
 
     verb: _Verb = parsed.run
     try:
@@ -65,7 +66,7 @@ def _server(parsed: argparse.Namespace) -> Iterator[Client]:
     """The server that is meant; what goes wrong in a call to it is noted with what to do next."""
     from headrace import client
     from headrace.client import address
-    from headrace.wire.errors import HeadraceError
+    from headrace.protocol.errors import HeadraceError
 
     url = parsed.url or address.from_environment(os.environ)
     with client.Client(url, timeout_s=parsed.timeout) as server:
@@ -81,7 +82,7 @@ def _advice(error: HeadraceError, parsed: argparse.Namespace, url: str) -> str:
     """What to do next, where the error itself does not say. The stack's own verbs only for the
     stack's own address."""
     from headrace.client.errors import Unreachable, WrongProtocol
-    from headrace.wire import errors
+    from headrace.protocol import errors
 
     if isinstance(error, Unreachable):
         if parsed.url:
@@ -310,9 +311,9 @@ def _models(parsed: argparse.Namespace) -> int:
 
 
 def _check_config(parsed: argparse.Namespace) -> int:
-    from headrace.wire import config
+    from headrace.store import model_list
 
-    loaded = config.load(parsed.file)
+    loaded = model_list.load(parsed.file)
     found = loaded.models
     nothing = "" if found else ": once live, nothing is served"
     print(f"OK: {parsed.file} lists {len(found)} model{'s' * (len(found) != 1)}{nothing}")
@@ -324,33 +325,33 @@ def _check_config(parsed: argparse.Namespace) -> int:
 
 
 def _warn_of_labels(loaded: ServingConfig, folder: Path) -> None:
-    from headrace.wire import store
+    from headrace.store import folders
 
-    for warning in store.unserved_labels(loaded, folder):
+    for warning in folders.unserved_labels(loaded, folder):
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _policy(policy: Policy) -> str:
-    from headrace.wire import config
+def _policy(policy: VersionPolicy) -> str:
+    from headrace.protocol import version_policy
 
     match policy:
-        case config.Latest(1):
+        case version_policy.Latest(1):
             return "latest version"
-        case config.Latest(count):
+        case version_policy.Latest(count):
             return f"latest {count} versions"
-        case config.Specific(versions):
+        case version_policy.Specific(versions):
             return f"version{'s' * (len(versions) != 1)} {', '.join(map(str, versions))}"
-        case config.All():
+        case version_policy.All():
             return "all versions"
 
 
 def _render(parsed: argparse.Namespace) -> int:
-    from headrace.wire import config, store
+    from headrace.store import folders, model_list
 
-    rendered = store.render_live(parsed.config, parsed.store)
+    rendered = folders.render_live(parsed.config, parsed.store)
     written = "written" if rendered.changed else "unchanged"
     print(
-        f"{parsed.store / store.CONFIG_NAME} {written}; served: "
+        f"{parsed.store / folders.CONFIG_NAME} {written}; served: "
         f"{', '.join(rendered.served) or 'no model yet'}"
     )
     if rendered.waiting:
@@ -361,7 +362,7 @@ def _render(parsed: argparse.Namespace) -> int:
         )
     if rendered.removed:
         print(f"no longer served: {', '.join(rendered.removed)}")
-    _warn_of_labels(config.load(parsed.store / store.CONFIG_NAME), parsed.store)
+    _warn_of_labels(model_list.load(parsed.store / folders.CONFIG_NAME), parsed.store)
     return 0
 
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.wire import config as configs
-from headrace.wire import store as stores
-from headrace.wire.errors import ConfigError, HeadraceError, NotFound
+from headrace.protocol.errors import ConfigError, HeadraceError, NotFound
+from headrace.store import folders as stores
+from headrace.store import model_list as configs
 
 # The oldest and the newest that TensorFlow has wheels for.
 PYTHONS = ((3, 11), (3, 13))

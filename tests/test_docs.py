@@ -22,8 +22,8 @@ from types import SimpleNamespace
 import pytest
 
 from deploy.local.settings import Settings
-from headrace.wire import dtypes, tensors
-from headrace.wire.json import rapidjson
+from headrace.codec.json import rapidjson
+from headrace.protocol import dtypes, tensors
 from tests.local import ROOT, LocalStack
 from trainer.exports import golden
 

@@ -14,8 +14,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from headrace.wire import config, store
-from headrace.wire.errors import ConfigError, HeadraceError, PermissionDenied
+from headrace.protocol.errors import ConfigError, HeadraceError, PermissionDenied
+from headrace.store import folders, model_list
 from trainer import disk, verbs, zoo
 from trainer.errors import NotAvailable, TrainerError, Usage
 from trainer.settings import Settings, from_environment
@@ -48,7 +48,7 @@ def _train(arguments: argparse.Namespace, settings: Settings) -> int:
     names = tuple(dict.fromkeys(arguments.names)) or zoo.names()
     zoo.check(names)
     # A broken one is told now, not after the training.
-    config.load(settings.config)
+    model_list.load(settings.config)
     wish = Wish(
         quick=arguments.quick,
         seed=arguments.seed,
@@ -88,7 +88,7 @@ def _train_one(name: str, settings: Settings, wish: Wish) -> int:
 def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
     """0 as soon as one configured model has a version: the others are named, and the stack stands
     without them."""
-    names = [model.name for model in config.load(settings.config).models]
+    names = [model.name for model in model_list.load(settings.config).models]
     if not names:
         raise Usage(f"{settings.config} names no model")
     codes = []
@@ -103,7 +103,7 @@ def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
                 f"publish {name} FOLDER"
             )
             codes.append(NotAvailable.exit_code)
-    live = store.render_live(settings.config, settings.store)
+    live = folders.render_live(settings.config, settings.store)
     if live.removed:
         _tell(f"no longer served, not in the list of models: {', '.join(live.removed)}")
     missing = [name for name in names if not shelf.versions(name, settings)]

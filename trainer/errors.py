@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from headrace.wire.errors import HeadraceError
+from headrace.protocol.errors import HeadraceError
 
 
 class TrainerError(HeadraceError):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.wire import store
+from headrace.store import folders
 from trainer import settings, zoo
 from trainer.exports import asked, card, golden
 from trainer.exports.card import Card
@@ -39,7 +39,7 @@ def main() -> int:
     cards, recorded = {}, {}
     for name in zoo.names():
         if present := shelf.versions(name, where):
-            version = store.version_path(shelf.folder(name, where), present[-1])
+            version = folders.version_path(shelf.folder(name, where), present[-1])
             cards[name], recorded[name] = card.read(version), golden.read(version)
     if missing := [name for name in zoo.names() if "metric" not in cards.get(name, {})]:
         print(

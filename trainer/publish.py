@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from headrace.wire import config, store
-from headrace.wire.store import RenderedLive
+from headrace.store import folders, model_list
+from headrace.store.folders import RenderedLive
 from trainer.errors import Refused, Usage
 from trainer.exports import card, contract, gate, keras_file, warmup
 from trainer.exports.card import Card
@@ -42,7 +42,7 @@ def publish(
         card.write(made, staged.path)
         checks = gate.check(staged.path)
         if parent is not None:
-            live_path = store.version_path(model, parent)
+            live_path = folders.version_path(model, parent)
             checks.append(contract.against_live(staged.path, live_path, version=parent))
             checks += gate.against_live(made, card.read(live_path), version=parent)
         for check in checks:
@@ -51,8 +51,10 @@ def publish(
         made["forced"] = _passed(name, checks, force=force)
         card.write(made, staged.path)
         version = staged.publish()
-    live = store.render_live(settings.config, settings.store)
-    serves = shelf.served(config.load(settings.config).model(name), shelf.versions(name, settings))
+    live = folders.render_live(settings.config, settings.store)
+    serves = shelf.served(
+        model_list.load(settings.config).model(name), shelf.versions(name, settings)
+    )
     return Published(name, version, model / str(version), made, live, serves)
 
 
@@ -68,8 +70,8 @@ def publish_ready(
             f"{ready} is a file, expected the folder of a SavedModel, or a Keras model (.keras, "
             ".h5)"
         )
-    if not is_keras and not store.is_complete(ready):
-        raise Usage(f"{ready} is not a SavedModel: {store.missing(ready)}")
+    if not is_keras and not folders.is_complete(ready):
+        raise Usage(f"{ready} is not a SavedModel: {folders.missing(ready)}")
 
     def fill(folder: Path) -> Card:
         if is_keras:

@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from headrace.wire import config, store
+from headrace.protocol import version_policy
+from headrace.store import folders, model_list
 from trainer import publish, zoo
 from trainer.data import archive
 from trainer.data.archive import Archive
@@ -126,7 +127,7 @@ def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     """What is served is what the gateway says, where it answers; else what the list of models asks
     for."""
-    models = {model.name: model for model in config.load(settings.config).models}
+    models = {model.name: model for model in model_list.load(settings.config).models}
     running = live.ask_all(settings.gateway)
     rows = [("MODEL", "VERSIONS", "SERVES", "NEEDS", "LATEST")]
     for name in sorted({*zoo.names(), *models}):
@@ -161,7 +162,7 @@ def _needs(name: str) -> tuple[str, str]:
 
 
 def _serves(
-    model: config.ModelConfig | None, present: tuple[int, ...], running: live.Served | None
+    model: model_list.ModelConfig | None, present: tuple[int, ...], running: live.Served | None
 ) -> str:
     """2(pinned,stable), -: the versions that answer, with their labels."""
     if model is None:
@@ -169,7 +170,7 @@ def _serves(
     versions = sorted(running.available) if running else shelf.served(model, present)
     told = []
     for version in versions:
-        notes = ["pinned"] if isinstance(model.policy, config.Specific) else []
+        notes = ["pinned"] if isinstance(model.policy, version_policy.Specific) else []
         notes += [label for label, at in model.labels.items() if at == version]
         told.append(f"{version}({','.join(notes)})" if notes else str(version))
     return " ".join(told) or "-"
@@ -179,7 +180,8 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     version, place = _version(arguments, settings)
     made = card.read(place)
     serves = shelf.served(
-        config.load(settings.config).model(arguments.name), shelf.versions(arguments.name, settings)
+        model_list.load(settings.config).model(arguments.name),
+        shelf.versions(arguments.name, settings),
     )
     _tell(
         f"{arguments.name} version {version}{', live' if version in serves else ''}: "
@@ -205,7 +207,7 @@ def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _version(arguments: argparse.Namespace, settings: Settings) -> tuple[int, Path]:
     name, place = arguments.name, shelf.folder(arguments.name, settings)
-    there = store.versions(place)
+    there = folders.versions(place)
     version = (
         arguments.version if arguments.version is not None else shelf.live_version(name, settings)
     )
@@ -215,7 +217,7 @@ def _version(arguments: argparse.Namespace, settings: Settings) -> tuple[int, Pa
         raise Usage(
             f"{name} has no version {version}; there are {', '.join(map(str, there)) or 'none'}"
         )
-    return version, store.version_path(place, version)
+    return version, folders.version_path(place, version)
 
 
 def _reload(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -234,7 +236,7 @@ def _rollback(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _gc(arguments: argparse.Namespace, settings: Settings) -> int:
-    listed = [model.name for model in config.load(settings.config).models]
+    listed = [model.name for model in model_list.load(settings.config).models]
     for name in arguments.names or listed:
         if name not in listed and not shelf.versions(name, settings):
             raise Usage(f"there is no model {name!r}; there are {', '.join(listed)}")

@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 
 from gateway import check
-from gateway.bodies import npy
 from gateway.bodies.media import Media
-from gateway.check import Noted
-from gateway.contracts.catalog import Catalog, Contract, Target
-from gateway.errors import NotAcceptable, UnsupportedMedia
-from headrace.wire import dtypes, faults, messages, signatures, tensors
-from headrace.wire.bodies import answers
-from headrace.wire.errors import InvalidArgument
-from headrace.wire.faults import Fault
-from headrace.wire.signatures import Shape, Signature, TensorSpec
+from gateway.check import RequestInfo
+from gateway.contracts.catalog import Catalog, Contract
+from headrace.codec import answers, npy
+from headrace.protocol import dtypes, faults, messages, signatures, tensors
+from headrace.protocol.errors import InvalidArgument, NotAcceptable, UnsupportedMedia
+from headrace.protocol.faults import Fault
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Shape, Signature, TensorSpec
 
 _PICTURES = {Media.PNG: b"\x89PNG\r\n\x1a\n", Media.JPEG: b"\xff\xd8\xff"}
 _IN_NPY_NOT = (dtypes.STRING, dtypes.BFLOAT16)
@@ -49,9 +48,9 @@ class Call:
 
 def admit(
     catalog: Catalog,
-    target: Target,
+    target: ModelSpec,
     body: bytes,
-    noted: Noted,
+    noted: RequestInfo,
     *,
     sent: Media,
     wanted: Media,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from gateway.errors import RequestTimeout, UnsupportedEncoding
-from headrace.wire.errors import BodyTooLarge, InvalidArgument
+from headrace.protocol.errors import BodyTooLarge, InvalidArgument
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from gateway.errors import UnsupportedMedia
-from headrace.wire.errors import InvalidArgument
-from headrace.wire.faults import Fault, our_text
+from headrace.protocol.errors import InvalidArgument, UnsupportedMedia
+from headrace.protocol.faults import Fault, our_text
 
 
 class Media(Enum):

@@ -8,21 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.contracts.samples import Samples
-from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
-from headrace.wire.faults import Fault, our_text
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, callable_ones, near_name
+from headrace.protocol.errors import InvalidArgument, NotFound, Unavailable
+from headrace.protocol.faults import Fault, our_text
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature, callable_ones, near_name
 
-STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _NAMES_SHOWN = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a call names: a model, and perhaps a version or a label."""
-
-    model: str
-    version: int | None = None
-    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +69,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionState:
+class VersionStatus:
     version: int
     state: str
     reason: str = ""
@@ -92,12 +83,12 @@ class Model:
     name: str
     labels: Mapping[str, int] = field(default_factory=dict)
     # Newest first.
-    versions: tuple[VersionState, ...] = ()
+    versions: tuple[VersionStatus, ...] = ()
     contracts: Mapping[int, Contract] = field(default_factory=dict)
     asked: bool = False
     note: str = ""
     # Versions that the model list asks for and that could not be loaded.
-    failed: tuple[VersionState, ...] = ()
+    failed: tuple[VersionStatus, ...] = ()
 
     @property
     def latest(self) -> Contract | None:
@@ -148,9 +139,9 @@ class Catalog:
             (name, v.version) for name, model in sorted(self.models.items()) for v in model.failed
         ]
 
-    def resolve(self, target: Target) -> Contract:
+    def resolve(self, target: ModelSpec) -> Contract:
         """The contract a call is checked against and pinned to."""
-        model = self.model(target.model)
+        model = self.model(target.name)
         if not model.asked:
             raise Unavailable(
                 f'model "{model.name}" is configured, but the serving backend has not answered '
@@ -183,7 +174,7 @@ class Catalog:
             f'model "{model.name}" has no version that can answer (state {model.state}){because}'
         )
 
-    def refuse_unknown(self, target: Target) -> None:
+    def refuse_unknown(self, target: ModelSpec) -> None:
         """Says which versions or labels there are, where the backend said no more than that this
         one is not."""
         if target.version is not None or target.label is not None:

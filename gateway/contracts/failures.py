@@ -7,10 +7,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.contracts.catalog import VersionState
-from headrace.wire import config, store
-from headrace.wire.config import ModelConfig
-from headrace.wire.errors import HeadraceError
+from gateway.contracts.catalog import VersionStatus
+from headrace.protocol import version_policy
+from headrace.protocol.errors import HeadraceError
+from headrace.store import folders
+from headrace.store.model_list import ModelConfig
 
 _GRAPH = "its saved_model.pb is damaged"
 _NO_VARIABLES = "its variables are missing"
@@ -33,7 +34,7 @@ _WORDS = (
 _SHORT_FILE = "Read less bytes than requested"
 
 
-Versions = tuple[VersionState, ...]
+Versions = tuple[VersionStatus, ...]
 Examined = tuple[Versions, Versions]
 
 
@@ -47,11 +48,9 @@ def examine(versions: Versions, entry: ModelConfig | None, models_root: Path) ->
     # Taken out of the list meanwhile.
     if entry is None:
         return versions, ()
-    folders = _folders(entry, models_root)
-    explained = tuple(
-        replace(v, reason=explain(v.reason, folders.get(v.version))) for v in versions
-    )
-    wanted = config.wanted(entry.policy, folders or [v.version for v in versions])
+    paths = _paths(entry, models_root)
+    explained = tuple(replace(v, reason=explain(v.reason, paths.get(v.version))) for v in versions)
+    wanted = version_policy.select(entry.policy, paths or [v.version for v in versions])
     return explained, tuple(
         v for v in explained if v.state == "END" and v.reason and v.version in wanted
     )
@@ -68,17 +67,17 @@ def explain(reason: str, folder: Path | None) -> str:
     return reason.strip().partition("\n")[0]
 
 
-def _folders(entry: ModelConfig, models_root: Path) -> dict[int, Path]:
+def _paths(entry: ModelConfig, models_root: Path) -> dict[int, Path]:
     try:
-        base = store.local_path(entry.base_path, models_root)
-        return {number: store.version_path(base, number) for number in store.versions(base)}
+        base = folders.local_path(entry.base_path, models_root)
+        return {number: folders.version_path(base, number) for number in folders.versions(base)}
     except (HeadraceError, OSError):
         return {}
 
 
 def _short_file(folder: Path | None) -> str:
     try:
-        missing = store.missing(folder) if folder else ""
+        missing = folders.missing(folder) if folder else ""
     except (HeadraceError, OSError):
         missing = ""
     return f"its variables are damaged: {missing.removesuffix(' yet')}" if missing else _GRAPH

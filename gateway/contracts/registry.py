@@ -13,11 +13,13 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.contracts import failures, samples
-from gateway.contracts.catalog import STATES, Catalog, Contract, Model, VersionState
+from gateway.contracts.catalog import Catalog, Contract, Model, VersionStatus
 from gateway.upstream.replicas import Replicas
-from headrace.wire import config, messages, signatures, store
-from headrace.wire.config import ModelConfig
-from headrace.wire.errors import ConfigError, HeadraceError, NotFound
+from headrace.protocol import messages, signatures
+from headrace.protocol.errors import ConfigError, HeadraceError, NotFound
+from headrace.protocol.version_state import VersionState
+from headrace.store import folders, model_list
+from headrace.store.model_list import ModelConfig
 
 log = logging.getLogger("gateway")
 
@@ -91,7 +93,7 @@ class Registry:
             mark: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if mark == self._config_mark:
                 return
-            loaded = config.load(self._config_file)
+            loaded = model_list.load(self._config_file)
         except (OSError, ConfigError) as e:
             mark = text = _config_trouble(self._config_file, e)
             if self.catalog.config_error != text:
@@ -126,9 +128,9 @@ class Registry:
         model = self.catalog.models.get(name)
         if model is None:
             return
-        versions: tuple[VersionState, ...] = ()
+        versions: tuple[VersionStatus, ...] = ()
         contracts: dict[int, Contract] = {}
-        failed: tuple[VersionState, ...] = ()
+        failed: tuple[VersionStatus, ...] = ()
         note = ""
         try:
             versions = await self._versions(name)
@@ -151,17 +153,17 @@ class Registry:
                 )
             )
 
-    async def _versions(self, name: str) -> tuple[VersionState, ...]:
+    async def _versions(self, name: str) -> tuple[VersionStatus, ...]:
         request = messages.GetModelStatusRequest()
         request.model_spec.name = name
         replies = await self._upstream.everywhere(
             messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=_CALL_TIMEOUT_S
         )
-        states: dict[int, VersionState] = {}
+        states: dict[int, VersionStatus] = {}
         for reply in replies:
             for v in messages.parse(messages.GET_MODEL_STATUS.response, reply).model_version_status:
-                state = VersionState(
-                    int(v.version), STATES.get(v.state, "UNKNOWN"), str(v.status.error_message)
+                state = VersionStatus(
+                    int(v.version), VersionState(v.state).name, str(v.status.error_message)
                 )
                 known = states.get(state.version)
                 # AVAILABLE anywhere is AVAILABLE: a replica that lacks a version says so, and the
@@ -171,7 +173,7 @@ class Registry:
         return tuple(states[n] for n in sorted(states, reverse=True))
 
     async def _failures(
-        self, model: Model, versions: tuple[VersionState, ...]
+        self, model: Model, versions: tuple[VersionStatus, ...]
     ) -> failures.Examined:
         """The same versions with their reasons in plain words, and those of them that have
         failed."""
@@ -186,7 +188,7 @@ class Registry:
         return explained, failed
 
     async def _contracts(
-        self, model: Model, versions: tuple[VersionState, ...]
+        self, model: Model, versions: tuple[VersionStatus, ...]
     ) -> tuple[dict[int, Contract], str]:
         """Contracts of what is AVAILABLE; those already known are kept, since a version's artifact
         never changes."""
@@ -230,8 +232,8 @@ class Registry:
     def _folder(self, name: str, version: int) -> Path | None:
         """Where the version lies, if this process can see the store: beside the model list."""
         try:
-            return store.version_path(
-                store.local_path(self._entries[name].base_path, self._config_file.parent), version
+            return folders.version_path(
+                folders.local_path(self._entries[name].base_path, self._config_file.parent), version
             )
         except (HeadraceError, KeyError, OSError):
             return None

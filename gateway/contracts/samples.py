@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace.wire import dtypes, messages, records, rest, signatures, tensors
-from headrace.wire.errors import HeadraceError
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.codec import predict
+from headrace.protocol import dtypes, messages, signatures, tensors
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.store import records
 
 log = logging.getLogger("gateway")
 
@@ -113,7 +115,7 @@ def _warmup(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 arrays = {
                     alias: tensors.from_proto(proto) for alias, proto in request.inputs.items()
                 }
-                yield name, json.loads(rest.build_predict(arrays, signature_name=name))
+                yield name, json.loads(predict.build_predict(arrays, signature_name=name))
             elif kind in _EXAMPLES:
                 request = getattr(record, kind).request
                 name = request.model_spec.signature_name or DEFAULT_SIGNATURE
@@ -134,7 +136,7 @@ def _first_row(name: str, columns: Mapping[str, Any]) -> Mapping[str, Any]:
 def _body(arrays: Mapping[str, np.ndarray], signature: Signature) -> Mapping[str, Any] | None:
     rows = all(array.ndim and len(array) == 1 for array in arrays.values())
     try:
-        text = rest.build_predict(
+        text = predict.build_predict(
             arrays, signature_name=signature.name, row_format=rows, signature=signature
         )
     except HeadraceError:
@@ -173,7 +175,7 @@ def _is_good(body: Mapping[str, Any], signature: Signature) -> bool:
     if "examples" in body:
         return True
     try:
-        read = rest.parse_predict(text).tensors(signature)
+        read = predict.parse_predict(text).tensors(signature)
         shapes = {
             alias: (signature.inputs[alias].dtype, array.shape)
             for alias, array in read.arrays.items()

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from gateway.contracts.catalog import Contract
-from headrace.wire import dtypes
-from headrace.wire.dtypes import DType
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Shape, Signature, TensorSpec
+from headrace.protocol import dtypes
+from headrace.protocol.dtypes import DType
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Shape, Signature, TensorSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -16,7 +16,7 @@ from gateway.bodies.media import Media
 from gateway.check import CLASSIFY, REGRESS, takes_examples
 from gateway.contracts import schema
 from gateway.contracts.catalog import Catalog, Contract, Model
-from headrace.wire.signatures import Signature
+from headrace.protocol.signatures import Signature
 
 _Json = dict[str, Any]
 

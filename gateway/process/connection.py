@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import cast
 
 from gateway import errors
-from gateway.hangup import EXTENSION, HangUps
+from gateway.disconnect import EXTENSION, HangUps
 from gateway.settings import Settings, variable
-from headrace.server.rest.connection import LimitedConnection, Limits
-from headrace.wire.errors import InvalidArgument, Unavailable
+from headrace.http.connection import LimitedHttpProtocol, Limits
+from headrace.protocol.errors import InvalidArgument, Unavailable
 
 _REASONS = {
     HTTPStatus.BAD_REQUEST: "the request is not valid HTTP",
@@ -37,7 +37,7 @@ def limits(s: Settings) -> Limits:
     )
 
 
-class Connection(LimitedConnection):
+class Connection(LimitedHttpProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._hang_ups: HangUps = set()
         self._extensions = {EXTENSION: self._hang_ups}

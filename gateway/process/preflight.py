@@ -11,10 +11,11 @@ from gateway.contracts.catalog import Catalog
 from gateway.core import Core, trouble
 from gateway.settings import Settings, variable
 from gateway.upstream.address import Address
+from gateway.upstream.base import GrpcChannel
 from gateway.upstream.http1 import Pool
-from gateway.upstream.seams import GrpcChannel
-from headrace.wire import config, messages
-from headrace.wire.errors import ConfigError
+from headrace.protocol import messages
+from headrace.protocol.errors import ConfigError
+from headrace.store import model_list
 
 # For the signatures of models that are there.
 _PATIENCE_S = 5.0
@@ -24,7 +25,7 @@ def run(settings: Settings) -> int:
     """0 = all good, 1 = the backend does not answer as it should, 2 = the model list is wrong."""
     path = Path(settings.model_config_file)
     try:
-        models = [m.name for m in config.load(path).models]
+        models = [m.name for m in model_list.load(path).models]
     except ConfigError as e:
         how = f"make up renders it; {variable('model_config_file')} names another"
         print(f"gateway: {e}\nnext: {'mend that line' if path.is_file() else how}", file=sys.stderr)

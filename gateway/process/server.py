@@ -19,8 +19,8 @@ from gateway.app import App, create_app
 from gateway.grpc import GrpcDoor
 from gateway.process.connection import Connection, limits
 from gateway.settings import Settings, variable
-from headrace.server.rest.connection import LimitedServer, allow_descriptors
-from headrace.wire.errors import Unavailable
+from headrace.http.connection import LimitedServer, allow_descriptors
+from headrace.protocol.errors import Unavailable
 
 log = logging.getLogger("gateway")
 

@@ -21,7 +21,7 @@ from gateway.core import Core
 from gateway.metrics import Metrics
 from gateway.process.server import Server
 from gateway.settings import Settings
-from headrace.wire.errors import Unavailable
+from headrace.protocol.errors import Unavailable
 
 
 def main(argv: list[str]) -> int:

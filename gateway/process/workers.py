@@ -33,7 +33,7 @@ from prometheus_client import multiprocess
 
 from gateway.process.server import listen, taken, write_ports
 from gateway.settings import Settings
-from headrace.wire.errors import Unavailable
+from headrace.protocol.errors import Unavailable
 
 log = logging.getLogger("gateway")
 

@@ -16,8 +16,8 @@ import httptools
 
 from gateway.errors import BackendDown
 from gateway.upstream.address import Address
-from gateway.upstream.seams import CutOff, Reply
-from headrace.wire.errors import DeadlineExceeded, HeadraceError
+from gateway.upstream.base import CutOff, Reply
+from headrace.protocol.errors import DeadlineExceeded, HeadraceError
 
 # Below the 5 s after which common servers hang up, so that a call hardly ever meets a closing
 # connection.

@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 
 from gateway.errors import BackendDown
-from gateway.upstream.pulse import Pulse
-from gateway.upstream.seams import NOT_SERVED, CutOff, GrpcUpstream, Reply, RestUpstream
-from headrace.wire import messages
-from headrace.wire.errors import DeadlineExceeded, HeadraceError, NotFound, Unavailable
+from gateway.upstream.backend_health import BackendHealth
+from gateway.upstream.base import NOT_SERVED, CutOff, GrpcUpstream, Reply, RestUpstream
+from headrace.protocol import messages
+from headrace.protocol.errors import DeadlineExceeded, HeadraceError, NotFound, Unavailable
 
 _READS = frozenset({messages.GET_MODEL_METADATA.path, messages.GET_MODEL_STATUS.path})
 _CUT_IN_A_ROW = 3
@@ -28,7 +28,7 @@ class Replica:
     calls off."""
 
     def __init__(
-        self, rest: RestUpstream, grpc: GrpcUpstream, pulse_rest: RestUpstream, pulse: Pulse
+        self, rest: RestUpstream, grpc: GrpcUpstream, pulse_rest: RestUpstream, pulse: BackendHealth
     ) -> None:
         self.rest = rest
         self.grpc = grpc

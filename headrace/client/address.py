@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from headrace.wire.errors import InvalidArgument
+from headrace.protocol.errors import InvalidArgument
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
 _OTHER_SCHEME = {"http": "grpc", "https": "grpcs", "grpc": "http", "grpcs": "https"}

@@ -16,14 +16,14 @@ from headrace.client.core import (
     Core,
     Flow,
     Result,
-    Target,
     VersionStatus,
     drive,
+    model_spec,
     signature_or_default,
 )
 from headrace.client.deadline import Deadline, checked_timeout_s
-from headrace.wire.errors import HeadraceError
-from headrace.wire.signatures import Signature
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.signatures import Signature
 
 if TYPE_CHECKING:
     from headrace.client.grpc import AioTransport
@@ -59,7 +59,7 @@ class AsyncClient:
     ) -> Result:
         """As Client.predict."""
         flow = self._core.predict(
-            Target(model, version, label), inputs, signature_or_default(signature)
+            model_spec(model, version, label), inputs, signature_or_default(signature)
         )
         found: Result = await self._run(flow, timeout_s)
         return found
@@ -74,7 +74,7 @@ class AsyncClient:
     ) -> dict[str, Signature]:
         """As Client.metadata."""
         found: dict[str, Signature] = await self._run(
-            self._core.metadata(Target(model, version, label)), timeout_s
+            self._core.metadata(model_spec(model, version, label)), timeout_s
         )
         return found
 
@@ -83,7 +83,7 @@ class AsyncClient:
     ) -> list[VersionStatus]:
         """As Client.status."""
         found: list[VersionStatus] = await self._run(
-            self._core.status(Target(model, version)), timeout_s
+            self._core.status(model_spec(model, version)), timeout_s
         )
         return found
 

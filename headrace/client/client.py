@@ -12,13 +12,13 @@ from headrace.client.core import (
     Core,
     Flow,
     Result,
-    Target,
     VersionStatus,
     drive,
+    model_spec,
     signature_or_default,
 )
 from headrace.client.deadline import Deadline, checked_timeout_s
-from headrace.wire.signatures import Signature
+from headrace.protocol.signatures import Signature
 
 
 class Client:
@@ -26,7 +26,7 @@ class Client:
 
     One client serves any number of threads: it keeps one pool of connections (REST) or one channel
     (gRPC). Every call ends within ``timeout_s``, all its requests together. Errors are those of
-    ``headrace.wire.errors``.
+    ``headrace.protocol.errors``.
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -53,7 +53,7 @@ class Client:
         back as arrays of bytes.
         """
         flow = self._core.predict(
-            Target(model, version, label), inputs, signature_or_default(signature)
+            model_spec(model, version, label), inputs, signature_or_default(signature)
         )
         found: Result = self._run(flow, timeout_s)
         return found
@@ -68,7 +68,7 @@ class Client:
     ) -> dict[str, Signature]:
         """The signatures of a version by name: what goes in, what comes out."""
         found: dict[str, Signature] = self._run(
-            self._core.metadata(Target(model, version, label)), timeout_s
+            self._core.metadata(model_spec(model, version, label)), timeout_s
         )
         return found
 
@@ -76,7 +76,9 @@ class Client:
         self, model: str, *, version: int | None = None, timeout_s: float | None = None
     ) -> list[VersionStatus]:
         """Every version the server knows of, the newest first."""
-        found: list[VersionStatus] = self._run(self._core.status(Target(model, version)), timeout_s)
+        found: list[VersionStatus] = self._run(
+            self._core.status(model_spec(model, version)), timeout_s
+        )
         return found
 
     def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ import numpy as np
 
 from headrace.client import inputs as casting
 from headrace.client.deadline import Deadline
-from headrace.wire import signatures
-from headrace.wire.errors import (
+from headrace.protocol import signatures
+from headrace.protocol.errors import (
     DeadlineExceeded,
     FailedPrecondition,
     HeadraceError,
@@ -26,7 +26,8 @@ from headrace.wire.errors import (
     Unavailable,
     Unknown,
 )
-from headrace.wire.signatures import Signature
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Signature
 
 Result = np.ndarray | dict[str, np.ndarray]
 Flow = Generator[Any, Any, Any]
@@ -38,22 +39,15 @@ DEFAULT_TIMEOUT_S = 30.0
 METADATA_MAX_AGE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom a call is for: a model, and one of a version or a label, or neither for the latest
-    version."""
-
-    model: str
-    version: int | None = None
-    label: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.model:
-            raise InvalidArgument(
-                "no model named; models() or the server's config says which there are"
-            )
-        if self.version is not None and self.label is not None:
-            raise InvalidArgument(f"{self.model}: give a version or a label, not both")
+def model_spec(name: str, version: int | None = None, label: str | None = None) -> ModelSpec:
+    """The model a call is for; InvalidArgument when no server could tell which is meant."""
+    if not name:
+        raise InvalidArgument(
+            "no model named; models() or the server's config says which there are"
+        )
+    if version is not None and label is not None:
+        raise InvalidArgument(f"{name}: give a version or a label, not both")
+    return ModelSpec(name, version, label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +55,13 @@ class Metadata:
     version: int
     signatures: dict[str, Signature]
 
-    def signature(self, target: Target, name: str) -> Signature:
+    def signature(self, target: ModelSpec, name: str) -> Signature:
         if name not in self.signatures:
             known = (
                 ", ".join(sorted(s for s in self.signatures if not s.startswith("__"))) or "none"
             )
             raise InvalidArgument(
-                f"{target.model}: no signature {name!r} in version {self.version}; it has {known}"
+                f"{target.name}: no signature {name!r} in version {self.version}; it has {known}"
             )
         return self.signatures[name]
 
@@ -100,14 +94,14 @@ class Wire(Protocol):
     name says."""
 
     def predict(
-        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
     ) -> Any: ...
 
     def prediction(self, answer: Any, signature: Signature) -> Prediction: ...
 
-    def metadata(self, target: Target) -> Any: ...
+    def metadata(self, target: ModelSpec) -> Any: ...
 
-    def status(self, target: Target) -> Any: ...
+    def status(self, target: ModelSpec) -> Any: ...
 
     def models(self) -> Any: ...
 
@@ -117,17 +111,17 @@ class Wire(Protocol):
 class Core:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._known: dict[Target, tuple[Metadata, float]] = {}
+        self._known: dict[ModelSpec, tuple[Metadata, float]] = {}
 
-    def predict(self, target: Target, inputs: Any, signature_name: str) -> Flow:
+    def predict(self, target: ModelSpec, inputs: Any, signature_name: str) -> Flow:
         return (
             yield from self._with_versions(target, self._predict(target, inputs, signature_name))
         )
 
-    def metadata(self, target: Target) -> Flow:
+    def metadata(self, target: ModelSpec) -> Flow:
         return (yield from self._with_versions(target, self._fetch(target))).signatures
 
-    def status(self, target: Target) -> Flow:
+    def status(self, target: ModelSpec) -> Flow:
         return (yield from self._with_versions(target, self._status(target)))
 
     def models(self) -> Flow:
@@ -137,17 +131,17 @@ class Core:
         try:
             if model is None:
                 return (yield self._wire.ready())
-            versions = yield self._wire.status(Target(model))
+            versions = yield self._wire.status(model_spec(model))
         except (Unavailable, DeadlineExceeded, NotFound):
             return False
         return any(v.state == "AVAILABLE" for v in versions)
 
-    def _predict(self, target: Target, inputs: Any, signature_name: str) -> Flow:
+    def _predict(self, target: ModelSpec, inputs: Any, signature_name: str) -> Flow:
         metadata, is_fresh = yield from self._metadata(target)
         while True:
             try:
                 signature = metadata.signature(target, signature_name)
-                arrays = casting.named(inputs, signature, model=target.model)
+                arrays = casting.named(inputs, signature, model=target.name)
                 answer = yield self._wire.predict(target, arrays, signature)
                 break
             except (InvalidArgument, FailedPrecondition, NotFound):
@@ -174,7 +168,7 @@ class Core:
             else prediction.outputs
         )
 
-    def _with_versions(self, target: Target, flow: Flow) -> Flow:
+    def _with_versions(self, target: ModelSpec, flow: Flow) -> Flow:
         """The flow; where there is no such version, servers leave out which there are."""
         try:
             return (yield from flow)
@@ -182,7 +176,7 @@ class Core:
             if target.version is None:
                 raise
             try:
-                versions = yield from self._status(Target(target.model))
+                versions = yield from self._status(ModelSpec(target.name))
             except HeadraceError:
                 raise refusal from None
             numbers = sorted(v.version for v in versions if v.state == "AVAILABLE")
@@ -190,20 +184,20 @@ class Core:
                 raise
             there = ", ".join(map(str, numbers)) or "none"
             raise NotFound(
-                f"{target.model}: no version {target.version}; available: {there}"
+                f"{target.name}: no version {target.version}; available: {there}"
             ) from refusal
 
-    def _status(self, target: Target) -> Flow:
+    def _status(self, target: ModelSpec) -> Flow:
         return (yield self._wire.status(target))
 
-    def _metadata(self, target: Target) -> Generator[Any, Any, tuple[Metadata, bool]]:
+    def _metadata(self, target: ModelSpec) -> Generator[Any, Any, tuple[Metadata, bool]]:
         metadata, since = self._known.get(target, (None, 0.0))
         is_settled = target.version is not None or time.monotonic() - since < METADATA_MAX_AGE_S
         if metadata is not None and is_settled:
             return metadata, False
         return (yield from self._fetch(target)), True
 
-    def _fetch(self, target: Target) -> Generator[Any, Any, Metadata]:
+    def _fetch(self, target: ModelSpec) -> Generator[Any, Any, Metadata]:
         metadata: Metadata = yield self._wire.metadata(target)
         self._known[target] = metadata, time.monotonic()
         return metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from headrace.wire.errors import DeadlineExceeded, InvalidArgument
+from headrace.protocol.errors import DeadlineExceeded, InvalidArgument
 
 
 class Deadline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.wire.errors import InvalidArgument, Unavailable
+from headrace.protocol.errors import InvalidArgument, Unavailable
 
 
 class Unreachable(Unavailable):

@@ -14,14 +14,15 @@ import grpc.aio
 import numpy as np
 
 from headrace.client.address import Address
-from headrace.client.core import Metadata, Prediction, Target, VersionStatus
+from headrace.client.core import Metadata, Prediction, VersionStatus
 from headrace.client.deadline import Deadline
 from headrace.client.errors import Unreachable, WrongProtocol
-from headrace.wire import messages, signatures, tensors
-from headrace.wire.errors import DETAILS_METADATA, HeadraceError, Unimplemented, from_grpc_code
-from headrace.wire.signatures import Signature
+from headrace.protocol import messages, signatures, tensors
+from headrace.protocol.errors import DETAILS_METADATA, HeadraceError, Unimplemented, from_grpc_code
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Signature
+from headrace.protocol.version_state import VersionState
 
-_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 # gRPC's own texts, as against those a server wrote.
 _NO_CONNECTION = re.compile(
@@ -41,7 +42,7 @@ class GrpcCall:
 
 class GrpcWire:
     def predict(
-        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
     ) -> GrpcCall:
         request = messages.PredictRequest()
         _fill(request.model_spec, target)
@@ -57,12 +58,12 @@ class GrpcWire:
             {name: tensors.from_proto(proto) for name, proto in answer.outputs.items()}, version
         )
 
-    def metadata(self, target: Target) -> GrpcCall:
+    def metadata(self, target: ModelSpec) -> GrpcCall:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         _fill(request.model_spec, target)
         return GrpcCall(messages.GET_MODEL_METADATA, request, _metadata)
 
-    def status(self, target: Target) -> GrpcCall:
+    def status(self, target: ModelSpec) -> GrpcCall:
         request = messages.GetModelStatusRequest()
         _fill(request.model_spec, target)
         return GrpcCall(messages.GET_MODEL_STATUS, request, _statuses)
@@ -178,8 +179,8 @@ def _details(cause: Any) -> list[dict[str, Any]]:
     return [d for d in details if isinstance(d, dict)] if isinstance(details, list) else []
 
 
-def _fill(spec: Any, target: Target) -> None:
-    spec.name = target.model
+def _fill(spec: Any, target: ModelSpec) -> None:
+    spec.name = target.name
     if target.version is not None:
         spec.version.value = target.version
     if target.label is not None:
@@ -197,7 +198,7 @@ def _statuses(response: Any) -> list[VersionStatus]:
     return [
         VersionStatus(
             int(row.version),
-            _STATES.get(row.state, str(row.state)),
+            VersionState(row.state).name,
             _CODE_NAMES.get(row.status.error_code, str(row.status.error_code)),
             row.status.error_message,
         )

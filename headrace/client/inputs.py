@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from headrace.wire import dtypes
-from headrace.wire.dtypes import DType
-from headrace.wire.errors import InvalidArgument, Unimplemented
-from headrace.wire.signatures import Signature
+from headrace.protocol import dtypes
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import InvalidArgument, Unimplemented
+from headrace.protocol.signatures import Signature
 
 # A value may be cast to its own kind or a wider one: 1 is a good float, 1.5 no good integer.
 _BOOL, _INTEGER, _FLOAT, _COMPLEX = range(4)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headrace.client.core import Result
-from headrace.wire.errors import InvalidArgument
+from headrace.protocol.errors import InvalidArgument
 
 
 def read_json(text: str, *, source: str) -> Any:

@@ -19,13 +19,14 @@ from requests.utils import get_environ_proxies
 
 import headrace
 from headrace.client.address import Address
-from headrace.client.core import Metadata, Misfit, Prediction, Target, VersionStatus
+from headrace.client.core import Metadata, Misfit, Prediction, VersionStatus
 from headrace.client.deadline import Deadline
 from headrace.client.errors import Unreachable, WrongProtocol
-from headrace.wire import dtypes, messages, rest, signatures
-from headrace.wire.bodies import answers
-from headrace.wire.errors import HeadraceError, InvalidArgument, Unimplemented, from_http_status
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.codec import answers, predict
+from headrace.protocol import dtypes, messages, signatures
+from headrace.protocol.errors import HeadraceError, InvalidArgument, Unimplemented, from_http_status
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Signature, TensorSpec
 
 _HEADERS = {
     "Accept": "application/json",
@@ -53,11 +54,11 @@ class RestCall:
 
 class RestWire:
     def predict(
-        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
     ) -> RestCall:
         for name, array in arrays.items():
             _check_json_holds(name, array, signature.inputs[name])
-        body = rest.build_predict(
+        body = predict.build_predict(
             arrays,
             signature_name=signature.name,
             row_format=_fits_rows(arrays, signature),
@@ -76,14 +77,14 @@ class RestWire:
             {name: _shaped(array, signature.outputs[name]) for name, array in found.items()}
         )
 
-    def metadata(self, target: Target) -> RestCall:
+    def metadata(self, target: ModelSpec) -> RestCall:
         return RestCall(
             "GET",
             f"{_model_path(target)}/metadata",
             lambda status, body: _metadata(_json(status, body)),
         )
 
-    def status(self, target: Target) -> RestCall:
+    def status(self, target: ModelSpec) -> RestCall:
         return RestCall(
             "GET", _model_path(target), lambda status, body: _statuses(_json(status, body))
         )
@@ -164,8 +165,8 @@ def _innermost(cause: BaseException) -> BaseException:
     return cause
 
 
-def _model_path(target: Target) -> str:
-    path = "/v1/models/" + quote(target.model, safe="")
+def _model_path(target: ModelSpec) -> str:
+    path = "/v1/models/" + quote(target.name, safe="")
     if target.version is not None:
         path += f"/versions/{target.version}"
     if target.label is not None:

@@ -15,18 +15,12 @@ import numpy as np
 
 from headrace.client.address import Address
 from headrace.client.client import Client
-from headrace.client.core import (
-    DEFAULT_TIMEOUT_S,
-    Core,
-    Metadata,
-    Prediction,
-    Target,
-    VersionStatus,
-)
+from headrace.client.core import DEFAULT_TIMEOUT_S, Core, Metadata, Prediction, VersionStatus
 from headrace.client.deadline import Deadline
-from headrace.wire import dtypes
-from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec, missing_text
+from headrace.protocol import dtypes
+from headrace.protocol.errors import HeadraceError, InvalidArgument, NotFound
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec, missing_text
 
 _Answer = Callable[[], Any]
 
@@ -94,14 +88,14 @@ class _Models:
     calls: list[Call] = field(default_factory=list)
 
     def predict(
-        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
     ) -> _Answer:
         def run() -> dict[str, np.ndarray]:
             model = self._model(target)
             missing = sorted(model.inputs.keys() - arrays.keys())
             if missing:
-                raise InvalidArgument(f"{target.model}: {missing_text(missing)}")
-            self.calls.append(Call(target.model, arrays, target.version, target.label))
+                raise InvalidArgument(f"{target.name}: {missing_text(missing)}")
+            self.calls.append(Call(target.name, arrays, target.version, target.label))
             outputs = model.function(**arrays)
             named = outputs if isinstance(outputs, Mapping) else {"output": outputs}
             return {name: np.asarray(value) for name, value in named.items()}
@@ -111,14 +105,14 @@ class _Models:
     def prediction(self, answer: dict[str, np.ndarray], signature: Signature) -> Prediction:
         return Prediction(answer)
 
-    def metadata(self, target: Target) -> _Answer:
+    def metadata(self, target: ModelSpec) -> _Answer:
         def read() -> Metadata:
             model = self._model(target)
             return Metadata(model.version, {model.signature: _signature(model)})
 
         return read
 
-    def status(self, target: Target) -> _Answer:
+    def status(self, target: ModelSpec) -> _Answer:
         return lambda: [VersionStatus(self._model(target).version, "AVAILABLE")]
 
     def models(self) -> _Answer:
@@ -127,11 +121,11 @@ class _Models:
     def ready(self) -> _Answer:
         return lambda: True
 
-    def _model(self, target: Target) -> FakeModel:
-        model = self.served.get(target.model)
+    def _model(self, target: ModelSpec) -> FakeModel:
+        model = self.served.get(target.name)
         if model is None or target.version not in (None, model.version):
             raise NotFound(
-                f"no fake model {target.model!r}"
+                f"no fake model {target.name!r}"
                 + (f" version {target.version}" if target.version else "")
             )
         return model

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import headrace
+from headrace.protocol.errors import ConfigError, HeadraceError
 from headrace.server import flags, textfiles
 from headrace.server import log as logs
 from headrace.server.config import ServerConfig
 from headrace.server.engines import capi
-from headrace.wire.errors import ConfigError, HeadraceError
 
 if TYPE_CHECKING:
     from headrace.server.server import Server

@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headrace.protocol.errors import FailedPrecondition, Internal, InvalidArgument, NotFound
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
 from headrace.server import inference
 from headrace.server.engines import LoadedModel
 from headrace.server.inference import CLASSIFY, REGRESS, Result, Run, Task
-from headrace.server.lifecycle.repository import ModelSpec, ModelStatus, Repository
+from headrace.server.lifecycle.repository import ModelStatus, Repository
 from headrace.server.lifecycle.versions import VersionStatus
 from headrace.server.metrics import Metrics
 from headrace.server.runner import Runner
-from headrace.wire.errors import FailedPrecondition, Internal, InvalidArgument, NotFound
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 
 Inputs = Mapping[str, np.ndarray]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from headrace.protocol import dtypes, messages
+from headrace.protocol.errors import InvalidArgument, Unimplemented
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
 from headrace.server.engines import LoadedModel
-from headrace.wire import dtypes, messages
-from headrace.wire.errors import InvalidArgument, Unimplemented
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.wire import tensors
-from headrace.wire.errors import InvalidArgument
-from headrace.wire.signatures import Signature
+from headrace.protocol import tensors
+from headrace.protocol.errors import InvalidArgument
+from headrace.protocol.signatures import Signature
 
 
 def read(signature: Signature, sent: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from headrace.wire import store
-from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import InvalidArgument, NotFound
+from headrace.protocol.errors import InvalidArgument, NotFound
+from headrace.protocol.version_policy import Specific
+from headrace.store import folders
+from headrace.store.model_list import ModelConfig, ServingConfig
 
 EXPECTED = (
     "expected a folder of versions (folders named by a number), a SavedModel, or a folder of models"
@@ -38,7 +39,7 @@ def serving_config(path: str, *, model_name: str = "") -> ServingConfig:
 
 
 def is_model(folder: Path) -> bool:
-    return store.saved_model(folder) is not None or bool(store.versions(folder))
+    return folders.saved_model(folder) is not None or bool(folders.versions(folder))
 
 
 def models_in(folder: Path) -> list[Path]:
@@ -49,13 +50,13 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def _model(folder: Path) -> ModelConfig:
-    if store.saved_model(folder) is None:
+    if folders.saved_model(folder) is None:
         return ModelConfig(folder.name, str(folder))
     number = next(
         (
             n
-            for n in store.versions(folder.parent)
-            if store.version_path(folder.parent, n) == folder
+            for n in folders.versions(folder.parent)
+            if folders.version_path(folder.parent, n) == folder
         ),
         None,
     )

@@ -12,12 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from headrace.server.batching import adaptive, gathering
-from headrace.server.batching.gathering import TIMED_OUT, Caller
-from headrace.server.batching.soon import QUICK_S, Soon
+from headrace.protocol.errors import DeadlineExceeded, Unavailable
+from headrace.protocol.signatures import Signature
+from headrace.server.batching import adaptive
+from headrace.server.batching import batcher as batching
+from headrace.server.batching.async_batcher import QUICK_S, AsyncBatcher
+from headrace.server.batching.batcher import TIMED_OUT, Caller
 from headrace.server.engines import LoadedModel, bytes_in
-from headrace.wire.errors import DeadlineExceeded, Unavailable
-from headrace.wire.signatures import Signature
 
 Answer = TypeVar("Answer")
 
@@ -34,7 +35,7 @@ class Runner:
         self._most = threads + max_waiting
         # Of the event loop, which alone counts it.
         self._under_way = 0
-        self._soon: Soon | None = None
+        self._soon: AsyncBatcher | None = None
 
     def run(
         self,
@@ -46,11 +47,11 @@ class Runner:
         deadline: float | None,
     ) -> dict[str, np.ndarray]:
         """One run, in the calling thread; with those of others where that is allowed."""
-        gatherer = adaptive.gatherer(model, signature, inputs)
-        if gatherer is None:
+        batcher = adaptive.batcher(model, signature, inputs)
+        if batcher is None:
             return model.run(signature, inputs, outputs, timeout_s=_left(deadline))
         _left(deadline)
-        return gathering.run(gatherer, inputs, outputs, deadline=deadline, caller=CALLER.get())
+        return batching.run(batcher, inputs, outputs, deadline=deadline, caller=CALLER.get())
 
     async def run_soon(
         self,
@@ -64,13 +65,13 @@ class Runner:
         is_alone: Callable[[], bool] | None = None,
     ) -> dict[str, np.ndarray]:
         """One run, asked for by the event loop: in it where that is quick, else in the pool."""
-        gatherer = adaptive.gatherer(model, signature, inputs)
-        may_run_alone = gatherer is None or (is_alone is not None and is_alone())
+        batcher = adaptive.batcher(model, signature, inputs)
+        may_run_alone = batcher is None or (is_alone is not None and is_alone())
         if may_run_alone and model.expected_s(signature, bytes_in(inputs)) <= QUICK_S:
             return model.run(signature, inputs, outputs, timeout_s=_left(deadline))
-        if gatherer is not None:
-            soon = self._soon = self._soon or Soon(self._pool)
-            return await soon.run(gatherer, inputs, outputs, deadline=deadline, is_gone=is_gone)
+        if batcher is not None:
+            soon = self._soon = self._soon or AsyncBatcher(self._pool)
+            return await soon.run(batcher, inputs, outputs, deadline=deadline, is_gone=is_gone)
         return await self.call(
             lambda: model.run(signature, inputs, outputs, timeout_s=_left(deadline)),
             deadline=deadline,

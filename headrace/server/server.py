@@ -14,32 +14,33 @@ from types import TracebackType
 
 import grpc
 
+from headrace.http.connection import Limits
+from headrace.protocol import messages
+from headrace.protocol.errors import InvalidArgument, Unavailable
 from headrace.server import paths, textfiles
 from headrace.server.access import AccessLog
 from headrace.server.batching.adaptive import AdaptiveEngine
-from headrace.server.batching.gathering import Limits as BatchLimits
-from headrace.server.batching.timed import BatchingEngine, Parameters, Scheduler
+from headrace.server.batching.batcher import Limits as BatchLimits
+from headrace.server.batching.tf_serving import BatchingEngine, Parameters, Scheduler
 from headrace.server.config import AUTO, CPUS, ServerConfig
 from headrace.server.core import Core
 from headrace.server.engines import Engine
-from headrace.server.engines.isolated import CarefulEngine, IsolatedEngine
+from headrace.server.engines.isolated import AutoIsolatingEngine, IsolatedEngine
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.grpc import tls
-from headrace.server.grpc.server import GrpcServer
+from headrace.server.grpc.listener import GrpcServer
 from headrace.server.grpc.services import ModelService, PredictionService, ProfilerService
 from headrace.server.lifecycle.reload import Reloader
 from headrace.server.lifecycle.repository import Repository
 from headrace.server.lifecycle.warmup import WarmingEngine
 from headrace.server.lifecycle.watch import Watch
 from headrace.server.metrics import PATH, Metrics
-from headrace.server.rest.connection import Limits
 from headrace.server.rest.door import RestDoor
-from headrace.server.rest.server import HttpServer
+from headrace.server.rest.listener import HttpServer
 from headrace.server.runner import Runner
-from headrace.wire import messages, store
-from headrace.wire.config import ModelConfig, ServingConfig
-from headrace.wire.errors import InvalidArgument, Unavailable
+from headrace.store import folders
+from headrace.store.model_list import ModelConfig, ServingConfig
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class Server:
             log.info(f"Exporting HTTP/REST API at:{where}:{self.rest_port} ...")
         if self.config.port_file:
             ports = {"grpc": self.grpc_port, "rest": self.rest_port}
-            store.replace_file(Path(self.config.port_file), json.dumps(ports))
+            folders.replace_file(Path(self.config.port_file), json.dumps(ports))
 
 
 def _grpc(
@@ -317,7 +318,7 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
         tuple(config.saved_model_tags.split(",")), _session_options(config)
     )
     isolated = opened.enter_context(IsolatedEngine(tensorflow))
-    engine: Engine = isolated if config.isolate else CarefulEngine(tensorflow, isolated)
+    engine: Engine = isolated if config.isolate else AutoIsolatingEngine(tensorflow, isolated)
     if config.enable_batching:
         file = config.batching_parameters_file
         parameters = Parameters.load(file) if file else Parameters()

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headrace.wire import messages
-from headrace.wire.errors import ConfigError, NotFound
+from headrace.protocol import messages
+from headrace.protocol.errors import ConfigError, NotFound
 
 
 def load(cls: Any, path: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.wire import messages
+from headrace.protocol import messages
 
 PREDICT = messages.PREDICT.path
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from tests.abuse.calls import garbage, predict
 from tests.abuse.cases import CASES, GOOD
 from tests.abuse.conftest import Doors

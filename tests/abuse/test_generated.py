@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from tests.abuse import schemas
 from tests.abuse.calls import predict
 from tests.abuse.cases import CASES, GOOD, MODEL, get, post

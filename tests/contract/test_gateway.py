@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import pytest
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from tests.contract import cases, servers
 from tests.contract import test_official_client as official_client
 from tests.contract.cases import Case, GrpcCase

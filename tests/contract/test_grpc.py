@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.wire import messages, tensors
+from headrace.protocol import messages, tensors
 from tests.contract import cases, servers
 from tests.contract.cases import GrpcCase
 from tests.live import Caller, LiveServer, until

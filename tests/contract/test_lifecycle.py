@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from headrace.wire import messages, records
+from headrace.protocol import messages
+from headrace.store import records
 from tests.contract.cases import LIFECYCLE
 from tests.live import ROOT, Caller, until
 from tests.ports import hold_ports

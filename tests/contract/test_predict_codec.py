@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from headrace.wire import dtypes, faults, rest
-from headrace.wire.bodies import answers
-from headrace.wire.dtypes import DType
-from headrace.wire.errors import HeadraceError, InvalidArgument
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.codec import answers, predict
+from headrace.protocol import dtypes, faults
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import HeadraceError, InvalidArgument
+from headrace.protocol.signatures import Signature, TensorSpec
 from tests.contract import cases
 from tests.contract.cases import Case
 
@@ -140,7 +140,7 @@ def _body(case: Case) -> bytes:
 
 def _run(model: str, body: bytes) -> bytes:
     """What a server does with a body, the engine replaced by a function."""
-    parsed = rest.parse_predict(body)
+    parsed = predict.parse_predict(body)
     name = parsed.signature_name or "serving_default"
     if name not in MODELS[model]:
         fault = faults.Fault(
@@ -174,7 +174,7 @@ def test_codec_answers_as_recorded(case: Case) -> None:
 
 
 def test_the_exact_way_alone_answers_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.wire.bodies.fastjson.tensors", lambda *_: None)
+    monkeypatch.setattr("headrace.codec.fastjson.tensors", lambda *_: None)
     short = [case for case in CASES if len(case.body_parts) < 100_000 and case.id != "EXT-B004"]
     wrong = [case.id for case in short if _answer(case)[1] != case.answer]
     assert wrong == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from tests.contract import cases
 from tests.contract.cases import Case
 from tests.live import Answer, Caller

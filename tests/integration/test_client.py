@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from headrace import AsyncClient, Client, cli
-from headrace.wire.errors import (
+from headrace.protocol.errors import (
     DeadlineExceeded,
     HeadraceError,
     InvalidArgument,

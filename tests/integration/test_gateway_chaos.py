@@ -23,7 +23,7 @@ import uvloop
 
 from gateway.upstream.address import Address
 from gateway.upstream.http1 import Pool
-from headrace.wire import messages, tensors
+from headrace.protocol import messages, tensors
 from tests.integration.conftest import Stack, running, wait_for
 
 TIMEOUT_S = 2.0

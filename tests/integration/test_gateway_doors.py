@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import requests
 
-from headrace.wire import messages, tensors
+from headrace.protocol import messages, tensors
 from tests.integration.conftest import ROOT, Child, Stack, wait_for
 
 IMAGE = np.zeros((1, 28, 28, 1), np.float32)

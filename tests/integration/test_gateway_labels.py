@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.wire import messages, tensors
+from headrace.protocol import messages, tensors
 from tests.contract import servers
 from tests.live import LiveGateway, LiveServer, until
 

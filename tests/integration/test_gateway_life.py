@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import requests
 
-from headrace.wire import messages, tensors
+from headrace.protocol import messages, tensors
 from tests.integration.conftest import ROOT, Stack, listed, running, wait_for
 
 ONE = {"instances": [[1.0]]}

@@ -18,7 +18,7 @@ import grpc
 import pytest
 import requests
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from tests.integration.conftest import ROOT, Stack, running, wait_for
 from tests.integration.test_gateway_life import _request, _rounds_for
 

@@ -22,11 +22,11 @@ from contextlib import contextmanager
 import pytest
 
 from headrace import Client
-from headrace.wire import config
+from headrace.store import model_list
 from tests.live import until
 from tests.local import ROOT, LocalStack
 
-MODELS = {model.name for model in config.load(ROOT / "multimodel.config").models}
+MODELS = {model.name for model in model_list.load(ROOT / "multimodel.config").models}
 
 
 @pytest.fixture(scope="module")

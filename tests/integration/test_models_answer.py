@@ -11,12 +11,12 @@ import pytest
 import requests
 
 from deploy.smoke import close
-from headrace.wire import config
+from headrace.store import model_list
 from tests.local import ROOT, LocalStack
 from trainer import zoo
 from trainer.exports import asked, card, golden
 
-MODELS = sorted(model.name for model in config.load(ROOT / "multimodel.config").models)
+MODELS = sorted(model.name for model in model_list.load(ROOT / "multimodel.config").models)
 _EXAMPLE = re.compile(
     r"`POST /v1/models/(\w+):(\w+)`\n\n```json\n(.*?)```\n\n```json\n(.*?)```", re.DOTALL
 )

@@ -18,7 +18,8 @@ import pytest
 import requests
 
 from headrace import doctor
-from headrace.wire import config
+from headrace.protocol import version_policy
+from headrace.store import model_list
 from tests.integration.conftest import Stack, running, wait_for
 from tests.unit import toy
 from trainer.exports import card
@@ -97,8 +98,8 @@ class Store:
         url = f"{self.stack.http}/v1/models/{MODEL}{of}:predict"
         return requests.post(url, json={"instances": [1.0]}, timeout=10).json()["predictions"][0]
 
-    def policy(self) -> config.Policy:
-        model = config.load(self.list).model(MODEL)
+    def policy(self) -> version_policy.VersionPolicy:
+        model = model_list.load(self.list).model(MODEL)
         assert model is not None
         return model.policy
 
@@ -171,7 +172,7 @@ def test_a_bad_version_is_rolled_back_under_load_without_a_failed_request(store:
         f"+    model_version_policy {{ specific {{ versions: {good} }} }}" in done.stdout
         or "+config" in done.stdout
     )
-    assert store.policy() == config.Specific((good,))
+    assert store.policy() == version_policy.Specific((good,))
     assert store.available() == [good]
 
 
@@ -196,7 +197,7 @@ def test_a_publish_after_a_rollback_waits_for_promote(store: Store) -> None:
     assert store.answer() == 3.5
     assert (
         store.list.read_text() == store.stack.config.read_text().partition("\n")[2]
-        or store.policy() == config.Latest()
+        or store.policy() == version_policy.Latest()
     )
     assert card.read(store.stack.store / MODEL / str(newest))["parent"] == good
     back = store.trainer(
@@ -226,7 +227,7 @@ def test_labels_move_with_a_rollback_and_answer_all_the_time(store: Store) -> No
     assert (store.available(), store.model["labels"]) == ([good], {"stable": good})
     assert store.trainer("promote", MODEL).returncode == 0
     assert store.answer("/labels/stable") == 7.5
-    assert store.policy() == config.Latest(2)
+    assert store.policy() == version_policy.Latest(2)
 
 
 def test_a_version_that_cannot_be_loaded_leaves_everything_as_it_was(store: Store) -> None:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from headrace import Client
-from headrace.wire import errors
+from headrace.protocol import errors
 from tests.local import LocalStack
 from tests.system.project import Compose
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from headrace.wire import config
+from headrace.store import model_list
 from tests.system.project import PROJECT, SERVICES, Compose, wait_for
 
 
@@ -19,7 +19,7 @@ def test_cold_start_ends_in_a_right_prediction(started: tuple[Compose, float]) -
     served = {
         m["name"] for m in requests.get(f"{compose.url}/v1/models", timeout=5).json()["models"]
     }
-    assert served == {model.name for model in config.load(compose.config).models}
+    assert served == {model.name for model in model_list.load(compose.config).models}
     assert seconds < 240  # what is promised of a fresh machine with two cores
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from headrace.wire import messages
+from headrace.protocol import messages
 
 
 def checkpoint_index(sizes: Sequence[int]) -> bytes:

@@ -15,9 +15,9 @@ from gateway.app import App, create_app
 from gateway.core import Core
 from gateway.errors import BackendDown
 from gateway.settings import Settings
-from gateway.upstream.seams import Reply
-from headrace.wire import messages
-from headrace.wire.errors import DeadlineExceeded, NotFound
+from gateway.upstream.base import Reply
+from headrace.protocol import messages
+from headrace.protocol.errors import DeadlineExceeded, NotFound
 
 STATES = {"START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50}
 

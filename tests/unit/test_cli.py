@@ -19,7 +19,7 @@ import pytest
 from headrace import cli, client, doctor
 from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.client.testing import FakeClient, FakeModel
-from headrace.wire.errors import (
+from headrace.protocol.errors import (
     DeadlineExceeded,
     InvalidArgument,
     NotFound,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.client import address
-from headrace.wire.errors import InvalidArgument
+from headrace.protocol.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(

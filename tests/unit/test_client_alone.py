@@ -38,7 +38,7 @@ def run(code: str, *more: str) -> subprocess.CompletedProcess[str]:
 def test_the_client_works_without_extras(url: str, unneeded: str) -> None:
     child = run(
         "from headrace import AsyncClient, Client\n"
-        "from headrace.wire.errors import Unavailable\n"
+        "from headrace.protocol.errors import Unavailable\n"
         f"AsyncClient({url!r})\n"
         f"try: Client({url!r}, timeout_s=5).status('half')\n"
         "except Unavailable as error: print(error)",

@@ -10,14 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.client.core import Core, Metadata, Misfit, Prediction, Target, VersionStatus, drive
+from headrace.client.core import (
+    Core,
+    Metadata,
+    Misfit,
+    Prediction,
+    VersionStatus,
+    drive,
+    model_spec,
+)
 from headrace.client.deadline import Deadline, checked_timeout_s
-from headrace.wire import dtypes
-from headrace.wire.dtypes import DType
-from headrace.wire.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.protocol import dtypes
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Signature, TensorSpec
 
-M = Target("m")
+M = ModelSpec("m")
 
 
 def live(version: int, taken: str, dtype: DType = dtypes.FLOAT, given: str = "y") -> Metadata:
@@ -36,7 +45,7 @@ class Server:
         self.tells_version = False
 
     def predict(
-        self, target: Target, arrays: Mapping[str, np.ndarray], signature: Signature
+        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
     ) -> Any:
         return lambda: self._run(arrays)
 
@@ -45,10 +54,10 @@ class Server:
             raise Misfit("other outputs")
         return Prediction(dict(answer), self.live.version if self.tells_version else None)
 
-    def metadata(self, target: Target) -> Any:
+    def metadata(self, target: ModelSpec) -> Any:
         return lambda: self.live
 
-    def status(self, target: Target) -> Any:
+    def status(self, target: ModelSpec) -> Any:
         def answer() -> list[VersionStatus]:
             if self.refusal is not None:
                 raise self.refusal
@@ -85,7 +94,7 @@ def predict(
     server: Server,
     client: Core,
     inputs: Any,
-    target: Target = M,
+    target: ModelSpec = M,
     signature: str = "serving_default",
 ) -> Any:
     return run(server, client.predict(target, inputs, signature))
@@ -102,7 +111,7 @@ def test_signatures_are_asked_for_once() -> None:
 def test_each_version_and_label_has_its_own_signatures() -> None:
     server = Server(live(1, "x"))
     client = Core(server)
-    for target in (M, Target("m", version=1), Target("m", label="stable"), M):
+    for target in (M, ModelSpec("m", version=1), ModelSpec("m", label="stable"), M):
         predict(server, client, [1], target)
     assert server.seen.count("metadata") == 3
 
@@ -217,9 +226,9 @@ def test_a_call_without_a_limit_is_refused(timeout_s: float) -> None:
 
 def test_a_version_and_a_label_are_not_given_together() -> None:
     with pytest.raises(InvalidArgument, match="a version or a label, not both"):
-        Target("m", version=1, label="stable")
+        model_spec("m", version=1, label="stable")
 
 
 def test_a_call_names_a_model() -> None:
     with pytest.raises(InvalidArgument, match="no model named"):
-        Target("")
+        model_spec("")

@@ -16,8 +16,8 @@ import pytest
 
 from headrace import AsyncClient, Client
 from headrace.client import VersionStatus
-from headrace.wire import messages, tensors
-from headrace.wire.errors import (
+from headrace.protocol import messages, tensors
+from headrace.protocol.errors import (
     DeadlineExceeded,
     HeadraceError,
     InvalidArgument,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from headrace.client import inputs
-from headrace.wire import dtypes
-from headrace.wire.dtypes import DType
-from headrace.wire.errors import HeadraceError, InvalidArgument, Unimplemented
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.protocol import dtypes
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import HeadraceError, InvalidArgument, Unimplemented
+from headrace.protocol.signatures import Signature, TensorSpec
 
 
 def signature(**taken: DType | None) -> Signature:

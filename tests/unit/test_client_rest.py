@@ -17,7 +17,7 @@ import pytest
 
 from headrace import AsyncClient, Client
 from headrace.client import VersionStatus
-from headrace.wire.errors import (
+from headrace.protocol.errors import (
     BodyTooLarge,
     DeadlineExceeded,
     HeadraceError,

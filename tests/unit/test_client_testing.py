@@ -7,7 +7,7 @@ import pytest
 
 from headrace import Client
 from headrace.client.testing import FakeClient, FakeModel
-from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
+from headrace.protocol.errors import InvalidArgument, NotFound, Unavailable
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from gateway.app import App
-from gateway.bodies import npy
-from headrace.wire import dtypes, messages, tensors
-from headrace.wire.errors import HeadraceError
+from headrace.codec import npy
+from headrace.protocol import dtypes, messages, tensors
+from headrace.protocol.errors import HeadraceError
 from tests.unit.gateway_backend import (
     FakeBackend,
     Version,

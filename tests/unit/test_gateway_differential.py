@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway import check
-from gateway.contracts.catalog import Catalog, Contract, Model, Target
-from headrace.wire import signatures
-from headrace.wire.bodies.arrays import from_object
-from headrace.wire.errors import HeadraceError
-from headrace.wire.json import rapidjson
-from headrace.wire.json.rapidjson import JsonObject, JsonSyntaxError
-from headrace.wire.signatures import Signature
+from gateway.contracts.catalog import Catalog, Contract, Model
+from headrace.codec.arrays import from_object
+from headrace.codec.json import rapidjson
+from headrace.codec.json.rapidjson import JsonObject, JsonSyntaxError
+from headrace.protocol import signatures
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Signature
 from tests.unit.gateway_backend import signature
 
 FLOAT, INT32, UINT8, STRING, INT64, BOOL = 1, 3, 4, 7, 9, 10
@@ -214,7 +215,7 @@ def reference(body: bytes) -> dict[str, np.ndarray] | None:
 
 def let_through(body: bytes) -> dict[str, np.ndarray] | None:
     try:
-        admitted = check.predict_body(CATALOG, Target("m"), body, check.Noted())
+        admitted = check.predict_body(CATALOG, ModelSpec("m"), body, check.RequestInfo())
     except HeadraceError as refusal:
         assert refusal.message.isprintable()
         return None

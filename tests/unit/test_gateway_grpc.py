@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from gateway.grpc import GrpcDoor
-from headrace.wire import messages, tensors
-from headrace.wire.errors import InvalidArgument
+from headrace.protocol import messages, tensors
+from headrace.protocol.errors import InvalidArgument
 from tests.unit.gateway_backend import (
     FakeBackend,
     Version,

@@ -4,23 +4,23 @@ import time
 
 import pytest
 
-from gateway.contracts.catalog import Catalog, Contract, Model, VersionState
+from gateway.contracts.catalog import Catalog, Contract, Model, VersionStatus
 from gateway.health import Health
-from gateway.upstream.pulse import Pulse
-from headrace.wire.errors import NotFound
+from gateway.upstream.backend_health import BackendHealth
+from headrace.protocol.errors import NotFound
 
 
 def available(name: str) -> Model:
     contract = Contract(name, 1, {}, False, "", b"")
-    return Model(name, {}, (VersionState(1, "AVAILABLE"),), {1: contract}, asked=True)
+    return Model(name, {}, (VersionStatus(1, "AVAILABLE"),), {1: contract}, asked=True)
 
 
 def failed(name: str) -> Model:
-    return Model(name, {}, (VersionState(1, "END", "corrupt"),), asked=True)
+    return Model(name, {}, (VersionStatus(1, "END", "corrupt"),), asked=True)
 
 
 def loading(name: str) -> Model:
-    return Model(name, {}, (VersionState(1, "LOADING"),), asked=True)
+    return Model(name, {}, (VersionStatus(1, "LOADING"),), asked=True)
 
 
 def catalog(*models: Model) -> Catalog:
@@ -28,13 +28,13 @@ def catalog(*models: Model) -> Catalog:
 
 
 def answering() -> Health:
-    pulse = Pulse()
+    pulse = BackendHealth()
     pulse.answered()
     return Health(pulse)
 
 
 def test_not_ready_before_the_backend_answered():
-    told = Health(Pulse()).readiness(catalog(available("a")))
+    told = Health(BackendHealth()).readiness(catalog(available("a")))
     assert not told.ready and "does not answer: not asked yet" in told.reason
 
 
@@ -101,7 +101,7 @@ def test_one_models_own_truth():
 
 
 def test_a_slow_probe_does_not_outvote_an_answer_that_came_meanwhile():
-    pulse = Pulse()
+    pulse = BackendHealth()
     asked_at = time.monotonic()
     pulse.answered()
     pulse.failed("timed out", asked_at=asked_at)
@@ -112,7 +112,7 @@ def test_a_slow_probe_does_not_outvote_an_answer_that_came_meanwhile():
 
 def test_coming_back_is_announced_once_and_the_first_answer_is_no_return():
     returns: list[int] = []
-    pulse = Pulse(on_return=lambda: returns.append(1))
+    pulse = BackendHealth(on_return=lambda: returns.append(1))
     pulse.answered()
     assert not returns
     for _ in range(2):
@@ -123,7 +123,7 @@ def test_coming_back_is_announced_once_and_the_first_answer_is_no_return():
 
 
 def test_after_a_return_nothing_is_ready_until_the_models_were_looked_at():
-    pulse = Pulse(on_return=lambda: health.returned())
+    pulse = BackendHealth(on_return=lambda: health.returned())
     health = Health(pulse)
     pulse.answered()
     assert health.readiness(catalog(available("a"))).ready
@@ -140,7 +140,7 @@ def test_after_a_return_nothing_is_ready_until_the_models_were_looked_at():
 
 
 def test_a_return_beside_one_that_was_there_all_the_time_keeps_models_ready():
-    pulses = [Pulse(on_return=lambda: health.returned()) for _ in range(2)]
+    pulses = [BackendHealth(on_return=lambda: health.returned()) for _ in range(2)]
     health = Health(*pulses)
     for pulse in pulses:
         pulse.answered()
@@ -150,7 +150,7 @@ def test_a_return_beside_one_that_was_there_all_the_time_keeps_models_ready():
 
 
 def test_one_replica_that_answers_is_enough():
-    there, gone = Pulse(), Pulse()
+    there, gone = BackendHealth(), BackendHealth()
     health = Health(there, gone)
     assert not health.up and not gone.down
     there.answered()
@@ -167,7 +167,7 @@ def test_one_replica_that_answers_is_enough():
 
 
 def test_an_answer_counts_as_life_from_its_moment_on_and_only_while_up():
-    pulse, before = Pulse(), time.monotonic() - 1
+    pulse, before = BackendHealth(), time.monotonic() - 1
     assert not pulse.answered_since(before)
     pulse.answered()
     assert pulse.answered_since(before) and not pulse.answered_since(time.monotonic())

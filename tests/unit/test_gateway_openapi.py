@@ -16,7 +16,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.app import App
 from gateway.contracts import samples
-from headrace.wire import messages, records, signatures, tensors
+from headrace.protocol import messages, signatures, tensors
+from headrace.store import records
 from tests.unit.gateway_backend import (
     FakeBackend,
     Version,

@@ -5,12 +5,12 @@ import os
 
 import pytest
 
-from gateway.contracts.catalog import Target
 from gateway.contracts.registry import Registry
-from gateway.upstream.pulse import Pulse
+from gateway.upstream.backend_health import BackendHealth
 from gateway.upstream.replicas import Replica, Replicas
-from headrace.wire import messages
-from headrace.wire.errors import InvalidArgument, NotFound, Unavailable
+from headrace.protocol import messages
+from headrace.protocol.errors import InvalidArgument, NotFound, Unavailable
+from headrace.protocol.model_spec import ModelSpec
 from tests.unit.gateway_backend import FakeBackend, Version, model_list, signature
 
 X = {"serving_default": signature({"x": (1, [-1])})}
@@ -35,7 +35,9 @@ def refreshed(registry: Registry) -> None:
 
 
 def registry_of(backend, config, **more) -> Registry:
-    registry = Registry(Replicas([Replica(backend, backend, backend, Pulse())]), config, **more)
+    registry = Registry(
+        Replicas([Replica(backend, backend, backend, BackendHealth())]), config, **more
+    )
     refreshed(registry)
     return registry
 
@@ -43,17 +45,17 @@ def registry_of(backend, config, **more) -> Registry:
 def test_an_unversioned_call_means_the_highest_available_version(backend, config):
     backend.models["half"][3] = Version("LOADING")
     registry = registry_of(backend, config)
-    assert registry.catalog.resolve(Target("half")).version == 2
-    assert registry.catalog.resolve(Target("half", version=1)).version == 1
+    assert registry.catalog.resolve(ModelSpec("half")).version == 2
+    assert registry.catalog.resolve(ModelSpec("half", version=1)).version == 1
 
 
 def test_labels_come_from_the_config(backend, config):
     catalog = registry_of(backend, config).catalog
-    assert catalog.resolve(Target("half", label="stable")).version == 1
+    assert catalog.resolve(ModelSpec("half", label="stable")).version == 1
     with pytest.raises(
         InvalidArgument, match='no version label "prod"; its labels: canary, stable'
     ):
-        catalog.resolve(Target("half", label="prod"))
+        catalog.resolve(ModelSpec("half", label="prod"))
 
 
 def test_unknown_models_and_versions_are_told_what_there_is(backend, config):
@@ -62,15 +64,15 @@ def test_unknown_models_and_versions_are_told_what_there_is(backend, config):
         NotFound,
         match=r'model "halt" is not served here .did you mean half\?.; the models are: half',
     ):
-        catalog.resolve(Target("halt"))
+        catalog.resolve(ModelSpec("halt"))
     with pytest.raises(NotFound, match='model "half" has no version 7 here; available: 1, 2'):
-        catalog.resolve(Target("half", version=7))
+        catalog.resolve(ModelSpec("half", version=7))
 
 
 def test_a_model_nobody_answered_about_is_unavailable_not_unknown(backend, config):
     backend.down = True
     with pytest.raises(Unavailable, match="has not answered about it yet"):
-        registry_of(backend, config).catalog.resolve(Target("half"))
+        registry_of(backend, config).catalog.resolve(ModelSpec("half"))
 
 
 def test_a_failed_model_says_why(backend, config):
@@ -120,18 +122,18 @@ def test_a_version_that_is_gone_no_longer_resolves(backend, config):
     registry = registry_of(backend, config)
     del backend.models["half"][2]
     refreshed(registry)
-    assert registry.catalog.resolve(Target("half")).version == 1
+    assert registry.catalog.resolve(ModelSpec("half")).version == 1
 
 
 def test_a_broken_config_keeps_the_last_good_one_and_says_where(backend, config):
     registry = registry_of(backend, config)
     config.write_text("model_config_list {\n  config { name: }\n}\n")
     refreshed(registry)
-    assert registry.catalog.resolve(Target("half")).version == 2
+    assert registry.catalog.resolve(ModelSpec("half")).version == 2
     assert f"{config}:2:" in registry.catalog.config_error
     config.write_text("")
     refreshed(registry)
-    assert registry.catalog.resolve(Target("half")).version == 2
+    assert registry.catalog.resolve(ModelSpec("half")).version == 2
     assert f"{config}:1:1: no model_config_list" in registry.catalog.config_error
     os.unlink(config)
     refreshed(registry)
@@ -147,7 +149,7 @@ def test_a_mended_config_is_taken_up_whole(backend, config):
     refreshed(registry)
     assert registry.catalog.config_error == ""
     assert set(registry.catalog.models) == {"late"}
-    assert registry.catalog.resolve(Target("late")).version == 5
+    assert registry.catalog.resolve(ModelSpec("late")).version == 5
 
 
 def test_junk_names_do_not_buy_a_look_each(backend, config):
@@ -173,13 +175,13 @@ def test_looks_at_one_model_are_shared_by_those_who_wait(backend, config):
 
 
 def test_a_lenient_model_keeps_names_and_dtypes_but_no_shapes(backend, config):
-    contract = registry_of(backend, config, lenient=("half",)).catalog.resolve(Target("half"))
+    contract = registry_of(backend, config, lenient=("half",)).catalog.resolve(ModelSpec("half"))
     assert contract.signatures["serving_default"].inputs["x"].shape == (-1,)
     assert contract.checked["serving_default"].inputs["x"].shape is None
 
 
 def test_the_pin_sets_the_version_and_leaves_the_rest(backend, config):
-    contract = registry_of(backend, config).catalog.resolve(Target("half", label="canary"))
+    contract = registry_of(backend, config).catalog.resolve(ModelSpec("half", label="canary"))
     request = messages.PredictRequest()
     request.model_spec.name, request.model_spec.version_label = "half", "canary"
     request.model_spec.signature_name = "s"

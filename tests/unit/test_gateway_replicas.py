@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.errors import BackendDown
-from gateway.upstream.pulse import Pulse
+from gateway.upstream.backend_health import BackendHealth
+from gateway.upstream.base import CutOff, Reply
 from gateway.upstream.replicas import Replica, Replicas
-from gateway.upstream.seams import CutOff, Reply
-from headrace.wire import messages
-from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound, Unavailable
+from headrace.protocol import messages
+from headrace.protocol.errors import HeadraceError, InvalidArgument, NotFound, Unavailable
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Serving:
 
 
 def fleet(*servings: Serving) -> Replicas:
-    return Replicas([Replica(s, s, s, Pulse()) for s in servings])
+    return Replicas([Replica(s, s, s, BackendHealth()) for s in servings])
 
 
 def predict(replicas: Replicas):

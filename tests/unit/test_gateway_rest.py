@@ -15,8 +15,8 @@ import pytest
 
 from gateway import routes
 from gateway.app import App
-from gateway.upstream.seams import Reply
-from headrace.wire import messages
+from gateway.upstream.base import Reply
+from headrace.protocol import messages
 from tests.unit.gateway_backend import (
     Answer,
     FakeBackend,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import Settings, describe, reference, variable
-from headrace.wire.errors import InvalidArgument
+from headrace.protocol.errors import InvalidArgument
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,9 +13,9 @@ import uvloop
 
 from gateway.errors import BackendDown
 from gateway.upstream.address import Address
+from gateway.upstream.base import CutOff, GrpcChannel
 from gateway.upstream.http1 import Pool
-from gateway.upstream.seams import CutOff, GrpcChannel
-from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
+from headrace.protocol.errors import DeadlineExceeded, HeadraceError, Unavailable
 
 LIMIT = 2**20
 run = uvloop.run  # the loop the gateway runs on; its transports are not asyncio's

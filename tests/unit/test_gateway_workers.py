@@ -11,7 +11,7 @@ import pytest
 from gateway.process import workers
 from gateway.process.workers import Workers
 from gateway.settings import Settings
-from headrace.wire.errors import Unavailable
+from headrace.protocol.errors import Unavailable
 
 
 def test_a_worker_in_trouble_is_never_taken_for_one_that_is_up(

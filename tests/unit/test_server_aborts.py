@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.wire import dtypes, messages, tensors
-from headrace.wire.signatures import Signature, TensorSpec, from_signature_def
+from headrace.protocol import dtypes, messages, tensors
+from headrace.protocol.signatures import Signature, TensorSpec, from_signature_def
 from tests.live import LiveServer, until
 
 SHAPES: tuple[tuple[int, ...], ...] = (

@@ -20,18 +20,18 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.server.batching.adaptive import AdaptiveModel
-from headrace.server.batching.gathering import Caller, Limits
-from headrace.server.runner import CALLER, Runner
-from headrace.wire import dtypes, messages, tensors
-from headrace.wire.errors import (
+from headrace.protocol import dtypes, messages, tensors
+from headrace.protocol.errors import (
     Cancelled,
     DeadlineExceeded,
     HeadraceError,
     InvalidArgument,
     Unavailable,
 )
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.protocol.signatures import Signature, TensorSpec
+from headrace.server.batching.adaptive import AdaptiveModel
+from headrace.server.batching.batcher import Caller, Limits
+from headrace.server.runner import CALLER, Runner
 from tests.live import LiveServer, until
 
 Arrays = Mapping[str, np.ndarray]
@@ -82,7 +82,7 @@ class World:
         self.inner = FakeModel()
         self.inner.hold.set()
         self.model = AdaptiveModel(self.inner, [DOUBLE.name], Limits(**limits), name="fake")
-        self.gatherer = self.model.gatherers[DOUBLE.name]
+        self.batcher = self.model.batchers[DOUBLE.name]
         self.runner = Runner(threads=4)
         self.pool = ThreadPoolExecutor(32)
 
@@ -112,11 +112,11 @@ class World:
         """Each waits before the next one is made."""
         futures = []
         for call in calls:
-            before = len(self.gatherer._waiting)
+            before = len(self.batcher._waiting)
             futures.append(self.pool.submit(call))
             until(
                 lambda before=before, f=futures[-1]: (
-                    f.done() or len(self.gatherer._waiting) > before
+                    f.done() or len(self.batcher._waiting) > before
                 ),
                 10,
             )
@@ -206,7 +206,7 @@ def test_a_loop_and_a_pool_that_have_closed_leave_nobody_waiting(
     loop = asyncio.new_event_loop()
     x = {"x": np.float32([[1.0]])}
     task = loop.create_task(one.runner.run_soon(one.model, DOUBLE, x, ["y"], deadline=None))
-    until(lambda: bool(loop.run_until_complete(asyncio.sleep(0)) or one.gatherer._waiting), 10)
+    until(lambda: bool(loop.run_until_complete(asyncio.sleep(0)) or one.batcher._waiting), 10)
     (thread,) = one.queue(lambda: one.call(2.0))
     one.runner.close()
     loop.close()
@@ -247,7 +247,7 @@ def test_who_waits_hears_at_the_deadline_and_is_not_run(world: Callable[..., Wor
     one.busy()
     late = one.call(1.0, timeout_s=0.05)
     assert isinstance(late, DeadlineExceeded)
-    assert not one.gatherer._waiting
+    assert not one.batcher._waiting
     one.inner.hold.set()
     assert one.call(2.0) == [4.0]
     assert [1.0] not in one.inner.seen
@@ -278,8 +278,8 @@ def test_every_call_is_answered_once_under_many_threads(world: Callable[..., Wor
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda n: one.call(*map(float, range(n, n + n % 4 + 1))), range(500)))
     assert found == [[2.0 * k for k in range(n, n + n % 4 + 1)] for n in range(500)]
-    assert not one.gatherer._waiting
-    assert one.gatherer._running == 0
+    assert not one.batcher._waiting
+    assert one.batcher._running == 0
 
 
 def soon(one: World, *calls: tuple[float, ...], deadline_s: float = 10, **more: Any) -> list[Any]:
@@ -349,7 +349,7 @@ def test_threads_and_a_loop_share_a_batch(world: Callable[..., World]) -> None:
     one.busy()
     (thread,) = one.queue(lambda: one.call(1.0))
     loop = one.pool.submit(soon, one, (2.0,))
-    until(lambda: len(one.gatherer._waiting) == 2, 10)
+    until(lambda: len(one.batcher._waiting) == 2, 10)
     one.inner.hold.set()
     assert (thread.result(10), loop.result(10)) == ([2.0], [[4.0]])
     assert one.inner.seen[1] == [1.0, 2.0]
@@ -396,7 +396,7 @@ def live(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def batched(live: LiveServer) -> tuple[int, int]:
-    """Requests that went through a gatherer, and the batches they ran in."""
+    """Requests that went through a batcher, and the batches they ran in."""
     page = live.get("/monitoring/prometheus/metrics").body.decode()
     lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
     batching = ":tensorflow:serving:batching_session:"

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.server.batching.timed import BatchedModel, BatchingEngine, Parameters, Scheduler
-from headrace.server.metrics import Metrics
-from headrace.wire import dtypes
-from headrace.wire.errors import (
+from headrace.protocol import dtypes
+from headrace.protocol.errors import (
     ConfigError,
     DeadlineExceeded,
     FailedPrecondition,
@@ -25,7 +23,9 @@ from headrace.wire.errors import (
     NotFound,
     Unavailable,
 )
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.protocol.signatures import Signature, TensorSpec
+from headrace.server.batching.tf_serving import BatchedModel, BatchingEngine, Parameters, Scheduler
+from headrace.server.metrics import Metrics
 from tests.live import LiveServer, until
 
 Arrays = Mapping[str, np.ndarray]

@@ -11,9 +11,9 @@ import grpc
 import numpy as np
 import pytest
 
+from headrace.protocol import messages, tensors
+from headrace.protocol.errors import DeadlineExceeded, Unavailable
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.wire import messages, tensors
-from headrace.wire.errors import DeadlineExceeded, Unavailable
 from tests.live import LiveServer, until
 
 FOREVER = 2e9  # rounds of the loop: minutes

@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.wire import messages, tensors
+from headrace.protocol import messages, tensors
 from tests.live import LiveServer, until
 
 MAX_BODY = 200_000

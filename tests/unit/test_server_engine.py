@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from headrace.protocol import dtypes, messages
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import DeadlineExceeded, HeadraceError, InvalidArgument, NotFound
 from headrace.server.engines import graph as graphs
 from headrace.server.engines import tensorflow
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
-from headrace.wire import dtypes, messages
-from headrace.wire.dtypes import DType
-from headrace.wire.errors import DeadlineExceeded, HeadraceError, InvalidArgument, NotFound
 from tests.live import ROOT
 
 Load = Callable[[str], SavedModel]

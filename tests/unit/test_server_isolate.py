@@ -15,12 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.protocol.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from headrace.server.engines import frames, isolated
 from headrace.server.engines.child import Child
 from headrace.server.engines.frames import Frames
 from headrace.server.engines.isolated import IsolatedEngine, IsolatedModel
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.wire.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unavailable
 from tests.live import LiveServer, until
 
 

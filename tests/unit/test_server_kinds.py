@@ -12,8 +12,8 @@ import grpc
 import numpy as np
 import pytest
 
+from headrace.protocol import messages, tensors
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.wire import messages, tensors
 from tests.live import LiveGateway, LiveServer, until
 
 NAMES = (

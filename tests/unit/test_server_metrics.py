@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.protocol import messages
 from headrace.server.metrics import Counter, Histogram, Metrics
-from headrace.wire import messages
 from tests.live import LiveServer
 
 LINE = re.compile(

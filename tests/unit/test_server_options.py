@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 
+from headrace.protocol import messages
+from headrace.protocol.errors import ConfigError, HeadraceError, InvalidArgument, NotFound
 from headrace.server import AUTO, ServerConfig
 from headrace.server.engines.options import SessionOptions
 from headrace.server.grpc import tls
 from headrace.server.server import Server
-from headrace.wire import messages
-from headrace.wire.errors import ConfigError, HeadraceError, InvalidArgument, NotFound
 from tests.live import LiveServer
 
 Launch = Callable[..., LiveServer]

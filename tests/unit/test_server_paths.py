@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.version_policy import Specific
 from headrace.server import Server, ServerConfig, paths
-from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import HeadraceError
+from headrace.store.model_list import ModelConfig, ServingConfig
 from tests.live import LiveServer, until
 from tests.unit.test_server_process import refuse
 

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from headrace.server.lifecycle.reload import Reloader
-from headrace.server.lifecycle.repository import ModelSpec
-from headrace.wire import config, messages
-from headrace.wire.errors import (
+from headrace.protocol import messages
+from headrace.protocol.errors import (
     Aborted,
     DeadlineExceeded,
     FailedPrecondition,
@@ -22,6 +20,9 @@ from headrace.wire.errors import (
     NotFound,
     Unknown,
 )
+from headrace.protocol.model_spec import ModelSpec
+from headrace.server.lifecycle.reload import Reloader
+from headrace.store import model_list
 from tests.live import until
 from tests.unit.test_server_repository import World
 
@@ -157,7 +158,7 @@ def test_a_config_that_came_by_file_meanwhile_is_what_holds(world: World) -> Non
     under_way = threading.Thread(target=call)
     under_way.start()
     until(lambda: "b/1" in world.engine.attempts, 10)
-    world.repository.apply(config.from_message(wanted(world, "a", "broken")))
+    world.repository.apply(model_list.from_message(wanted(world, "a", "broken")))
     world.engine.hold.set()
     under_way.join(10)
 
@@ -173,7 +174,7 @@ def test_a_config_that_came_by_file_just_before_the_reload_took_effect_is_what_h
     def overtaken() -> Any:
         monkeypatch.undo()
         seen = configured()
-        world.repository.apply(config.from_message(wanted(world, "a", "broken")))
+        world.repository.apply(model_list.from_message(wanted(world, "a", "broken")))
         return seen
 
     monkeypatch.setattr(world.repository, "configured", overtaken)

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from headrace.server.lifecycle.repository import ModelSpec, Repository
-from headrace.wire.config import All, Latest, ModelConfig, Policy, ServingConfig, Specific
-from headrace.wire.errors import (
+from headrace.protocol.errors import (
     DataLoss,
     FailedPrecondition,
     HeadraceError,
     InvalidArgument,
     NotFound,
 )
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.version_policy import All, Latest, Specific, VersionPolicy
+from headrace.server.lifecycle.repository import Repository
+from headrace.store.model_list import ModelConfig, ServingConfig
 from tests.live import until
 
 
@@ -80,7 +82,7 @@ class World:
         folder.rmdir()
 
     def configure(
-        self, *names: str, policy: Policy | None = None, labels: dict[str, int] | None = None
+        self, *names: str, policy: VersionPolicy | None = None, labels: dict[str, int] | None = None
     ) -> None:
         models = (
             ModelConfig(n, f"{self.root}/{n}", policy=policy or Latest(1), labels=labels or {})

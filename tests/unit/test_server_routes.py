@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.server.lifecycle.repository import ModelSpec
+from headrace.protocol.model_spec import ModelSpec
 from headrace.server.rest import routes
 from headrace.server.rest.routes import Kind
 

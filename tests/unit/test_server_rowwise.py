@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching import samples
 from headrace.server.batching.adaptive import row_wise
-from headrace.server.batching.gathering import Ask, Gatherer, Limits
+from headrace.server.batching.batcher import Batcher, Limits, PendingRequest
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from headrace.server.lifecycle import warmup
-from headrace.wire.signatures import Signature, TensorSpec
 from tests.unit.toy import export
 
 Arrays = Mapping[str, np.ndarray]
@@ -154,11 +154,13 @@ def request(data: st.DataObject, signature: Signature, free: int) -> Arrays:
     }
 
 
-def ask(gatherer: Gatherer, inputs: Arrays) -> Ask:
-    outputs = tuple(gatherer.signature.outputs)
+def ask(batcher: Batcher, inputs: Arrays) -> PendingRequest:
+    outputs = tuple(batcher.signature.outputs)
     nothing = lambda *_: None  # noqa: E731
     count = len(next(iter(inputs.values())))
-    return Ask(inputs, outputs, count, None, nothing, nothing, kind=gatherer.kind(inputs, outputs))
+    return PendingRequest(
+        inputs, outputs, count, None, nothing, nothing, kind=batcher.kind(inputs, outputs)
+    )
 
 
 def agree(one: np.ndarray, other: np.ndarray) -> bool:
@@ -178,13 +180,13 @@ def test_a_row_is_answered_the_same_alone_and_among_strangers(
 ) -> None:
     names = sorted(name for name, why in apart.not_row_wise.items() if not why)
     signature = apart.signatures[data.draw(st.sampled_from(names))]
-    gatherer = Gatherer(apart, signature, Limits())
+    batcher = Batcher(apart, signature, Limits())
     free = data.draw(st.sampled_from(FREE))
     requests = [request(data, signature, free) for _ in range(data.draw(st.integers(2, 6)))]
-    assert all(gatherer.takes(signature, inputs) for inputs in requests)
+    assert all(batcher.takes(signature, inputs) for inputs in requests)
 
-    batch = [ask(gatherer, inputs) for inputs in requests]
-    gatherer.run(batch)
+    batch = [ask(batcher, inputs) for inputs in requests]
+    batcher.run(batch)
 
     for inputs, asked in zip(requests, batch, strict=True):
         assert asked.error is None
@@ -202,11 +204,11 @@ def test_the_contracts_models_answer_the_same_in_any_company(
     @given(data=st.data())
     def holds(data: st.DataObject) -> None:
         signature = model.signatures["serving_default"]
-        gatherer = Gatherer(model, signature, Limits())
+        batcher = Batcher(model, signature, Limits())
         batch = [
-            ask(gatherer, request(data, signature, 1)) for _ in range(data.draw(st.integers(2, 8)))
+            ask(batcher, request(data, signature, 1)) for _ in range(data.draw(st.integers(2, 8)))
         ]
-        gatherer.run(batch)
+        batcher.run(batch)
         for asked in batch:
             alone = model.run(signature, asked.inputs, asked.outputs_wanted)
             assert all(agree(asked.outputs[alias], alone[alias]) for alias in alone)

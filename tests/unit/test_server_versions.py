@@ -6,25 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.protocol.errors import DataLoss
+from headrace.protocol.version_state import VersionState
 from headrace.server.lifecycle import versions
-from headrace.server.lifecycle.versions import State, Version, VersionStatus
-from headrace.wire.config import All, Latest, Policy, Specific
-from headrace.wire.errors import DataLoss
-
-
-@pytest.mark.parametrize(
-    ("policy", "wanted"),
-    [
-        (Latest(1), {12}),
-        (Latest(2), {7, 12}),
-        (Latest(9), {1, 7, 12}),
-        (All(), {1, 7, 12}),
-        (Specific((7, 99)), {7}),
-        (Specific(()), set()),
-    ],
-)
-def test_wanted(policy: Policy, wanted: set[int]) -> None:
-    assert versions.wanted(policy, [7, 12, 1]) == wanted
+from headrace.server.lifecycle.versions import Version, VersionStatus
 
 
 @pytest.mark.parametrize(
@@ -41,7 +26,9 @@ def test_wanted(policy: Policy, wanted: set[int]) -> None:
 )
 def test_superfluous(states: dict[int, str], gone: set[int]) -> None:
     known = [
-        Version("m", number, Path(), State[text.split()[0].upper()], aspired="aspired" in text)
+        Version(
+            "m", number, Path(), VersionState[text.split()[0].upper()], aspired="aspired" in text
+        )
         for number, text in states.items()
     ]
 
@@ -49,8 +36,10 @@ def test_superfluous(states: dict[int, str], gone: set[int]) -> None:
 
 
 def test_the_status_of_a_failed_load_keeps_its_reason() -> None:
-    version = Version("m", 3, Path(), State.END, error=DataLoss("Read less bytes than requested"))
+    version = Version(
+        "m", 3, Path(), VersionState.END, error=DataLoss("Read less bytes than requested")
+    )
 
     assert version.status == VersionStatus(
-        3, State.END, 15, "DATA_LOSS", "Read less bytes than requested"
+        3, VersionState.END, 15, "DATA_LOSS", "Read less bytes than requested"
     )

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.server.lifecycle.warmup import FILE, WarmingEngine
-from headrace.server.metrics import Metrics
-from headrace.wire import messages, records, tensors
-from headrace.wire.errors import (
+from headrace.protocol import messages, tensors
+from headrace.protocol.errors import (
     DataLoss,
     FailedPrecondition,
     HeadraceError,
     InvalidArgument,
     Unimplemented,
 )
+from headrace.server.engines.tensorflow import TensorFlowEngine
+from headrace.server.lifecycle.warmup import FILE, WarmingEngine
+from headrace.server.metrics import Metrics
+from headrace.store import records
 from tests.live import LiveServer, until
 
 Log = Any

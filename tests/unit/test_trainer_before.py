@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.wire import config
-from headrace.wire.config import All, Latest, Policy, Specific
+from headrace.protocol.version_policy import All, Latest, Specific, VersionPolicy
+from headrace.store import model_list
 from tests.unit.toy import CONFIG, export, trainer
 from trainer.settings import Settings
 from trainer.store import before, versions
@@ -24,7 +24,7 @@ from trainer.store import before, versions
     ids=["none", "latest 3", "all"],
 )
 def test_promote_restores_the_policy_of_before_two_rollbacks(
-    tmp_path: Path, text: str, policy: Policy
+    tmp_path: Path, text: str, policy: VersionPolicy
 ) -> None:
     listed = tmp_path / "multimodel.config"
     listed.write_text(CONFIG.format(policy=text))
@@ -62,7 +62,7 @@ def test_a_change_that_cannot_be_written_down_leaves_the_list_as_it_was(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(versions.live, "answers", lambda _: True)
-    monkeypatch.setattr(versions.store, "render_live", full)
+    monkeypatch.setattr(versions.folders, "render_live", full)
     with pytest.raises(OSError, match="No space left"):
         versions.rollback(
             "known", 1, Settings(store=tmp_path / "models", config=listed), tell=print
@@ -70,7 +70,7 @@ def test_a_change_that_cannot_be_written_down_leaves_the_list_as_it_was(
     assert listed.read_text() == text
 
 
-def _policy(listed: Path) -> Policy:
-    model = config.load(listed).model("known")
+def _policy(listed: Path) -> VersionPolicy:
+    model = model_list.load(listed).model("known")
     assert model is not None
     return model.policy

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace.wire import dtypes, messages
-from headrace.wire.dtypes import FLOAT, INT64
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.protocol import dtypes, messages
+from headrace.protocol.dtypes import FLOAT, INT64
+from headrace.protocol.signatures import Signature, TensorSpec
 from tests.unit.toy import export
 from trainer.exports import contract
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.wire import config
-from headrace.wire.config import All, Latest, Policy, Specific
+from headrace.protocol.version_policy import All, Latest, Specific, VersionPolicy
+from headrace.store import model_list
 from trainer.errors import Usage
 from trainer.store import edit
 
@@ -28,7 +28,7 @@ PINNED = PLAIN.replace(
 )
 
 
-def edited(text: str, name: str, policy: Policy, **labels: int) -> str:
+def edited(text: str, name: str, policy: VersionPolicy, **labels: int) -> str:
     return edit.changed(text, name, policy=policy, labels=labels)
 
 
@@ -68,15 +68,17 @@ def test_no_change_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "policy", [Latest(), Latest(2), All(), Specific((7,))], ids=["1", "2", "all", "7"]
 )
-def test_however_it_is_written_the_rest_and_its_comments_stay(field: str, policy: Policy) -> None:
+def test_however_it_is_written_the_rest_and_its_comments_stay(
+    field: str, policy: VersionPolicy
+) -> None:
     text = PLAIN.replace(
         '    model_platform: "tensorflow"\n  }',
         f'    {field}\n    model_platform: "tensorflow"\n  }}',
     )
     after = edited(text, "a", policy)
-    model = config.parse(after).model("a")
+    model = model_list.parse(after).model("a")
     assert model is not None and model.policy == policy
-    assert config.parse(after).model("b") == config.parse(text).model("b")
+    assert model_list.parse(after).model("b") == model_list.parse(text).model("b")
     comments = [row.partition("#")[2].strip() for row in text.splitlines() if "#" in row]
     assert [row.partition("#")[2].strip() for row in after.splitlines() if "#" in row] == comments
 
@@ -147,4 +149,6 @@ def test_a_file_written_in_place_is_whole(
     )
     edit.write(path, new)
     assert (path.read_text(), path.stat().st_ino) == (new, inode)
-    assert config.parse(cuts[0]) == config.parse(new)  # what a kill at that moment would have left
+    assert model_list.parse(cuts[0]) == model_list.parse(
+        new
+    )  # what a kill at that moment would have left

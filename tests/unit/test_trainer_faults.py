@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.wire import store
+from headrace.store import folders
 from tests.forks import ForkServer
 from tests.unit import warm
 from tests.unit.toy import CONFIG, environment, export, trainer
@@ -144,7 +144,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_other_models_are_trained(
     assert told.startswith("error: half_plus_two: no room to write ") and told.endswith(
         ": No space left on device"
     )
-    assert store.versions(models / "linear_model") == (1,)
+    assert folders.versions(models / "linear_model") == (1,)
 
 
 @pytest.mark.long

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.protocol import messages
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.lifecycle.warmup import FILE, WarmingEngine
 from headrace.server.metrics import Metrics
-from headrace.wire import messages, records, store
+from headrace.store import folders, records
 from tests.unit.warm import WarmTrainer
 from trainer.exports import card, golden
 
@@ -34,8 +35,8 @@ def test_two_models_are_published_and_live(
 ) -> None:
     models, done = trained
     for name in ("half_plus_two", "linear_model"):
-        assert store.versions(models / name) == (1,)
-        assert store.is_complete(models / name / "1")
+        assert folders.versions(models / name) == (1,)
+        assert folders.is_complete(models / name / "1")
         assert f"{name} version 1 published in {models / name / '1'}" in done.stdout
         assert f'"{name}"' in (models / "multimodel.config").read_text()
     assert '"mnist_cnn"' not in (models / "multimodel.config").read_text()

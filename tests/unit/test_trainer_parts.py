@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.wire import config, dtypes
+from headrace.protocol import dtypes
+from headrace.store import model_list
 from trainer import settings, zoo
 from trainer.data import split
 from trainer.entry import Metric, Score
@@ -164,7 +165,7 @@ def test_a_zoo_file_is_of_one_piece(name: str) -> None:
 
 
 def test_every_model_of_the_shipped_config_is_in_the_zoo() -> None:
-    assert {model.name for model in config.load(ROOT / "multimodel.config").models} <= set(
+    assert {model.name for model in model_list.load(ROOT / "multimodel.config").models} <= set(
         zoo.names()
     )
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from headrace.protocol import messages, tensors
 from headrace.server.lifecycle.warmup import FILE as WARMUP
-from headrace.wire import config, messages, records, store, tensors
+from headrace.store import folders, model_list, records
 from tests.unit.toy import CONFIG, GOLDEN, ROOT, command, environment, export, trainer
 from tests.unit.warm import WarmTrainer
 from trainer import cli, publish, zoo
@@ -48,7 +49,7 @@ def test_a_ready_export_is_published_checked_and_live(place: Path) -> None:
         f"known version 1 published in {place}/models/known/1: no figures on its card",
     ]
     version = place / "models" / "known" / "1"
-    assert store.is_complete(version)
+    assert folders.is_complete(version)
     live = (place / "models" / "multimodel.config").read_text()
     assert '"known"' in live and '"linear_model"' not in live
     assert card.read(version)["files"] == card.checksums(version)
@@ -96,7 +97,7 @@ def test_two_publishers_at_once_get_two_numbers(place: Path) -> None:
         for _ in range(2)
     ]
     assert [child.wait(60) for child in both] == [0, 0]
-    assert store.versions(place / "models" / "known") == (1, 2)
+    assert folders.versions(place / "models" / "known") == (1, 2)
 
 
 def wrong_answer(ready: Path) -> None:
@@ -168,7 +169,7 @@ def test_an_export_that_is_not_what_its_card_says_is_refused(place: Path) -> Non
     done = trainer(place, "publish", "known", version)
     assert done.returncode == 3
     assert "not as on the card it brought: assets.extra/golden.json" in done.stderr
-    assert store.versions(place / "models" / "known") == (1, 2)
+    assert folders.versions(place / "models" / "known") == (1, 2)
 
 
 def test_a_model_that_ends_its_process_is_refused(
@@ -263,7 +264,7 @@ def test_a_blank_config_takes_nothing_away(place: Path) -> None:
         assert done.returncode == 2, words
         assert "multimodel.config:1:1: no model_config_list: the file is empty" in done.stderr
     assert (place / "models" / "multimodel.config").read_text() == live
-    assert store.versions(place / "models" / "known") == (1, 2)
+    assert folders.versions(place / "models" / "known") == (1, 2)
 
 
 def test_publishing_names_the_models_that_were_taken_out_of_the_list(place: Path) -> None:
@@ -403,15 +404,15 @@ def no_partial_version_after_kills(place: Path, count: int) -> None:
         assert killed.returncode == -signal.SIGKILL, (
             f"seed {seed}, step {point} of {steps}: {killed.stderr}"
         )
-        for version in store.versions(model):
+        for version in folders.versions(model):
             made, where = (
                 card.read(model / str(version)),
                 f"seed {seed}, killed at step {point} of {steps}",
             )
-            assert store.is_complete(model / str(version)), where
+            assert folders.is_complete(model / str(version)), where
             assert made["files"] == card.checksums(model / str(version)), where
             assert made["checks"] and all(check["passed"] for check in made["checks"]), where
-        config.load(place / "models" / "multimodel.config")
+        model_list.load(place / "models" / "multimodel.config")
     after = trainer(place, "publish", "known", ready)
     assert after.returncode == 0, after.stderr
     assert [path.name for path in model.iterdir() if path.name.startswith(".")] == [".lock"]
@@ -459,7 +460,7 @@ def test_a_version_that_is_worse_than_the_live_one_is_refused(place: Path) -> No
         Refused, match=r"known was not published: mae against version 2: 1.3, live 1.1, .*--force"
     ):
         publish_measured(place, 1.3)
-    assert store.versions(place / "models" / "known") == (1, 2)
+    assert folders.versions(place / "models" / "known") == (1, 2)
 
 
 def test_force_publishes_it_and_the_card_says_so(place: Path) -> None:
@@ -544,7 +545,7 @@ def test_a_version_that_its_callers_cannot_call_is_refused_and_force_is_on_the_c
     done = trainer(place, "publish", "known", other)
     assert done.returncode == 3
     assert f"error: known was not published: {told} (--force publishes it" in done.stderr
-    assert store.versions(place / "models" / "known") == (1,)
+    assert folders.versions(place / "models" / "known") == (1,)
     forced = trainer(place, "publish", "known", other, "--force")
     assert forced.returncode == 0, forced.stderr
     assert f"known version 2 was forced: {told}" in forced.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.wire import store
+from headrace.store import folders
 from tests.forks import ForkServer
 from trainer.store import staging
 
@@ -37,7 +37,7 @@ def hidden(model: Path) -> list[str]:
 
 def test_versions_count_from_one(tmp_path: Path) -> None:
     assert [publish(tmp_path / "m"), publish(tmp_path / "m")] == [1, 2]
-    assert store.versions(tmp_path / "m") == (1, 2)
+    assert folders.versions(tmp_path / "m") == (1, 2)
     assert hidden(tmp_path / "m") == []
 
 
@@ -59,7 +59,7 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced(
 ) -> None:
     (tmp_path / "1").mkdir()
     monkeypatch.setattr(
-        store, "versions", lambda base_path: ()
+        folders, "versions", lambda base_path: ()
     )  # as if it had been listed before "1" was made
     assert publish(tmp_path) == 2
     assert list((tmp_path / "1").iterdir()) == []
@@ -69,7 +69,7 @@ def test_what_was_not_published_is_gone(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), staging.staged(tmp_path) as staged:
         fill(staged.path)
         raise RuntimeError("refused")
-    assert store.versions(tmp_path) == ()
+    assert folders.versions(tmp_path) == ()
     assert hidden(tmp_path) == []
 
 
@@ -87,7 +87,7 @@ def test_a_living_neighbour_is_not_swept(tmp_path: Path) -> None:
         fill(slow.path)
         assert publish(tmp_path) == 1
         assert slow.publish() == 2
-    assert all(store.is_complete(tmp_path / str(version)) for version in (1, 2))
+    assert all(folders.is_complete(tmp_path / str(version)) for version in (1, 2))
 
 
 def test_what_the_dead_left_is_swept(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_many_at_once_get_a_number_each(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         numbers = pool.map(publish, [tmp_path / "m"] * 12)
     assert sorted(numbers) == list(range(1, 13))
-    assert all(store.is_complete(tmp_path / "m" / str(version)) for version in numbers)
+    assert all(folders.is_complete(tmp_path / "m" / str(version)) for version in numbers)
 
 
 # Python reports each opening, making and renaming of a file before it is done: at the n-th report
@@ -151,10 +151,10 @@ def kill_at_every_step(server: ForkServer, tmp_path: Path) -> None:
         model = tmp_path / f"killed-{point}"
         killed = run_publisher(server, model, kill_at=point)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        for version in store.versions(model):
+        for version in folders.versions(model):
             assert sorted(
                 p.read_bytes().decode() for p in model.glob(f"{version}/**/*") if p.is_file()
             ) == sorted(FILES), f"killed at step {point} of {steps}"
         after = publish(model)
-        assert store.is_complete(model / str(after))
+        assert folders.is_complete(model / str(after))
         assert hidden(model) == []

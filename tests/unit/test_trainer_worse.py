@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headrace.wire import store
+from headrace.store import folders
 from tests.unit.warm import WarmTrainer
 from trainer.exports import card
 
@@ -21,10 +21,10 @@ def test_a_worse_training_is_refused_and_force_is_on_the_card(
     worse = warm.call(tmp_path, *train, *BADLY)
     assert worse.returncode == 3, worse.stdout + worse.stderr
     assert "linear_model was not published: mae_mpg against version 1: " in worse.stderr
-    assert store.versions(model) == (1,)
+    assert folders.versions(model) == (1,)
     forced = warm.call(tmp_path, *train, *BADLY, "--force")
     assert forced.returncode == 0, forced.stderr
     assert card.read(model / "2")["forced"][0].startswith("mae_mpg against version 1: ")
     # The version that is live now is the bad one: a good one passes again.
     assert warm.call(tmp_path, *train, "--quick").returncode == 0
-    assert store.versions(model) == (1, 2, 3)
+    assert folders.versions(model) == (1, 2, 3)

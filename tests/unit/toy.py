@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from tests.forks import ForkServer
 from tests.unit.warm import WarmTrainer, warm_trainer
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from headrace.wire import messages
+from headrace.protocol import messages
 
 
 def serialized(columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from trainer.exports.golden import Golden
 
 # Outputs of such names are base64 in TensorFlow Serving's answers, others text.

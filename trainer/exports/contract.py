@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from headrace.wire import messages, signatures
-from headrace.wire.errors import HeadraceError
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.protocol import messages, signatures
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.signatures import Signature, TensorSpec
 from trainer.exports.gate import Check
 
 # The tag of what a server loads.

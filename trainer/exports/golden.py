@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.wire.dtypes import DType
+from headrace.protocol.dtypes import DType
 from trainer.entry import Arrays
 
 FILE = "assets.extra/golden.json"

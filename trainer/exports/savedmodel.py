@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from headrace.wire import messages
+from headrace.protocol import messages
 from trainer.entry import Entry
 
 _METHOD = "tensorflow/serving/{}"

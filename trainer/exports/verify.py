@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from headrace.protocol.errors import HeadraceError, InvalidArgument
+from headrace.protocol.signatures import TensorSpec
 from headrace.server.batching import adaptive
 from headrace.server.engines import LoadedModel
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.lifecycle.warmup import WarmingEngine
-from headrace.wire import store
-from headrace.wire.errors import HeadraceError, InvalidArgument
-from headrace.wire.signatures import TensorSpec
+from headrace.store import folders
 from trainer.exports import card, golden
 from trainer.exports.gate import Check
 
@@ -58,9 +58,9 @@ def verify(folder: Path) -> list[Check]:
 
 
 def _files(folder: Path) -> list[Check]:
-    if not store.is_complete(folder):
+    if not folders.is_complete(folder):
         return [
-            Check("files", False, f"no whole SavedModel: {store.missing(folder)}", forcible=False)
+            Check("files", False, f"no whole SavedModel: {folders.missing(folder)}", forcible=False)
         ]
     made = card.read(folder)
     wrong = card.changed(made, folder)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace.protocol import messages, tensors
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.signatures import TensorSpec
 from headrace.server.lifecycle.warmup import FILE
-from headrace.wire import messages, records, tensors
-from headrace.wire.errors import HeadraceError
-from headrace.wire.signatures import TensorSpec
+from headrace.store import records
 from trainer.entry import Arrays
 from trainer.exports import contract, golden
 

@@ -10,21 +10,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from headrace.wire import store
-from headrace.wire.config import All, Latest, Policy, Specific
+from headrace.protocol.version_policy import All, Latest, Specific, VersionPolicy
+from headrace.store import folders
 from trainer.settings import Settings
 
 FILE = ".multimodel.config.before.json"
 
 
-def keep(name: str, policy: Policy, settings: Settings) -> None:
+def keep(name: str, policy: VersionPolicy, settings: Settings) -> None:
     """A pin is not worth going back to: what is kept then stays."""
     if not isinstance(policy, Specific):
         kept = {
             **_read(_path(settings)),
             name: policy.num_versions if isinstance(policy, Latest) else "all",
         }
-        store.replace_file(_path(settings), json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        folders.replace_file(_path(settings), json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 def policy(name: str, settings: Settings) -> Latest | All:

@@ -11,10 +11,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from headrace.wire import config, messages, places
-from headrace.wire.config import All, Latest, ModelConfig, Policy, ServingConfig, Specific
-from headrace.wire.errors import Internal, PermissionDenied
-from headrace.wire.store import replace_file
+from headrace.protocol import messages, text_positions
+from headrace.protocol.errors import Internal, PermissionDenied
+from headrace.protocol.text_positions import TextPath, TextPosition
+from headrace.protocol.version_policy import All, Latest, Specific, VersionPolicy
+from headrace.store import model_list
+from headrace.store.folders import replace_file
+from headrace.store.model_list import ModelConfig, ServingConfig
 from trainer.errors import Usage
 
 _LIST = "model_config_list"
@@ -26,16 +29,16 @@ Edit = tuple[int, int, str]
 
 
 def changed(
-    text: str, name: str, *, policy: Policy, labels: Mapping[str, int], source: str = ""
+    text: str, name: str, *, policy: VersionPolicy, labels: Mapping[str, int], source: str = ""
 ) -> str:
     """``text`` with that policy and those labels for one model. Labels can be moved, not made or
     removed."""
-    before = config.parse(text, source=source)
+    before = model_list.parse(text, source=source)
     model = before.model(name)
     if model is None:
         raise Usage(f"{source or 'the list of models'} has no model {name!r}")
     entry = (_LIST, 0, "config", before.models.index(model))
-    found = places.find(text)
+    found = text_positions.find(text)
     edits = [
         *_move_labels(found, entry, labels),
         *(_set_policy(text, found, entry, policy) if policy != model.policy else ()),
@@ -47,7 +50,7 @@ def changed(
         before,
         model,
         replace(model, policy=policy, labels=dict(labels)),
-        config.parse(after, source=source),
+        model_list.parse(after, source=source),
     )
     return after
 
@@ -59,7 +62,7 @@ def diff(before: str, after: str, *, name: str) -> list[str]:
 
 def read(path: Path) -> str:
     """As it is, line ends too; what is broken in it is for config.parse to say."""
-    config.load(path)
+    model_list.load(path)
     return path.read_bytes().decode()
 
 
@@ -106,7 +109,7 @@ def _check(
 
 
 def _move_labels(
-    found: Mapping[places.Path, places.Place], entry: places.Path, labels: Mapping[str, int]
+    found: Mapping[TextPath, TextPosition], entry: TextPath, labels: Mapping[str, int]
 ) -> list[Edit]:
     edits = []
     at = 0
@@ -124,7 +127,7 @@ def _move_labels(
 
 
 def _set_policy(
-    text: str, found: Mapping[places.Path, places.Place], entry: places.Path, policy: Policy
+    text: str, found: Mapping[TextPath, TextPosition], entry: TextPath, policy: VersionPolicy
 ) -> list[Edit]:
     piece = _render(policy)
     if place := found.get((*entry, _POLICY, 0)):
@@ -132,7 +135,7 @@ def _set_policy(
     return [_insert_field(text, found[entry], piece)] if piece else []
 
 
-def _replace_field(text: str, place: places.Place, piece: str) -> Edit:
+def _replace_field(text: str, place: TextPosition, piece: str) -> Edit:
     """In its place, or taken out with its line. Comments from inside it stay, on lines before
     it."""
     start, end = place.start, place.end
@@ -151,7 +154,7 @@ def _replace_field(text: str, place: places.Place, piece: str) -> Edit:
     return start, blank.end() if blank else end, ""
 
 
-def _insert_field(text: str, entry: places.Place, piece: str) -> Edit:
+def _insert_field(text: str, entry: TextPosition, piece: str) -> Edit:
     """As the entry's last field, on a line of its own where the others have theirs."""
     closer = entry.end - 1
     line = text.rfind("\n", 0, closer) + 1
@@ -167,7 +170,7 @@ def _insert_field(text: str, entry: places.Place, piece: str) -> Edit:
     )
 
 
-def _render(policy: Policy) -> str:
+def _render(policy: VersionPolicy) -> str:
     """ "" for what is so by default."""
     match policy:
         case Latest(1):

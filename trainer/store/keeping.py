@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from headrace.wire import config, store
+from headrace.store import folders, model_list
 from trainer import aside
 from trainer.settings import Settings, Tell
 from trainer.store import live, shelf
@@ -25,7 +25,7 @@ def collect(name: str, settings: Settings, *, keep: int, dry: bool, tell: Tell) 
     if not old:
         tell(f"{name}: nothing to remove of {len(whole)}")
     for version in old:
-        path = store.version_path(shelf.folder(name, settings), version)
+        path = folders.version_path(shelf.folder(name, settings), version)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         if not dry:
             _remove(path)
@@ -40,7 +40,7 @@ def collect(name: str, settings: Settings, *, keep: int, dry: bool, tell: Tell) 
 def in_use(name: str, whole: tuple[int, ...], settings: Settings) -> set[int]:
     """What the list of models serves and labels, and what the running servers say they serve,
     should the two differ."""
-    model = config.load(settings.config).model(name)
+    model = model_list.load(settings.config).model(name)
     used = {*served(model, whole), *(model.labels.values() if model else ())}
     running = live.ask(settings.gateway, name)
     return used | running.available if running else used

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from headrace.wire.config import ModelConfig
+from headrace.store.model_list import ModelConfig
 from trainer.errors import NotLive
 
 _ASK_S = 5.0

@@ -6,9 +6,11 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from headrace.wire import config, store
-from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import HeadraceError
+from headrace.protocol import version_policy
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.version_policy import Specific
+from headrace.store import folders, model_list
+from headrace.store.model_list import ModelConfig, ServingConfig
 from trainer import zoo
 from trainer.errors import Usage
 from trainer.settings import Settings, Tell
@@ -20,8 +22,8 @@ def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
     NotLive with the reason when the servers do not come to serve it. ``all_folders``: those outside
     the store can be seen from here too.
     """
-    _check(config.load(settings.config), settings, all_folders=all_folders)
-    rendered = store.render_live(settings.config, settings.store)
+    _check(model_list.load(settings.config), settings, all_folders=all_folders)
+    rendered = folders.render_live(settings.config, settings.store)
     if rendered.waiting:
         names = " ".join(rendered.waiting)
         tell(
@@ -30,8 +32,8 @@ def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
         )
     if rendered.removed:
         tell(f"no longer in the list, so taken away: {', '.join(rendered.removed)}")
-    rendered_list = config.load(settings.store / store.CONFIG_NAME)
-    for warning in store.unserved_labels(rendered_list, settings.store):
+    rendered_list = model_list.load(settings.store / folders.CONFIG_NAME)
+    for warning in folders.unserved_labels(rendered_list, settings.store):
         tell(f"warning: {warning}")
     models = rendered_list.models
     tell("waiting until the change is live")
@@ -58,7 +60,9 @@ def _check(listed: ServingConfig, settings: Settings, *, all_folders: bool) -> N
 
 def _served_before(settings: Settings) -> set[str]:
     try:
-        return {model.name for model in config.load(settings.store / store.CONFIG_NAME).models}
+        return {
+            model.name for model in model_list.load(settings.store / folders.CONFIG_NAME).models
+        }
     except HeadraceError:
         return set()
 
@@ -68,22 +72,22 @@ def _folder(model: ModelConfig, settings: Settings, *, all_folders: bool) -> Pat
     if not all_folders and not _is_in_store(model):
         return None
     try:
-        return store.local_path(model.base_path, settings.store)
+        return folders.local_path(model.base_path, settings.store)
     except HeadraceError:
         return None
 
 
 def _is_in_store(model: ModelConfig) -> bool:
-    return (posixpath.normpath(model.base_path) + "/").startswith(store.MODELS_PREFIX + "/")
+    return (posixpath.normpath(model.base_path) + "/").startswith(folders.MODELS_PREFIX + "/")
 
 
 def _lack(model: ModelConfig, folder: Path) -> str:
     """Why nothing can be served from there; empty when something can."""
     if not folder.is_dir():
         return "does not exist"
-    present = store.versions(folder)
-    asked = config.wanted(model.policy, present)
-    lacking = [store.missing(store.version_path(folder, version)) for version in asked]
+    present = folders.versions(folder)
+    asked = version_policy.select(model.policy, present)
+    lacking = [folders.missing(folders.version_path(folder, version)) for version in asked]
     if not all(lacking):
         return ""
     if asked:
@@ -101,5 +105,7 @@ def _serves(model: ModelConfig, settings: Settings, *, all_folders: bool) -> fro
     folder = _folder(model, settings, all_folders=all_folders)
     if folder is None:
         return None
-    whole = (v for v in store.versions(folder) if store.is_complete(store.version_path(folder, v)))
-    return frozenset(config.wanted(model.policy, whole))
+    whole = (
+        v for v in folders.versions(folder) if folders.is_complete(folders.version_path(folder, v))
+    )
+    return frozenset(version_policy.select(model.policy, whole))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.wire import store
+from headrace.store import folders
 from trainer import aside
 
 # Not a number, so no server takes it for a version.
@@ -33,7 +33,7 @@ class Staged:
         model = self.path.parent
         with aside.locked(model):
             # Everything that bears a number counts, half-copied folders of others too.
-            number = max((0, *store.versions(model))) + 1
+            number = max((0, *folders.versions(model))) + 1
             while not _rename(self.path, model / str(number)):
                 # Someone who does not take our lock was quicker.
                 number += 1

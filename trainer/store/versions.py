@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from headrace.wire import config, store
-from headrace.wire.config import All, Latest, ModelConfig, Policy, Specific
+from headrace.protocol.version_policy import All, Latest, Specific, VersionPolicy
+from headrace.store import folders, model_list
+from headrace.store.model_list import ModelConfig
 from trainer.errors import NotLive, Usage
 from trainer.settings import Settings, Tell
 from trainer.store import before, edit, live, shelf
@@ -24,7 +25,7 @@ from trainer.store.shelf import served
 _LOCK = ".multimodel.config.edit.lock"
 
 
-Step = tuple[Policy, Mapping[str, int]]
+Step = tuple[VersionPolicy, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Plan:
     steps: tuple[Step, ...]
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> VersionPolicy:
         return self.steps[-1][0]
 
 
@@ -77,7 +78,7 @@ def rollback(name: str, version: int | None, settings: Settings, *, tell: Tell) 
 
 
 def _look(name: str, settings: Settings) -> tuple[ModelConfig, tuple[int, ...]]:
-    model = config.load(settings.config).model(name)
+    model = model_list.load(settings.config).model(name)
     if model is None:
         raise Usage(f"{settings.config} has no model {name!r}")
     whole = shelf.versions(name, settings)
@@ -118,7 +119,9 @@ def _pin(model: ModelConfig, target: int, whole: tuple[int, ...]) -> Plan:
     return _plan(model, target, Specific(tuple(sorted({target, *labels.values()}))), labels, whole)
 
 
-def _following(known: Policy, labels: Mapping[str, int], whole: tuple[int, ...]) -> Latest | All:
+def _following(
+    known: VersionPolicy, labels: Mapping[str, int], whole: tuple[int, ...]
+) -> Latest | All:
     """As many as before; with labels two, so that theirs outlives the next publish, and all down to
     theirs."""
     if isinstance(known, All):
@@ -131,7 +134,7 @@ def _following(known: Policy, labels: Mapping[str, int], whole: tuple[int, ...])
 def _plan(
     model: ModelConfig,
     target: int,
-    policy: Policy,
+    policy: VersionPolicy,
     labels: Mapping[str, int],
     whole: tuple[int, ...],
 ) -> Plan:
@@ -187,11 +190,11 @@ def _carry_out(
 def _write(text: str, settings: Settings) -> None:
     if edit.read(settings.config) != text:
         edit.write(settings.config, text)
-    store.render_live(settings.config, settings.store)
+    folders.render_live(settings.config, settings.store)
 
 
 def _wait(name: str, whole: tuple[int, ...], settings: Settings) -> None:
-    model = config.load(settings.config).model(name)
+    model = model_list.load(settings.config).model(name)
     if model is None:
         raise NotLive(f"{name} was taken out of {settings.config} meanwhile")
     wanted = live.Expected(model, frozenset(served(model, whole)))

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from headrace.protocol.signatures import Signature
 from headrace.server.batching import samples
-from headrace.server.batching.gathering import Gatherer, Limits
+from headrace.server.batching.batcher import Batcher, Limits
 from headrace.server.engines import Engine, LoadedModel
 from headrace.server.metrics import Metrics
-from headrace.wire.signatures import Signature
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class AdaptiveEngine:
 
 
 class AdaptiveModel:
-    """Runs as ``model`` does; a Runner asks its gatherers for what may run together."""
+    """Runs as ``model`` does; a Runner asks its batchers for what may run together."""
 
     def __init__(
         self,
@@ -85,8 +85,8 @@ class AdaptiveModel:
         self.run = model.run
         self.expected_s = model.expected_s
         self.close = model.close
-        self.gatherers = {
-            key: Gatherer(
+        self.batchers = {
+            key: Batcher(
                 model, model.signatures[key], limits, name=f"{name}:{key}", metrics=metrics
             )
             for key in batched
@@ -94,14 +94,14 @@ class AdaptiveModel:
 
     @property
     def batched(self) -> tuple[str, ...]:
-        return tuple(self.gatherers)
+        return tuple(self.batchers)
 
 
-def gatherer(
+def batcher(
     model: LoadedModel, signature: Signature, inputs: Mapping[str, np.ndarray]
-) -> Gatherer | None:
+) -> Batcher | None:
     """Of a request that may run with others."""
     if not isinstance(model, AdaptiveModel):
         return None
-    found = model.gatherers.get(signature.name)
+    found = model.batchers.get(signature.name)
     return found if found is not None and found.takes(signature, inputs) else None

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from headrace.server.engines import LoadedModel
-from headrace.wire.errors import (
+from headrace.protocol.errors import (
     FailedPrecondition,
     HeadraceError,
     InvalidArgument,
     ResourceExhausted,
 )
-from headrace.wire.signatures import Shape, Signature
+from headrace.protocol.signatures import Shape, Signature
+from headrace.server.engines import LoadedModel
 
 # That TensorFlow Serving pads.
 _MOST_DIMENSIONS = 6

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching import batches
 from headrace.server.engines import LoadedModel
 from headrace.server.lifecycle import warmup
-from headrace.wire import records
-from headrace.wire.errors import HeadraceError
-from headrace.wire.signatures import Signature, TensorSpec
+from headrace.store import records
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from headrace.wire.signatures import Signature
+    from headrace.protocol.signatures import Signature
 
 
 class LoadedModel(Protocol):

@@ -17,7 +17,7 @@ from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import NoReturn
 
-from headrace.wire import errors
+from headrace.protocol import errors
 
 # sizeof(TF_TString).
 STRING_CELL_BYTES = 24

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from headrace.protocol.errors import HeadraceError, Internal
+from headrace.protocol.signatures import Signature
 from headrace.server.engines import LoadedModel, frames
 from headrace.server.engines.frames import Frames, Head
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.wire.errors import HeadraceError, Internal
-from headrace.wire.signatures import Signature
 
 _THREADS = 64
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.wire import errors, messages, tensors
-from headrace.wire.errors import HeadraceError
-from headrace.wire.faults import Fault
+from headrace.protocol import errors, messages, tensors
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.faults import Fault
 
 _LENGTHS = struct.Struct(">QQ")
 _AT_ONCE = 1 << 20

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.wire import messages
+from headrace.protocol import messages
 
 # Kinds whose CPU kernels end the process (a CHECK inside oneDNN, a segmentation fault) when a
 # tensor of an unexpected rank reaches them. Seen by feeding wrong shapes to about a hundred kinds:

@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 
 import headrace
+from headrace.protocol import messages, signatures
+from headrace.protocol.errors import DeadlineExceeded, HeadraceError, Unavailable
+from headrace.protocol.signatures import Signature
 from headrace.server.config import CPUS
 from headrace.server.engines import LoadedModel, frames
 from headrace.server.engines.frames import Frames, Head
 from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.wire import messages, signatures
-from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
-from headrace.wire.signatures import Signature
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,9 @@ class IsolatedEngine:
 
     def _keep(self) -> None:
         """Waits for the child's end and starts the next."""
-        while True:
-            child = self._wait_for_child()
+        with self._changed:
+            child = self._child
+        while child is not None:
             child.wait()
             with self._changed:
                 self._child = None
@@ -136,18 +137,18 @@ class IsolatedEngine:
                 "the process that runs the models has ended; it is restarted",
                 extra={"how": child.ending},
             )
-            fresh = self._fresh()
-            if fresh is None:
+            child = self._fresh()
+            if child is None:
                 return
             with self._changed:
                 if self._closed:
-                    fresh.end()
+                    child.end()
                     return
-                self._child = fresh
+                self._child = child
                 models = list(self._models.values())
                 self._changed.notify_all()
             with ThreadPoolExecutor(max(2, CPUS)) as pool:
-                list(pool.map(lambda model, child=fresh: model.load_again(child), models))
+                list(pool.map(lambda model, child=child: model.load_again(child), models))
             log.info(
                 "the process that runs the models is back",
                 extra={"seconds": time.monotonic() - started},
@@ -166,7 +167,7 @@ class IsolatedEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class CarefulEngine:
+class AutoIsolatingEngine:
     """Loads into this process what is known not to end it, whatever it is sent; the rest by the
     isolated engine."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.wire import messages
+from headrace.protocol import messages
 
 # An inter_op pool number: run in the thread that calls, no pool.
 CALLERS_THREAD = -1

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from headrace.protocol import errors, signatures
+from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server import rowwise
 from headrace.server.engines import bytes_in, capi, graph, tensors
 from headrace.server.engines.options import CALLERS_THREAD, SessionOptions, run_options
-from headrace.wire import errors, signatures
-from headrace.wire.signatures import Signature, TensorSpec
 
 # In the caller's thread a run is quickest (40 us instead of 80 for a small network: no hand-over to
 # a pool) but deaf to its timeout. So only graphs that cannot loop run there, and only while they

@@ -12,10 +12,10 @@ import functools
 
 import numpy as np
 
+from headrace.protocol import dtypes, tensors
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import InvalidArgument, Unimplemented
 from headrace.server.engines import capi
-from headrace.wire import dtypes, tensors
-from headrace.wire.dtypes import DType
-from headrace.wire.errors import InvalidArgument, Unimplemented
 
 # Copied once more, which takes less than numpy's and ctypes' way to a pointer.
 _SMALL_BYTES = 1 << 16

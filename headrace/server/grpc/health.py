@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 
+from headrace.protocol import messages
 from headrace.server.grpc.requests import parse_or_abort
-from headrace.wire import messages
 
 SERVICES = ("", "ModelService", "PredictionService")
 

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from headrace.protocol import messages
 from headrace.server.grpc.requests import parse_or_abort
-from headrace.wire import messages
 
 _NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
 _UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED.value[0]

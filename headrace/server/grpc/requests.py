@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from headrace.wire.errors import Internal
+from headrace.protocol.errors import Internal
 
 
 def parse(kind: Any, data: bytes) -> Any:

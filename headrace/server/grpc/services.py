@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from headrace.codec import examples
+from headrace.protocol import messages, tensors
+from headrace.protocol.errors import HeadraceError, InvalidArgument
+from headrace.protocol.messages import Method
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import DEFAULT_SIGNATURE
 from headrace.server import inputs
 from headrace.server.core import Core
 from headrace.server.inference import CLASSIFY, REGRESS, Classes, Result, Task
 from headrace.server.lifecycle.reload import Reloader
-from headrace.server.lifecycle.repository import ModelSpec
 from headrace.server.metrics import Metrics
-from headrace.wire import messages, tensors
-from headrace.wire.bodies import examples
-from headrace.wire.errors import HeadraceError, InvalidArgument
-from headrace.wire.messages import Method
-from headrace.wire.signatures import DEFAULT_SIGNATURE
 
 Answer = Callable[[Any, float | None], Any]
 Answers = Mapping[Method, Answer]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import grpc
 
+from headrace.protocol import messages
+from headrace.protocol.errors import InvalidArgument
 from headrace.server import textfiles
-from headrace.wire import messages
-from headrace.wire.errors import InvalidArgument
 
 
 def credentials(path: str) -> grpc.ServerCredentials:

@@ -7,10 +7,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from headrace.protocol.errors import Cancelled, HeadraceError, Internal
 from headrace.server.engines import Engine, LoadedModel
 from headrace.server.lifecycle.versions import Version
 from headrace.server.metrics import Metrics
-from headrace.wire.errors import Cancelled, HeadraceError, Internal
 
 log = logging.getLogger(__name__)
 

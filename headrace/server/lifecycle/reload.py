@@ -11,16 +11,16 @@ import threading
 import time
 from typing import Any
 
-from headrace.server.lifecycle.repository import Repository
-from headrace.wire import config
-from headrace.wire.config import ServingConfig
-from headrace.wire.errors import (
+from headrace.protocol.errors import (
     ConfigError,
     DeadlineExceeded,
     HeadraceError,
     InvalidArgument,
     Unknown,
 )
+from headrace.server.lifecycle.repository import Repository
+from headrace.store import model_list
+from headrace.store.model_list import ServingConfig
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Reloader:
 def _read(message: Any) -> ServingConfig:
     """The config; or what is wrong with it, in TensorFlow Serving's words."""
     try:
-        wanted = config.from_message(message)
+        wanted = model_list.from_message(message)
     except ConfigError as error:
         raise InvalidArgument(error.serving_text) from error
     if any(model.logging for model in wanted.models):

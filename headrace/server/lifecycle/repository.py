@@ -14,34 +14,27 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace.server.config import CPUS
-from headrace.server.engines import Engine, LoadedModel
-from headrace.server.lifecycle import folders, versions
-from headrace.server.lifecycle.folders import Found
-from headrace.server.lifecycle.loading import Loader
-from headrace.server.lifecycle.versions import State, Version, VersionStatus
-from headrace.server.metrics import Metrics
-from headrace.wire.config import ModelConfig, ServingConfig, Specific
-from headrace.wire.errors import (
+from headrace.protocol import version_policy
+from headrace.protocol.errors import (
     Aborted,
     FailedPrecondition,
     HeadraceError,
     InvalidArgument,
     NotFound,
 )
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.version_policy import Specific
+from headrace.protocol.version_state import VersionState
+from headrace.server.config import CPUS
+from headrace.server.engines import Engine, LoadedModel
+from headrace.server.lifecycle import discovery, versions
+from headrace.server.lifecycle.discovery import Found
+from headrace.server.lifecycle.loading import Loader
+from headrace.server.lifecycle.versions import Version, VersionStatus
+from headrace.server.metrics import Metrics
+from headrace.store.model_list import ModelConfig, ServingConfig
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """Whom a call is for: the latest version of a model, one version, or the one a label stands
-    on."""
-
-    name: str
-    version: int | None = None
-    label: str | None = None
-    signature_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +50,7 @@ class ModelStatus:
     def state(self) -> str:
         """AVAILABLE when a version is; else that of the newest."""
         if self.default_version is not None:
-            return State.AVAILABLE.name
+            return VersionState.AVAILABLE.name
         return self.versions[0].state.name if self.versions else "UNKNOWN"
 
 
@@ -79,7 +72,7 @@ class _Model:
     def latest(self) -> Version | None:
         """The highest version that is available: whom a call without a version is for."""
         return max(
-            (v for v in self.versions.values() if v.state is State.AVAILABLE),
+            (v for v in self.versions.values() if v.state is VersionState.AVAILABLE),
             key=_number,
             default=None,
         )
@@ -145,7 +138,7 @@ class Repository:
     def _used(self, version: Version) -> None:
         with self._lock:
             version.uses -= 1
-            if version.uses == 0 and version.state is not State.AVAILABLE:
+            if version.uses == 0 and version.state is not VersionState.AVAILABLE:
                 self._changed.notify_all()
 
     def status(self, name: str, version: int | None = None) -> tuple[VersionStatus, ...]:
@@ -193,7 +186,7 @@ class Repository:
                 raise NotFound(f"Servable not found for request: Latest({spec.name})")
             return latest
         version = model.versions.get(number) if model else None
-        if version is None or version.state is not State.AVAILABLE:
+        if version is None or version.state is not VersionState.AVAILABLE:
             raise NotFound(f"Servable not found for request: Specific({spec.name}, {number})")
         return version
 
@@ -255,7 +248,7 @@ class Repository:
             with self._changed:
                 seen = {m.name: (m.config, _looked_into(m)) for m in self._models.values()}
             found = {
-                name: folders.look(config, self._models_root, known, bare=self._bare_models)
+                name: discovery.look(config, self._models_root, known, bare=self._bare_models)
                 for name, (config, known) in seen.items()
             }
             with self._changed:
@@ -297,7 +290,7 @@ class Repository:
             # A new model: nothing of it can be available yet, and its labels lead nowhere until it
             # is.
             return
-        available = {v.number for v in model.versions.values() if v.state is State.AVAILABLE}
+        available = {v.number for v in model.versions.values() if v.state is VersionState.AVAILABLE}
         for label, number in wanted.labels.items():
             is_same = model.labels.get(label) == number and not must_lead
             is_allowed = self._allow_labels and (must_lead or label not in model.labels)
@@ -324,13 +317,13 @@ class Repository:
         gap."""
         for number in sorted(model.versions, reverse=True):
             version = model.versions[number]
-            if version.aspired and version.state is State.END and not version.has_failed:
+            if version.aspired and version.state is VersionState.END and not version.has_failed:
                 version = model.versions[number] = Version(model.name, number, version.path)
-            if version.aspired and version.state is State.START and not self._closed:
-                version.state = State.LOADING
+            if version.aspired and version.state is VersionState.START and not self._closed:
+                version.state = VersionState.LOADING
                 _start(self._load, version)
         for version in versions.superfluous(model.versions.values()):
-            version.state = State.UNLOADING
+            version.state = VersionState.UNLOADING
             _start(self._unload, version)
 
     def _load(self, version: Version) -> None:
@@ -343,10 +336,10 @@ class Repository:
                 "version failed to load",
                 extra=fields | {"code": error.status_name, "reason": error.message},
             )
-            self._settle(version, State.END, error=error)
+            self._settle(version, VersionState.END, error=error)
             return
         log.info("version available", extra=fields | {"seconds": time.monotonic() - started})
-        self._settle(version, State.AVAILABLE, loaded=loaded)
+        self._settle(version, VersionState.AVAILABLE, loaded=loaded)
 
     def _unload(self, version: Version) -> None:
         with self._changed:
@@ -359,12 +352,12 @@ class Repository:
             log.info("version unloaded", extra=fields)
         except HeadraceError as error:
             log.error("version did not close", extra=fields | {"reason": error.message})
-        self._settle(version, State.END)
+        self._settle(version, VersionState.END)
 
     def _settle(
         self,
         version: Version,
-        state: State,
+        state: VersionState,
         *,
         loaded: LoadedModel | None = None,
         error: HeadraceError | None = None,
@@ -387,13 +380,17 @@ class Repository:
 
     def _is_empty(self) -> bool:
         return all(
-            v.state is State.END for model in self._models.values() for v in model.versions.values()
+            v.state is VersionState.END
+            for model in self._models.values()
+            for v in model.versions.values()
         )
 
 
 def _looked_into(model: _Model) -> frozenset[int]:
     """Versions that were complete once: they are loaded, or failed for another reason."""
-    return frozenset(n for n, v in model.versions.items() if v.state is not State.END or v.error)
+    return frozenset(
+        n for n, v in model.versions.items() if v.state is not VersionState.END or v.error
+    )
 
 
 def _aspire(model: _Model, paths: Mapping[int, Path]) -> None:
@@ -403,8 +400,8 @@ def _aspire(model: _Model, paths: Mapping[int, Path]) -> None:
     for number, version in model.versions.items():
         version.retry = version.retry or number not in paths
     failed = {number for number, version in model.versions.items() if version.has_failed}
-    working = versions.wanted(policy, paths.keys() - failed)
-    aspired = versions.wanted(policy, paths) | working
+    working = version_policy.select(policy, paths.keys() - failed)
+    aspired = {*version_policy.select(policy, paths), *working}
     for number, version in model.versions.items():
         version.aspired = number in aspired
     for number in working:

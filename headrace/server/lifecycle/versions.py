@@ -3,25 +3,13 @@ may go."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.protocol.errors import HeadraceError
+from headrace.protocol.version_state import VersionState
 from headrace.server.engines import LoadedModel
-from headrace.wire import config
-from headrace.wire.config import Policy
-from headrace.wire.errors import HeadraceError
-
-
-class State(enum.IntEnum):
-    """TensorFlow Serving's states, by their numbers on the wire."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +18,7 @@ class VersionStatus:
     otherwise."""
 
     version: int
-    state: State
+    state: VersionState
     error_code: int = 0
     error_name: str = "OK"
     error_message: str = ""
@@ -47,7 +35,7 @@ class Version:
     model: str
     number: int
     path: Path
-    state: State = State.START
+    state: VersionState = VersionState.START
     aspired: bool = True
     error: HeadraceError | None = None
     loaded: LoadedModel | None = None
@@ -56,13 +44,13 @@ class Version:
 
     @property
     def has_failed(self) -> bool:
-        return self.state is State.END and self.error is not None and not self.retry
+        return self.state is VersionState.END and self.error is not None and not self.retry
 
     @property
     def is_coming(self) -> bool:
         """It loads, or will: also one that is wanted again while it still unloads."""
-        return self.state in (State.START, State.LOADING) or (
-            self.aspired and self.state is State.UNLOADING
+        return self.state in (VersionState.START, VersionState.LOADING) or (
+            self.aspired and self.state is VersionState.UNLOADING
         )
 
     @property
@@ -77,19 +65,15 @@ class Version:
         )
 
 
-def wanted(policy: Policy, numbers: Iterable[int]) -> frozenset[int]:
-    """Which of these versions the policy asks for."""
-    return frozenset(config.wanted(policy, numbers))
-
-
 def superfluous(versions: Iterable[Version]) -> list[Version]:
     """Versions that may go without leaving a gap: none while the only one that answers is one
     nobody wants any more."""
     known = list(versions)
     stale = sorted(
-        (v for v in known if v.state is State.AVAILABLE and not v.aspired), key=lambda v: v.number
+        (v for v in known if v.state is VersionState.AVAILABLE and not v.aspired),
+        key=lambda v: v.number,
     )
     aspired = [v for v in known if v.aspired]
-    if not aspired or any(v.state is State.AVAILABLE for v in aspired):
+    if not aspired or any(v.state is VersionState.AVAILABLE for v in aspired):
         return stale
     return stale[:-1]

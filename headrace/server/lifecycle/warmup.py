@@ -16,20 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from headrace.server import inference, inputs
-from headrace.server.engines import Engine, LoadedModel
-from headrace.server.inference import CLASSIFY, REGRESS, Task
-from headrace.server.metrics import Metrics
-from headrace.wire import messages, records
-from headrace.wire.bodies import examples
-from headrace.wire.errors import (
+from headrace.codec import examples
+from headrace.protocol import messages
+from headrace.protocol.errors import (
     DataLoss,
     FailedPrecondition,
     HeadraceError,
     InvalidArgument,
     Unimplemented,
 )
-from headrace.wire.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.server import inference, inputs
+from headrace.server.engines import Engine, LoadedModel
+from headrace.server.inference import CLASSIFY, REGRESS, Task
+from headrace.server.metrics import Metrics
+from headrace.store import records
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ import threading
 import time
 from pathlib import Path
 
+from headrace.protocol.errors import ConfigError, HeadraceError
 from headrace.server import textfiles
 from headrace.server.lifecycle.repository import Repository
-from headrace.wire import config
-from headrace.wire.config import ServingConfig
-from headrace.wire.errors import ConfigError, HeadraceError
+from headrace.store import model_list
+from headrace.store.model_list import ServingConfig
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +74,11 @@ class ConfigFile:
         self._taken: bytes | None = None
         self._complaint = ""
 
-    def first(self) -> config.ServingConfig:
+    def first(self) -> model_list.ServingConfig:
         if self._path.is_file():
             # Before it is parsed: what changes in between is offered again.
             self._taken = self._path.read_bytes()
-        return config.load(self._path, may_be_blank=True)
+        return model_list.load(self._path, may_be_blank=True)
 
     def offer(self, repository: Repository) -> None:
         """Gives the repository what changed since it last took something. What cannot be taken
@@ -92,7 +92,7 @@ class ConfigFile:
             self._complaint = ""
             return
         try:
-            repository.apply(config.load(self._path))
+            repository.apply(model_list.load(self._path))
         except ConfigError as error:
             self._complain(textfiles.fault(error))
             return

@@ -6,21 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from headrace.codec import answers, examples, predict
+from headrace.protocol.errors import InvalidArgument
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Signature
 from headrace.server import inference
 from headrace.server.core import Core, SignatureNotFound
 from headrace.server.inference import Classes
-from headrace.server.lifecycle.repository import ModelSpec
 from headrace.server.rest.routes import Kind
-from headrace.wire import rest
-from headrace.wire.bodies import answers, examples
-from headrace.wire.errors import InvalidArgument
-from headrace.wire.signatures import Signature
 
 
 def _predict(
     core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int
 ) -> bytes:
-    parsed = rest.parse_predict(body, max_depth=max_depth)
+    parsed = predict.parse_predict(body, max_depth=max_depth)
     row_format = False
 
     def inputs(signature: Signature) -> Mapping[str, Any]:
@@ -51,7 +50,7 @@ async def predict_soon(
     is_alone: Callable[[], bool] | None,
 ) -> bytes:
     """A predict call answered in the event loop."""
-    parsed = [rest.parse_predict(body, max_depth=max_depth)]
+    parsed = [predict.parse_predict(body, max_depth=max_depth)]
     if parsed[0].signature_name:
         spec = replace(spec, signature_name=parsed[0].signature_name)
     row_format = False

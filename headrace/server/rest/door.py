@@ -10,20 +10,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from headrace.codec import answers
+from headrace.codec.json.rapidjson import ANY_DEPTH
+from headrace.http import body
+from headrace.http.body import CallerGone, Receive
+from headrace.protocol import signatures
+from headrace.protocol.errors import BodyTooLarge, HeadraceError, InvalidArgument
+from headrace.protocol.model_spec import ModelSpec
 from headrace.server.access import AccessLog
 from headrace.server.core import Core
-from headrace.server.lifecycle.repository import ModelSpec
 from headrace.server.metrics import Metrics
-from headrace.server.rest import body, routes
-from headrace.server.rest.body import CallerGone, Receive
+from headrace.server.rest import routes
 from headrace.server.rest.calls import INFERENCES, predict_soon
 from headrace.server.rest.response import EMPTY, JSON, Response, page, refusal
 from headrace.server.rest.routes import Kind, Route
 from headrace.server.runner import Runner
-from headrace.wire import signatures
-from headrace.wire.bodies import answers
-from headrace.wire.errors import BodyTooLarge, HeadraceError, InvalidArgument
-from headrace.wire.json.rapidjson import ANY_DEPTH
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import NamedTuple
 
-from headrace.wire import faults
-from headrace.wire.bodies import answers
-from headrace.wire.errors import HeadraceError
+from headrace.codec import answers
+from headrace.protocol import faults
+from headrace.protocol.errors import HeadraceError
 
 JSON = "application/json"
 # Libevent's, where TF Serving says nothing.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import unquote_to_bytes
 
-from headrace.server.lifecycle.repository import ModelSpec
+from headrace.protocol.model_spec import ModelSpec
 
 _INT64_MAX = (1 << 63) - 1
 _CHOICE = rb"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.rowwise.graphs import Walk
 from headrace.server.rowwise.rules import RULES
 from headrace.server.rowwise.values import UNKNOWN, NotRowWise, Rows, Value, refuse
-from headrace.wire.signatures import Signature, TensorSpec
 
 
 def reason(meta_graph: Any, signature: Signature) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from headrace.protocol import tensors
+from headrace.protocol.errors import HeadraceError
 from headrace.server.rowwise.graphs import Node, Rule
 from headrace.server.rowwise.values import (
     UNKNOWN,
@@ -25,8 +27,6 @@ from headrace.server.rowwise.values import (
     the_rows,
     vector,
 )
-from headrace.wire import tensors
-from headrace.wire.errors import HeadraceError
 
 # Of a constant that may be a shape, an axis or a permutation.
 _MOST_NUMBERS = 64

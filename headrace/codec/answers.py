@@ -1,0 +1,178 @@
+"""The bodies of TensorFlow Serving's REST answers, byte for byte, and the reading of predictions
+for clients."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headrace.codec.json.decimals import decimals
+from headrace.codec.json.printer import quoted
+from headrace.codec.predictions import parse_predictions
+from headrace.codec.status_json import metadata, status
+from headrace.codec.writer import nested
+from headrace.protocol import dtypes
+from headrace.protocol.errors import InvalidArgument
+from headrace.protocol.signatures import Shape, Signature
+
+__all__ = [
+    "classifications",
+    "error_body",
+    "metadata",
+    "parse_predictions",
+    "predictions",
+    "regressions",
+    "status",
+]
+
+_INTEGERS = (
+    dtypes.INT8,
+    dtypes.INT16,
+    dtypes.INT32,
+    dtypes.INT64,
+    dtypes.UINT8,
+    dtypes.UINT32,
+    dtypes.UINT64,
+)
+
+
+def predictions(
+    arrays: Mapping[str, np.ndarray], signature: Signature | None = None, *, row_format: bool
+) -> bytes:
+    """The answer to a :predict call; ``row_format`` as the request had it. Several outputs stand in
+    order of name."""
+    if not arrays:
+        raise InvalidArgument("Cannot convert empty tensor map to JSON")
+    named = sorted(arrays.items())
+    return _row_answer(named) if row_format else _column_answer(named)
+
+
+def classifications(labels: Sequence[Sequence[bytes]], scores: np.ndarray) -> bytes:
+    """The answer to a :classify call: a row of labels and scores for each example."""
+    texts = iter(decimals(scores.ravel()))
+    rows = [
+        b"[%b]" % b", ".join([b"[%b, %b]" % (quoted(label), next(texts)) for label in row])
+        for row in labels
+    ]
+    return b'{\n    "results": [%b\n    ]\n}' % b", ".join(rows)
+
+
+def regressions(values: np.ndarray) -> bytes:
+    """The answer to a :regress call: a number for each example."""
+    return b'{\n    "results": [%b]\n}' % b", ".join(decimals(values.ravel()))
+
+
+def error_body(text: str) -> bytes:
+    return b'{\n    "error": %b\n}' % quoted(text.encode("utf-8", "surrogateescape"))
+
+
+def _row_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
+    rows = _row_count(arrays)
+    if rows == 0:
+        for _, array in arrays:
+            _texts(array[:0], alias="", depth=0)
+        return b'{\n    "predictions": []\n}'
+    if len(arrays) == 1:
+        ((alias, array),) = arrays
+        # A list's depth counts for what stands in it on lines of its own: objects with b64.
+        items = _flat_rows(_texts(array, alias=alias, depth=array.ndim + 1), array.shape)
+        return b'{\n    "predictions": [%b\n    ]\n}' % b", ".join(items)
+    columns = [
+        _flat_rows(_texts(array, alias=alias, depth=array.ndim + 2), array.shape)
+        for alias, array in arrays
+    ]
+    keys = [b"            %b: " % quoted(alias.encode()) for alias, _ in arrays]
+    objects = [
+        b"        {\n%b\n        }"
+        % b",\n".join([key + cell for key, cell in zip(keys, row, strict=True)])
+        for row in zip(*columns, strict=True)
+    ]
+    return b'{\n    "predictions": [\n%b\n    ]\n}' % b",\n".join(objects)
+
+
+def _row_count(arrays: Sequence[tuple[str, np.ndarray]]) -> int:
+    rows = -1
+    for alias, array in arrays:
+        if array.ndim == 0:
+            raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
+        if rows not in (-1, len(array)):
+            raise InvalidArgument(
+                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {rows}"
+            )
+        rows = len(array)
+    return rows
+
+
+def _flat_rows(texts: list[bytes], shape: Shape) -> list[bytes]:
+    """One text a row, lists on one line."""
+    for size in reversed(shape[1:]):
+        if size == 0:
+            # No elements to group: the lists above are as many as their dimensions say.
+            return [nested((), shape[1:]).replace(b",", b", ")] * shape[0]
+        texts = [b"[%b]" % b", ".join(texts[i : i + size]) for i in range(0, len(texts), size)]
+    return texts
+
+
+def _column_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
+    if len(arrays) == 1:
+        ((alias, array),) = arrays
+        return b'{\n    "outputs": %b\n}' % _column(array, alias=alias, depth=1)
+    members = [
+        b"        %b: %b" % (quoted(alias.encode()), _column(a, alias=alias, depth=2))
+        for alias, a in arrays
+    ]
+    return b'{\n    "outputs": {\n%b\n    }\n}' % b",\n".join(members)
+
+
+def _column(array: np.ndarray, *, alias: str, depth: int) -> bytes:
+    """A tensor with every element on a line of its own."""
+    texts = _texts(array, alias=alias, depth=depth + array.ndim)
+    counts = [int(np.prod(array.shape[:i], dtype=np.int64)) for i in range(array.ndim)]
+    for level in reversed(range(array.ndim)):
+        size = array.shape[level]
+        if size == 0:
+            texts = [b"[]"] * counts[level]
+            continue
+        inner, outer = _line(depth + level + 1), _line(depth + level)
+        comma = b"," + inner
+        texts = [
+            b"[%b%b%b]" % (inner, comma.join(texts[i : i + size]), outer)
+            for i in range(0, len(texts), size)
+        ]
+    return texts[0]
+
+
+def _line(depth: int) -> bytes:
+    return b"\n" + b"    " * depth
+
+
+def _texts(array: np.ndarray, *, alias: str, depth: int) -> list[bytes]:
+    """Every element's text in row-major order; ``depth`` is how many brackets are open around
+    one."""
+    dtype = dtypes.by_numpy(array.dtype)
+    if dtype in (dtypes.FLOAT, dtypes.DOUBLE):
+        return decimals(array.ravel())
+    if dtype in _INTEGERS:
+        return [b"%d" % value for value in array.ravel().tolist()]
+    if dtype is dtypes.BOOL:
+        return [b"true" if value else b"false" for value in array.ravel().tolist()]
+    if dtype is dtypes.STRING:
+        return _string_texts(
+            array.ravel().tolist(), as_base64=alias.endswith("_bytes"), depth=depth
+        )
+    if array.size == 0:
+        return []
+    raise InvalidArgument(f"Failed to write JSON value for tensor type: {dtype or array.dtype}")
+
+
+def _string_texts(values: Iterable[Any], *, as_base64: bool, depth: int) -> list[bytes]:
+    raw = [value if isinstance(value, bytes) else str(value).encode() for value in values]
+    if not as_base64:
+        return [quoted(value) for value in raw]
+    return [
+        b'{%b"b64": "%b"%b}' % (_line(depth + 1), base64.b64encode(value), _line(depth))
+        for value in raw
+    ]

@@ -1,0 +1,1 @@
+"""RapidJSON's way of reading and printing, where it differs from other JSON libraries."""

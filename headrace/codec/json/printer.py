@@ -1,0 +1,133 @@
+"""JSON as RapidJSON prints it: the short dump that TensorFlow Serving's error texts quote, and
+strings."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.codec.json import grisu
+from headrace.codec.json.rapidjson import JsonObject
+
+# What an error text quotes of a value.
+DUMP_BYTES = 256
+
+
+def type_name(value: Any) -> str:
+    """RapidJSON's word for the kind of a value, True and False apart."""
+    if value is None:
+        return "Null"
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int | float):
+        return "Number"
+    return "String" if isinstance(value, str) else "Array" if isinstance(value, list) else "Object"
+
+
+def dump(value: Any, limit: int = DUMP_BYTES) -> str:
+    """The value as RapidJSON's pretty writer prints it, arrays on one line, no more than ``limit``
+    bytes."""
+    out: list[bytes] = []
+    size = 0
+    for piece in _pieces(value, limit):
+        out.append(piece)
+        size += len(piece)
+        if size >= limit:
+            break
+    return b"".join(out)[:limit].decode("utf-8", "surrogateescape")
+
+
+def _pieces(value: Any, limit: int) -> Iterator[bytes]:
+    """The print bit by bit, without recursion, so that neither depth nor length costs more than
+    what is shown."""
+    stack: list[_Frame] = []
+    while True:
+        if isinstance(value, list):
+            yield b"["
+            stack.append(_Frame(iter(value), is_object=False))
+        elif isinstance(value, JsonObject):
+            yield b"{"
+            stack.append(_Frame(iter(value.members), is_object=True))
+        else:
+            yield _scalar_text(value, limit)
+        while stack:
+            frame = stack[-1]
+            item: Any = next(frame.items, _END)
+            if item is not _END:
+                break
+            stack.pop()
+            yield _indent(len(stack)) if frame.is_object and not frame.is_first else b""
+            yield b"}" if frame.is_object else b"]"
+        else:
+            return
+        comma = b"" if frame.is_first else b"," if frame.is_object else b", "
+        frame.is_first = False
+        if frame.is_object:
+            name, value = item
+            yield comma + _indent(len(stack)) + _string_text(name, limit) + b": "
+        else:
+            value = item
+            yield comma
+
+
+@dataclass(slots=True)
+class _Frame:
+    items: Iterator[Any]
+    is_object: bool
+    is_first: bool = True
+
+
+_END = object()
+_ESCAPED = re.compile(rb'["\\\x00-\x1f]')
+_SHORT = {
+    b: b"\\" + n
+    for b, n in zip(b'"\\\b\f\n\r\t', (b'"', b"\\", b"b", b"f", b"n", b"r", b"t"), strict=True)
+}
+_ESCAPE_OF = [_SHORT.get(b, b"\\u%04X" % b) for b in range(256)]
+
+
+def quoted(text: bytes) -> bytes:
+    """A JSON string as RapidJSON writes it: only what must be is escaped, and the encoding is not
+    looked at."""
+    return b'"' + _ESCAPED.sub(lambda match: _ESCAPE_OF[match.group()[0]], text) + b'"'
+
+
+def _indent(depth: int) -> bytes:
+    return b"\n" + b"    " * depth
+
+
+def _string_text(text: str, limit: int) -> bytes:
+    return quoted(text[:limit].encode("utf-8", "surrogateescape"))
+
+
+def _scalar_text(value: Any, limit: int) -> bytes:
+    if value is None:
+        return b"null"
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, str):
+        return _string_text(value, limit)
+    return str(value).encode() if isinstance(value, int) else _double_text(value).encode()
+
+
+def _double_text(value: float) -> str:
+    """Laid out as RapidJSON does: plain from 1e-6 to 1e21, exponents without +."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    sign = "-" if math.copysign(1.0, value) < 0 else ""
+    if value == 0:
+        return sign + "0.0"
+    digits, power = grisu.digits(abs(value))
+    # Where the decimal point stands, counted from the first digit.
+    point = len(digits) + power
+    if power >= 0 and point <= 21:
+        return f"{sign}{digits.ljust(point, '0')}.0"
+    if 0 < point <= 21:
+        return f"{sign}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    tail = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{sign}{digits[0]}{tail}e{point - 1}"

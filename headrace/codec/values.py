@@ -1,0 +1,305 @@
+"""One JSON value -> one tensor, exactly as TensorFlow Serving converts it.
+
+The shape is what first elements suggest; values come in the order of the text, and the first wrong
+one is told with its place and what was expected there.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any, NoReturn
+
+import numpy as np
+
+from headrace.codec.json.printer import dump, type_name
+from headrace.codec.json.rapidjson import JsonObject
+from headrace.protocol import dtypes, faults
+from headrace.protocol.dtypes import DType
+from headrace.protocol.errors import InvalidArgument, Unimplemented
+from headrace.protocol.faults import Fault, JsonPath
+from headrace.protocol.signatures import Shape, TensorSpec
+
+# Numpy's; TensorFlow itself stops at 254.
+MAX_RANK = 64
+
+INT32_RANGE = (-(1 << 31), (1 << 31) - 1)
+UINT32_MAX = (1 << 32) - 1
+# What an integer literal may be. The 8 and 16 bit types are read as int32 and wrapped, as
+# TensorFlow Serving does.
+_RANGES: Mapping[DType | None, tuple[int, int]] = {
+    dtypes.INT8: INT32_RANGE,
+    dtypes.INT16: INT32_RANGE,
+    dtypes.UINT8: INT32_RANGE,
+    dtypes.INT32: INT32_RANGE,
+    dtypes.INT64: (-(1 << 63), (1 << 63) - 1),
+    dtypes.UINT32: (0, UINT32_MAX),
+    dtypes.UINT64: (0, (1 << 64) - 1),
+}
+_REALS = (dtypes.FLOAT, dtypes.DOUBLE)
+
+
+def tensor(value: Any, spec: TensorSpec, place: JsonPath, *, hint: str = "") -> np.ndarray:
+    """One value, scalar or nested lists, as the spec's dtype."""
+    shape, leaves = filled(value, spec, place, {"hint": hint})
+    return array_of(leaves, shape, spec, place)
+
+
+def regular(value: list[Any], spec: TensorSpec) -> np.ndarray | None:
+    """All rows at once, if they are alike and hold what they should; None sends them one by one."""
+    shape = dense_shape(value)
+    leaves = _leaves(value, shape)
+    if leaves is not None:
+        leaves = _converted(leaves, spec.dtype)
+    return None if leaves is None else array_of(leaves, shape, spec, ("instances",))
+
+
+def refuse(fault: Fault) -> NoReturn:
+    kind = (
+        Unimplemented
+        if fault.kind == "dtype_unsupported" and "row" not in fault.facts
+        else InvalidArgument
+    )
+    raise kind(faults.our_text(fault), fault=fault)
+
+
+def described(value: Any) -> str:
+    """A value in a few words: a list of 3, the text "abc", null."""
+    if isinstance(value, list):
+        return _list_of(len(value))
+    if isinstance(value, JsonObject):
+        return "an object"
+    if value is None or isinstance(value, bool):
+        return dump(value)
+    shown = dump(value, 42)
+    if isinstance(value, str):
+        return "the text " + (shown if len(shown) < 42 else f'{shown[:39]}..."')
+    return f"the number {shown}"
+
+
+def _list_of(size: int) -> str:
+    return f"a list of {size}" if size else "an empty list"
+
+
+def decoded_base64(text: str) -> bytes | None:
+    """Padding may be missing or written with full stops, blanks may stand anywhere; None for
+    anything else."""
+    digits = text.rstrip("=.")
+    if _BASE64.fullmatch(digits) is None:
+        text = _BLANKS.sub("", text)
+        digits = text.rstrip("=.")
+        if _BASE64.fullmatch(digits) is None:
+            return None
+    missing = -len(digits) % 4
+    if missing == 3 or len(text) - len(digits) not in (0, missing):
+        return None
+    return binascii.a2b_base64(digits + "=" * missing)
+
+
+_BLANKS = re.compile(r"[ \t\n\v\f\r]+")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*")
+
+
+def filled(
+    value: Any, spec: TensorSpec, place: JsonPath, facts: Mapping[str, Any]
+) -> tuple[Shape, list[Any]]:
+    """The shape that first elements suggest, and the values in row-major order; the first fault
+    otherwise."""
+    shape = dense_shape(value)
+    leaves = _leaves(value, shape)
+    if leaves is not None:
+        leaves = _converted(leaves, spec.dtype)
+    if leaves is not None:
+        return shape, leaves
+    fault = next(_faults(value, shape, spec))
+    refuse(replace(fault, place=(*place, *fault.place), facts={**fault.facts, **facts}))
+
+
+def dense_shape(value: Any) -> Shape:
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _leaves(value: Any, shape: Shape) -> list[Any] | None:
+    """The values under nested lists of exactly this shape; None if they are ragged."""
+    level: list[Any] = [value]
+    for size in shape:
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            return None
+        level = list(chain.from_iterable(level))
+    return None if list in set(map(type, level)) else level
+
+
+def _converted(leaves: list[Any], dtype: DType | None) -> list[Any] | None:
+    """The values if every one is what the dtype takes, strings as bytes; None otherwise."""
+    if not leaves:
+        return leaves
+    kinds = set(map(type, leaves))
+    if dtype in _REALS:
+        return leaves if kinds <= {int, float} else None
+    if dtype in _RANGES:
+        low, high = _RANGES[dtype]
+        return leaves if kinds == {int} and low <= min(leaves) and max(leaves) <= high else None
+    if dtype is dtypes.BOOL:
+        return leaves if kinds == {bool} else None
+    if dtype is dtypes.STRING:
+        texts = [_bytes(value) for value in leaves]
+        return None if None in texts else texts
+    return None
+
+
+def _bytes(value: Any) -> bytes | None:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return decoded_base64(value["b64"]) if is_base64(value) else None
+
+
+def array_of(leaves: list[Any], shape: Shape, spec: TensorSpec, place: JsonPath) -> np.ndarray:
+    if len(shape) > MAX_RANK:
+        refuse(
+            Fault(
+                "rank",
+                place,
+                f"at most {MAX_RANK}",
+                f"rank {len(shape)}",
+                facts={"name": spec.alias},
+            )
+        )
+    dtype = spec.dtype
+    if dtype is None:
+        refuse(replace(_unsupported(None, spec), place=place))
+    if dtype is dtypes.STRING:
+        array = np.empty(len(leaves), object)
+        array[:] = leaves
+    elif dtype in _REALS:
+        array = rounded(np.array(leaves, np.float64), dtype)
+    elif _RANGES.get(dtype) == INT32_RANGE:
+        array = np.array(leaves, np.int32).astype(dtype.numpy, copy=False)
+    else:
+        array = np.array(leaves, dtype.numpy)
+    return array.reshape(shape)
+
+
+@np.errstate(over="ignore")
+def rounded(doubles: np.ndarray, dtype: DType) -> np.ndarray:
+    """In a type of reals: what is beyond it is infinite, as in TensorFlow Serving."""
+    return doubles.astype(dtype.numpy, copy=False)
+
+
+def _faults(value: Any, shape: Shape, spec: TensorSpec) -> Iterator[Fault]:
+    """What is wrong, in the order of the text; places are relative to the value."""
+    rank = len(shape)
+    open_lists: list[Iterator[Any]] = [iter((value,))]
+    counts = [0]
+    while open_lists:
+        level = len(open_lists) - 1
+        try:
+            item = next(open_lists[-1])
+        except StopIteration:
+            open_lists.pop()
+            counts.pop()
+            continue
+        counts[-1] += 1
+        place = _Position(counts)
+        if not isinstance(item, list):
+            if level != rank:
+                facts = {"dump": dump(item), "level": level + 1, "rank": rank}
+                yield Fault(
+                    "value_level", place.now(), _list_of(shape[level]), described(item), facts=facts
+                )
+            yield from _leaf_faults(item, spec, place)
+        elif level >= rank:
+            yield Fault(
+                "list_level",
+                place.now(),
+                asked_for(spec),
+                described(item),
+                facts={"level": level, "rank": rank},
+            )
+        elif len(item) != shape[level]:
+            facts = {"size": len(item), "level": level, "wanted": shape[level]}
+            yield Fault(
+                "list_size", place.now(), _list_of(shape[level]), described(item), facts=facts
+            )
+        else:
+            open_lists.append(iter(item))
+            counts.append(0)
+
+
+class _Position:
+    """The place under the cursor, made only when asked for."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self._counts = counts
+
+    def now(self) -> JsonPath:
+        return tuple(count - 1 for count in self._counts[1:])
+
+
+def _leaf_faults(value: Any, spec: TensorSpec, place: _Position) -> Iterator[Fault]:
+    dtype = spec.dtype
+    if isinstance(value, JsonObject) and dtype is dtypes.STRING:
+        if not is_base64(value):
+            yield Fault(
+                "base64_object",
+                place.now(),
+                '{"b64": "..."}',
+                "another object",
+                facts={"dump": dump(value)},
+            )
+        elif decoded_base64(value["b64"]) is None:
+            yield Fault("base64", (*place.now(), "b64"), "base64", described(value["b64"]))
+    elif not isinstance(value, JsonObject) and not _is_convertible(dtype):
+        yield replace(_unsupported(value, spec), place=place.now())
+    elif _converted([value], dtype) is None:
+        facts = {"dump": dump(value), "type": type_name(value), "dtype": _dtype_name(spec)}
+        yield Fault(
+            "value_type", place.now(), asked_for(spec, value), described(value), facts=facts
+        )
+
+
+def _unsupported(value: Any, spec: TensorSpec) -> Fault:
+    name = _dtype_name(spec)
+    return Fault(
+        "dtype_unsupported", (), "", described(value), facts={"dump": dump(value), "dtype": name}
+    )
+
+
+def _is_convertible(dtype: DType | None) -> bool:
+    return dtype in _REALS or dtype in _RANGES or dtype in (dtypes.BOOL, dtypes.STRING)
+
+
+def is_base64(value: Any) -> bool:
+    """An object with b64 as its only key, and a string under it."""
+    return (
+        isinstance(value, JsonObject)
+        and len(value) == 1
+        and "b64" in value
+        and isinstance(value["b64"], str)
+    )
+
+
+def asked_for(spec: TensorSpec, instead_of: Any = None) -> str:
+    dtype = spec.dtype
+    if dtype in _RANGES:
+        low, high = _RANGES[dtype]
+        return (
+            f"an integer from {low} to {high} ({dtype})"
+            if type(instead_of) is int
+            else f"an integer ({dtype})"
+        )
+    if dtype is dtypes.BOOL:
+        return "true or false"
+    return 'text or {"b64": "..."}' if dtype is dtypes.STRING else f"a number ({_dtype_name(spec)})"
+
+
+def _dtype_name(spec: TensorSpec) -> str:
+    return f"unknown dtype enum ({spec.dtype_number})" if spec.dtype is None else spec.dtype.name

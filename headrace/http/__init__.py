@@ -1,0 +1,1 @@
+"""What every HTTP server process of ours stands on."""

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's vocabulary: messages, tensors, signatures, states, errors. No I/O."""

@@ -1,0 +1,1 @@
+"""Fields and numbers of TensorFlow's, TensorFlow Serving's and gRPC's public messages."""

@@ -1,0 +1,1 @@
+"""The model store: folders of versions, the model list, and what lies in a version."""

@@ -1,0 +1,85 @@
+"""The index of a checkpoint's variables: how long each of its data files must be at least.
+
+variables.index is a sorted table in LevelDB's layout: blocks of prefix-compressed entries, a block
+that lists the blocks, and a footer that says where that is. Its values are BundleHeaderProto (under
+the empty key) and BundleEntryProto. Nothing of the data itself is read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from headrace.protocol import messages
+from headrace.protocol.errors import DataLoss, InvalidArgument
+
+_MAGIC = 0xDB4775248B80FB57
+_FOOTER_BYTES = 48
+# Kind of compression, CRC.
+_TRAILER_BYTES = 5
+_PLAIN = 0
+
+
+def data_files(index: Path) -> dict[str, int]:
+    """Name of each data file -> its least length in bytes. DataLoss when the index is not whole."""
+    shards, ends = 0, dict[int, int]()
+    try:
+        for key, value in _entries(index.read_bytes()):
+            if not key:
+                shards = messages.parse(messages.BundleHeaderProto, value).num_shards
+                continue
+            entry = messages.parse(messages.BundleEntryProto, value)
+            ends[entry.shard_id] = max(ends.get(entry.shard_id, 0), entry.offset + entry.size)
+    except (IndexError, struct.error, InvalidArgument) as error:
+        raise DataLoss(f"{index.name} is not a whole checkpoint index") from error
+    stem = index.name.removesuffix(".index")
+    return {f"{stem}.data-{n:05d}-of-{shards:05d}": ends.get(n, 0) for n in range(shards)}
+
+
+def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
+    footer = table[-_FOOTER_BYTES:]
+    if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != _MAGIC:
+        raise IndexError
+    # Of the block of filters, which there is none.
+    _, at = _handle(footer, 0)
+    listed, _ = _handle(footer, at)
+    for _, handle in _block(table, *listed):
+        yield from _block(table, *_handle(handle, 0)[0])
+
+
+def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    trailer = table[offset + size : offset + size + _TRAILER_BYTES]
+    if len(trailer) < _TRAILER_BYTES or size < 4:
+        raise IndexError
+    if trailer[0] != _PLAIN:
+        # TensorFlow writes none that is compressed; one would leave us with the files' names alone.
+        return
+    block = table[offset : offset + size]
+    restarts = struct.unpack("<I", block[-4:])[0]
+    end = size - 4 - 4 * restarts
+    at, key = 0, b""
+    while at < end:
+        shared, at = _varint(block, at)
+        unshared, at = _varint(block, at)
+        length, at = _varint(block, at)
+        key = key[:shared] + block[at : at + unshared]
+        yield key, block[at + unshared : at + unshared + length]
+        at += unshared + length
+
+
+def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
+    offset, at = _varint(data, at)
+    size, at = _varint(data, at)
+    return (offset, size), at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7

@@ -1,2 +1,0 @@
-"""TF Serving's vocabulary: messages, tensors, JSON bodies, signatures, configs, errors. No
-transport, no TensorFlow."""

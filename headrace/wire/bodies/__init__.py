@@ -1,1 +1,0 @@
-"""The JSON bodies of TensorFlow Serving's REST calls, both ways."""

@@ -1,1 +1,0 @@
-"""JSON as RapidJSON reads and prints it, which is how TensorFlow Serving does."""
