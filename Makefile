@@ -17,7 +17,7 @@ TIMES ?= 20
 QUICK := --ignore=tests/system -m "not long and not full" -n 2 --dist loadgroup
 ARGS ?=
 
-.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test test-again contract test-system test-long test-full lint format bench images wheel lock clean
+.PHONY: help up down restart status logs reload smoke train promote rollback gc tensorboard setup test test-again contract test-system test-long test-full lint format bench images wheel lock protos clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ wheel: setup ## The library and the command headrace as a wheel in dist/: pip in
 
 lock: setup ## Write requirements/ anew from pyproject.toml (UPGRADE=1: the newest versions that fit)
 	@$(VENV) -m deploy.lock $(if $(UPGRADE),--upgrade)
+
+protos: setup ## Compile headrace/protocol/proto/*.proto after a change to them
+	@$(VENV) -m deploy.protos
 
 clean: down ## Stop the stack and remove .venvs, caches and logs; the models stay
 	@rm -rf .venv .venvs .cache .run .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -8,27 +8,46 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pool, message_factory, text_format
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+    wrappers_pb2,
+)
 from google.protobuf.message import DecodeError
 
-from headrace.protocol import schema
 from headrace.protocol.errors import ConfigError, InvalidArgument
 
-POOL = descriptor_pool.DescriptorPool()
-for _file in schema.files():
-    POOL.AddSerializedFile(_file)
+# Compiled from the .proto files beside it by `make protos`.
+DESCRIPTORS = Path(__file__).parent / "proto" / "descriptors.binpb"
+
+
+def _private_pool() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(any_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    # Each file stands behind those it imports.
+    for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+POOL = _private_pool()
 
 
 def message(full_name: str) -> Any:
-    """The class of any message of the table, nested ones too:
+    """The class of any message of the protocol, nested ones too:
     ``tensorflow.AttrValue.ListValue``."""
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(full_name))
 
 
 def enum(full_name: str) -> Any:
-    """The descriptor of an enum of the table, for its names and numbers."""
+    """The descriptor of an enum of the protocol, for its names and numbers."""
     return POOL.FindEnumTypeByName(full_name)
 
 

@@ -1,19 +1,27 @@
-"""Our table of fields against the official descriptors, our bytes against the official classes."""
+"""Our .proto files against the official descriptors, our bytes against the official classes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.protocol import messages, schema
+from deploy import protos
+from headrace.protocol import messages
 from headrace.protocol.errors import ConfigError, InvalidArgument
 from tests.forks import ForkServer
 from tests.unit import official
@@ -57,11 +65,35 @@ SERVER_ONLY = {
     "tensorflow.serving.SSLConfig",
 }
 # Reflection's v1 is v1alpha under another name, and no package ships it.
+FILES = FileDescriptorSet.FromString(messages.DESCRIPTORS.read_bytes()).file
+
+
+def nested(
+    outer: FileDescriptorProto | DescriptorProto, prefix: str
+) -> Iterator[tuple[str, DescriptorProto | EnumDescriptorProto]]:
+    """Every message and enum by its full name."""
+    inner = outer.message_type if isinstance(outer, FileDescriptorProto) else outer.nested_type
+    for enum in outer.enum_type:
+        yield f"{prefix}.{enum.name}", enum
+    for message in inner:
+        if not message.options.map_entry:
+            yield f"{prefix}.{message.name}", message
+            yield from nested(message, f"{prefix}.{message.name}")
+
+
+TYPES = dict(pair for file in FILES for pair in nested(file, file.package))
+ENUMS = sorted(name for name, type_ in TYPES.items() if isinstance(type_, EnumDescriptorProto))
 OURS = sorted(
     name
-    for name in set(schema.messages()) - SERVER_ONLY
+    for name in TYPES.keys() - ENUMS - SERVER_ONLY
     if not name.startswith("grpc.reflection.v1.")
 )
+
+
+def test_the_descriptors_are_those_of_the_proto_files(tmp_path: Path) -> None:
+    protos.compile_to(tmp_path / "descriptors.binpb")
+    compiled = FileDescriptorSet.FromString((tmp_path / "descriptors.binpb").read_bytes())
+    assert compiled == FileDescriptorSet.FromString(messages.DESCRIPTORS.read_bytes())
 
 
 def facts(descriptor: Any) -> dict[str, tuple[Any, ...]]:
@@ -93,7 +125,7 @@ def test_fields_are_the_official_ones(name: str) -> None:
     assert set(theirs) - set(ours) == LEFT_OUT.get(name, set())
 
 
-@pytest.mark.parametrize("name", sorted(schema.enums()))
+@pytest.mark.parametrize("name", ENUMS)
 def test_enums_are_the_official_ones(name: str) -> None:
     ours, theirs = messages.enum(name), official.pool().FindEnumTypeByName(name)
     assert {v.name: v.number for v in ours.values} == {v.name: v.number for v in theirs.values}
@@ -276,7 +308,11 @@ def test_text_errors_do_not_repeat_the_line(text: str) -> None:
 
 
 def test_every_class_has_the_name_it_is_known_by() -> None:
-    named = {name: value for name, value in vars(messages).items() if hasattr(value, "DESCRIPTOR")}
+    named = {
+        name: value
+        for name, value in vars(messages).items()
+        if isinstance(value, type) and hasattr(value, "DESCRIPTOR")
+    }
     assert len(named) > 40
     for name, cls in named.items():
         assert cls.DESCRIPTOR.name == name.rstrip("_")
