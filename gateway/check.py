@@ -65,7 +65,7 @@ def predict_body(
     max_depth: int = ANY_DEPTH,
 ) -> Admitted:
     parsed = predict.parse_predict(body, max_depth=max_depth)
-    if fault := parsed.ambiguities():
+    if fault := parsed.ambiguity():
         raise InvalidArgument(our_text(fault), fault=fault)
     try:
         contract, name = resolved(catalog, target, parsed.signature_name, noted)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -14,15 +14,15 @@ from headrace.codec.json.printer import dump
 from headrace.codec.json.rapidjson import JsonObject
 from headrace.codec.values import (
     array_of,
-    asked_for,
     described,
+    expected_text,
     filled,
     is_base64,
-    refuse,
     regular,
     tensor,
 )
-from headrace.protocol.faults import Fault, JsonPath
+from headrace.protocol.faults import JsonPath
+from headrace.protocol.refusals import refuse
 from headrace.protocol.signatures import (
     WRAP_HINT,
     Shape,
@@ -55,92 +55,83 @@ class Tensors:
 def from_object(body: JsonObject, signature: Signature) -> Tensors:
     has_rows, has_columns = "instances" in body, "inputs" in body
     if has_rows and has_columns:
-        refuse(Fault("both_keys", facts={"dump": dump(body)}))
+        refuse("both_keys", dump=dump(body))
     if has_rows:
-        instances = body["instances"]
-        if not isinstance(instances, list):
-            facts = {
-                "dump": dump(body),
-                "hint": _COLUMNS_HINT if isinstance(instances, JsonObject) else WRAP_HINT,
-            }
-            refuse(
-                Fault("instances_type", ("instances",), "a list", described(instances), facts=facts)
-            )
-        if not instances:
-            refuse(
-                Fault(
-                    "instances_empty",
-                    ("instances",),
-                    "an instance",
-                    "an empty list",
-                    facts={"dump": dump(body)},
-                )
-            )
-        return _from_rows(instances, signature)
+        return _from_instances(body, signature)
     if has_columns:
         return _from_columns(body["inputs"], signature)
     known = ("instances", "inputs")
-    near = next((hint for name in body.names() if (hint := near_name(name, known))), "")
-    refuse(Fault("no_keys", facts={"hint": near}))
+    hints = (near_name(name, known) for name in body.names())
+    refuse("no_keys", hint=next(filter(None, hints), ""))
 
 
-def _from_rows(instances: list[Any], signature: Signature) -> Tensors:
-    named = _is_row(instances[0])
-    if not named:
-        if len(signature.inputs) > 1:
-            wanted = "an object with the keys " + ", ".join(sorted(signature.inputs))
-            refuse(Fault("instances_plain", ("instances", 0), wanted, described(instances[0])))
-        (spec,) = signature.inputs.values()
-        if not any(map(_is_row, instances)):
-            whole = regular(instances, spec)
-            if whole is not None:
-                return Tensors({spec.alias: whole}, True)
-    elif (alike := _regular_rows(instances, signature)) is not None:
-        return Tensors(alike, True, True)
+def _from_instances(body: JsonObject, signature: Signature) -> Tensors:
+    instances, place = body["instances"], ("instances",)
+    if isinstance(instances, list):
+        if not instances:
+            refuse("instances_empty", place, "an instance", "an empty list", dump=dump(body))
+        return _from_rows(instances, signature)
+    hint = _COLUMNS_HINT if isinstance(instances, JsonObject) else WRAP_HINT
+    refuse("instances_type", place, "a list", described(instances), dump=dump(body), hint=hint)
+
+
+def _from_rows(rows: list[Any], signature: Signature) -> Tensors:
+    if is_named(rows[0]):
+        return Tensors(_named_rows(rows, signature), True, True)
+    if len(signature.inputs) > 1:
+        refuse("instances_plain", ("instances", 0), _keys_of(signature), described(rows[0]))
+    (spec,) = signature.inputs.values()
+    return Tensors({spec.alias: _plain_rows(rows, spec)}, True)
+
+
+def _plain_rows(rows: list[Any], spec: TensorSpec) -> np.ndarray:
+    named_row = next((i for i, row in enumerate(rows) if is_named(row)), None)
+    if named_row is None:
+        array = regular(rows, spec)
+        if array is not None:
+            return array
+    column = _Column(spec)
+    for i, row in enumerate(rows):
+        if i == named_row:
+            refuse("row_is_object", ("instances", i), "a value or a list", "an object", item=i)
+        column.add(row, i, None)
+    return column.array(len(rows))
+
+
+def _named_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray]:
+    arrays = _regular_rows(rows, signature)
+    if arrays is not None:
+        return arrays
     columns = {alias: _Column(spec) for alias, spec in signature.inputs.items()}
-    for i, element in enumerate(instances):
-        if named:
-            _add_named(element, i, columns)
-        elif _is_row(element):
-            refuse(
-                Fault(
-                    "row_is_object",
-                    ("instances", i),
-                    "a value or a list",
-                    "an object",
-                    facts={"item": i},
-                )
-            )
-        else:
-            columns[spec.alias].add(element, i, None)
-    arrays = {alias: column.array(len(instances)) for alias, column in columns.items()}
-    return Tensors(arrays, True, named)
+    for i, row in enumerate(rows):
+        _add_named(row, i, columns)
+    return {alias: column.array(len(rows)) for alias, column in columns.items()}
 
 
 def _add_named(row: Any, i: int, columns: Mapping[str, _Column]) -> None:
-    if not _is_row(row):
-        refuse(
-            Fault(
-                "row_not_object", ("instances", i), "an object", described(row), facts={"item": i}
-            )
-        )
+    place = ("instances", i)
+    if not is_named(row):
+        refuse("row_not_object", place, "an object", described(row), item=i)
+    names = sorted(columns)
     for name, value in row.members:
         if name not in columns:
             hint = near_name(name, columns)
-            fault = Fault(
-                "unknown_row_input", ("instances", i, name), " and ".join(sorted(columns))
+            expected = " and ".join(names)
+            refuse(
+                "unknown_row_input", (*place, name), expected, row=i, key=name, name=name, hint=hint
             )
-            refuse(replace(fault, facts={"row": i, "key": name, "name": name, "hint": hint}))
         columns[name].add(value, i, name)
-    missing = sorted(name for name in columns if name not in row)
+    missing = [name for name in names if name not in row]
     if missing:
-        names = ",".join(sorted(columns))
-        facts = {"item": i, "dump": dump(row), "names": names}
-        expected = ", ".join(sorted(columns))
+        expected, got = ", ".join(names), missing_text(missing)
         refuse(
-            Fault(
-                "missing_row_inputs", ("instances", i), expected, missing_text(missing), facts=facts
-            )
+            "missing_row_inputs",
+            place,
+            expected,
+            got,
+            item=i,
+            dump=dump(row),
+            names=",".join(names),
         )
 
 
@@ -153,29 +144,14 @@ class _Column:
         self._leaves: list[Any] = []
 
     def add(self, value: Any, row: int, key: str | None) -> None:
-        place: JsonPath = ("instances", row) if key is None else ("instances", row, key)
-        facts = {"row": row, "key": key}
-        shape, leaves = filled(value, self._spec, place, facts)
+        place: JsonPath = ("instances", row)
+        if key is not None:
+            place = ("instances", row, key)
+        shape, leaves = filled(value, self._spec, place, {"row": row, "key": key})
         if self._shape is None:
             self._shape = shape
         elif shape != self._shape:
-            got, expected = (
-                _shape_words(shape),
-                f"{_shape_words(self._shape)} as in the first instance",
-            )
-            size, wanted = math.prod(shape), math.prod(self._shape)
-            if size != wanted:
-                refuse(
-                    Fault(
-                        "row_size",
-                        place,
-                        expected,
-                        got,
-                        facts={**facts, "size": size, "wanted": wanted},
-                    )
-                )
-            facts |= {"shape": _plain_shape(shape), "wanted": _plain_shape(self._shape)}
-            refuse(Fault("row_shape", place, expected, got, facts=facts))
+            self._refuse(shape, self._shape, place, row=row, key=key)
         self._leaves += leaves
 
     def array(self, rows: int) -> np.ndarray:
@@ -183,57 +159,75 @@ class _Column:
         # A name twice in a row adds twice; the tensor then takes what comes first, like TensorFlow.
         return array_of(self._leaves[: math.prod(shape)], shape, self._spec, ("instances",))
 
+    def _refuse(self, shape: Shape, first: Shape, place: JsonPath, **facts: Any) -> NoReturn:
+        expected = f"{_shape_words(first)} as in the first instance"
+        got = _shape_words(shape)
+        size, first_size = math.prod(shape), math.prod(first)
+        if size != first_size:
+            refuse("row_size", place, expected, got, size=size, wanted=first_size, **facts)
+        plain, plain_first = _plain_shape(shape), _plain_shape(first)
+        refuse("row_shape", place, expected, got, shape=plain, wanted=plain_first, **facts)
+
 
 def _from_columns(inputs: Any, signature: Signature) -> Tensors:
-    if not isinstance(inputs, JsonObject) or is_base64(inputs):
-        hint = _ROWS_HINT if isinstance(inputs, list) and inputs and _is_row(inputs[0]) else ""
-        if len(signature.inputs) > 1:
-            wanted = "an object with the keys " + ", ".join(sorted(signature.inputs))
-            refuse(
-                Fault("inputs_plain", ("inputs",), wanted, described(inputs), facts={"hint": hint})
-            )
-        (spec,) = signature.inputs.values()
-        return Tensors({spec.alias: tensor(inputs, spec, ("inputs",), hint=hint)}, False)
+    if not is_named(inputs):
+        return _from_one_column(inputs, signature)
     arrays = {}
     for alias, spec in sorted(signature.inputs.items()):
         if alias not in inputs:
-            others = [name for name in inputs.names() if name not in signature.inputs]
-            facts = {"name": alias, "hint": f" (there is {others[0]})" if others else ""}
-            missing = sorted(name for name in signature.inputs if name not in inputs)
-            expected = (
-                f"{asked_for(spec)} or a list"
-                if len(missing) == 1
-                else ", ".join(sorted(signature.inputs))
-            )
-            refuse(
-                Fault(
-                    "missing_input", ("inputs", alias), expected, missing_text(missing), facts=facts
-                )
-            )
+            _refuse_missing(alias, inputs, signature)
         arrays[alias] = tensor(inputs[alias], spec, ("inputs", alias))
-    return Tensors(
-        arrays, False, True, tuple(name for name in inputs.names() if name not in arrays)
-    )
+    unknown = tuple(name for name in inputs.names() if name not in arrays)
+    return Tensors(arrays, False, True, unknown)
+
+
+def _from_one_column(inputs: Any, signature: Signature) -> Tensors:
+    hint = ""
+    if isinstance(inputs, list) and inputs and is_named(inputs[0]):
+        hint = _ROWS_HINT
+    if len(signature.inputs) > 1:
+        refuse("inputs_plain", ("inputs",), _keys_of(signature), described(inputs), hint=hint)
+    (spec,) = signature.inputs.values()
+    return Tensors({spec.alias: tensor(inputs, spec, ("inputs",), hint=hint)}, False)
+
+
+def _refuse_missing(alias: str, inputs: JsonObject, signature: Signature) -> NoReturn:
+    missing = sorted(name for name in signature.inputs if name not in inputs)
+    others = [name for name in inputs.names() if name not in signature.inputs]
+    expected = ", ".join(sorted(signature.inputs))
+    if len(missing) == 1:
+        expected = f"{expected_text(signature.inputs[alias])} or a list"
+    hint = f" (there is {others[0]})" if others else ""
+    got = missing_text(missing)
+    refuse("missing_input", ("inputs", alias), expected, got, name=alias, hint=hint)
 
 
 def _regular_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray] | None:
-    """The same for rows of names, if each has the inputs once and in one order."""
+    """Column by column, if each row has the inputs once and in one order; else None."""
     if set(map(type, rows)) != {JsonObject}:
         return None
     names = rows[0].names()
-    if sorted(names) != sorted(signature.inputs) or any(row.names() != names for row in rows):
+    if sorted(names) != sorted(signature.inputs):
+        return None
+    if any(row.names() != names for row in rows):
         return None
     arrays = {}
     for i, name in enumerate(names):
-        array = regular([row.members[i][1] for row in rows], signature.inputs[name])
+        column = [row.members[i][1] for row in rows]
+        array = regular(column, signature.inputs[name])
         if array is None:
             return None
         arrays[name] = array
     return arrays
 
 
-def _is_row(value: Any) -> bool:
+def is_named(value: Any) -> bool:
+    """An object of inputs by name, not one that stands for bytes."""
     return isinstance(value, JsonObject) and not is_base64(value)
+
+
+def _keys_of(signature: Signature) -> str:
+    return "an object with the keys " + ", ".join(sorted(signature.inputs))
 
 
 def _shape_words(shape: Shape) -> str:

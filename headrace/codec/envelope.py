@@ -6,12 +6,12 @@ from __future__ import annotations
 from headrace.codec.json import rapidjson
 from headrace.codec.json.printer import dump
 from headrace.codec.json.rapidjson import Document, JsonObject, JsonSyntaxError
-from headrace.codec.values import described, refuse
-from headrace.protocol.faults import Fault
+from headrace.codec.values import described
+from headrace.protocol.refusals import refuse
 
 
 def refuse_empty() -> None:
-    refuse(Fault("empty_body", got="nothing", expected="a JSON object"))
+    refuse("empty_body", got="nothing", expected="a JSON object")
 
 
 def read(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> tuple[Document, str]:
@@ -23,12 +23,12 @@ def read(body: bytes, *, max_depth: int = rapidjson.ANY_DEPTH) -> tuple[Document
         document = rapidjson.read(body, max_depth=max_depth)
     except JsonSyntaxError as error:
         reason = error.text[0].lower() + error.text[1:].rstrip(".")
-        refuse(Fault("syntax", offset=error.offset, facts={"text": error.text, "reason": reason}))
+        refuse("syntax", offset=error.offset, text=error.text, reason=reason)
     value = document.value
     if not isinstance(value, JsonObject):
-        refuse(Fault("not_object", (), "an object", described(value), facts={"dump": dump(value)}))
+        refuse("not_object", (), "an object", described(value), dump=dump(value))
     name = value["signature_name"] if "signature_name" in value else ""
     if not isinstance(name, str):
         place = ("signature_name",)
-        refuse(Fault("signature_name", place, "text", described(name), facts={"dump": dump(value)}))
+        refuse("signature_name", place, "text", described(name), dump=dump(value))
     return document, name

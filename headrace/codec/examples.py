@@ -7,23 +7,24 @@ boolean int64s, a string or {"b64": ...} bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from headrace.codec import envelope
-from headrace.codec.fastjson import first_duplicate
+from headrace.codec.duplicates import ambiguity
 from headrace.codec.json.printer import dump, type_name
-from headrace.codec.json.rapidjson import ANY_DEPTH, Document, JsonObject
-from headrace.codec.values import decoded_base64, described, is_base64, refuse
+from headrace.codec.json.rapidjson import ANY_DEPTH, JsonObject
+from headrace.codec.values import decoded_base64, described, is_base64
 from headrace.protocol import messages
 from headrace.protocol.faults import Fault, JsonPath
+from headrace.protocol.refusals import refuse
 from headrace.protocol.signatures import near_name
 
 _INT64_MAX = (1 << 63) - 1
-_ASKED_FOR = {
+_EXPECTED = {
     "float": "a number with a point",
     "int64": "an integer",
     "bytes": 'text or {"b64": "..."}',
@@ -40,10 +41,8 @@ class ExamplesBody:
     signature_name: str
     input: Any
     keys: tuple[str, ...]
-    ambiguity: Fault | None = (
-        # What TensorFlow Serving accepts and another reader may take for something else.
-        None
-    )
+    # What TensorFlow Serving accepts and another reader may take for something else.
+    ambiguity: Fault | None = None
 
     def names(self) -> list[str]:
         """The keys of the body."""
@@ -53,105 +52,69 @@ class ExamplesBody:
 def parse(body: bytes, *, max_depth: int = ANY_DEPTH) -> ExamplesBody:
     document, signature_name = envelope.read(body, max_depth=max_depth)
     root: JsonObject = document.value
-    found = messages.Input()
-    holder = found.example_list
+    read = messages.Input()
+    holder = read.example_list
     if "context" in root:
-        holder = found.example_list_with_context
+        holder = read.example_list_with_context
         _fill(holder.context, root["context"], ("context",))
+    for i, row in enumerate(_rows(root)):
+        _fill(holder.examples.add(), row, ("examples", i))
+    unclear = ambiguity(document, _KEYS, object_key="context", rows_key="examples")
+    return ExamplesBody(signature_name, read, tuple(root.names()), unclear)
+
+
+def _rows(root: JsonObject) -> list[Any]:
+    place = ("examples",)
     if "examples" not in root:
-        near = next((hint for name in root.names() if (hint := near_name(name, ("examples",)))), "")
-        if not near and ("instances" in root or "inputs" in root):
-            near = " (instances and inputs are for :predict)"
-        refuse(Fault("no_examples", facts={"dump": dump(root), "hint": near}))
+        hints = (near_name(name, place) for name in root.names())
+        hint = next(filter(None, hints), "")
+        if not hint and ("instances" in root or "inputs" in root):
+            hint = " (instances and inputs are for :predict)"
+        refuse("no_examples", dump=dump(root), hint=hint)
     rows = root["examples"]
     if not isinstance(rows, list):
-        refuse(
-            Fault(
-                "examples_type",
-                ("examples",),
-                "a list of objects",
-                described(rows),
-                facts={"dump": dump(root)},
-            )
-        )
+        refuse("examples_type", place, "a list of objects", described(rows), dump=dump(root))
     if not rows:
-        place, got = ("examples",), "an empty list"
-        refuse(
-            Fault("examples_empty", place, "at least one example", got, facts={"dump": dump(root)})
-        )
-    for i, row in enumerate(rows):
-        _fill(holder.examples.add(), row, ("examples", i))
-    return ExamplesBody(signature_name, found, tuple(root.names()), _ambiguity(document))
+        refuse("examples_empty", place, "at least one example", "an empty list", dump=dump(root))
+    return rows
 
 
-def _ambiguity(document: Document) -> Fault | None:
-    if document.has_byte_order_mark:
-        return Fault("byte_order_mark", offset=0)
-    if document.has_trailing_bytes:
-        return Fault("trailing_bytes", offset=document.end)
-    root = document.value
-    if twice := first_duplicate(root.names(), _KEYS):
-        return Fault("duplicate_key", (twice,))
-    rows = [(("examples", i), row) for i, row in enumerate(root["examples"])]
-    for place, row in [*([(("context",), root["context"])] if "context" in root else []), *rows]:
-        if twice := first_duplicate(row.names()):
-            return Fault("duplicate_key", (*place, twice))
-    return None
-
-
-def serialized(found: Any) -> list[bytes]:
+def serialized(input_: Any) -> list[bytes]:
     """The Examples of an Input, each as the graph parses it: with the context, if there is one,
     before it."""
-    if found.WhichOneof("kind") == "example_list_with_context":
-        listed = found.example_list_with_context
+    if input_.WhichOneof("kind") == "example_list_with_context":
+        listed = input_.example_list_with_context
         context = listed.context.SerializeToString()
         return [context + example.SerializeToString() for example in listed.examples]
-    return [example.SerializeToString() for example in found.example_list.examples]
+    return [example.SerializeToString() for example in input_.example_list.examples]
 
 
 def _fill(example: Any, value: Any, place: JsonPath) -> None:
     if not isinstance(value, JsonObject):
-        refuse(
-            Fault(
-                "example_type", place, _OBJECT, described(value), facts={"type": type_name(value)}
-            )
-        )
+        refuse("example_type", place, _OBJECT, described(value), type=type_name(value))
     features = example.features.feature
     # Of a name that is there twice, the last counts.
     for name, content in value.members:
-        values = content if isinstance(content, list) else [content]
         at = (*place, name)
-        places = ((*at, i) for i in range(len(values))) if values is content else iter((at,))
-        features[_unicode(name)].CopyFrom(_feature(name, values, places))
+        if isinstance(content, list):
+            feature = _feature(name, content, ((*at, i) for i in range(len(content))))
+        else:
+            feature = _feature(name, [content], [at])
+        features[_unicode(name)].CopyFrom(feature)
 
 
-def _feature(name: str, values: Iterable[Any], places: Iterator[JsonPath]) -> Any:
+def _feature(name: str, values: Iterable[Any], places: Iterable[JsonPath]) -> Any:
     """All values of one kind, the first one's."""
-    kind, converted = "", []
+    kind, converted = None, []
     for value, place in zip(values, places, strict=True):
-        its_kind = _kind(value)
-        if not its_kind:
-            facts = {"name": name, "type": type_name(value)}
-            refuse(
-                Fault(
-                    "feature_type",
-                    place,
-                    "a number, true, false or text",
-                    described(value),
-                    facts=facts,
-                )
-            )
-        if kind and its_kind != kind:
-            refuse(
-                Fault(
-                    "feature_kind",
-                    place,
-                    _ASKED_FOR[kind],
-                    described(value),
-                    facts={"name": name, "kind": kind},
-                )
-            )
-        kind = its_kind
+        value_kind = _kind(value)
+        if value_kind is None:
+            expected = "a number, true, false or text"
+            type_ = type_name(value)
+            refuse("feature_type", place, expected, described(value), name=name, type=type_)
+        if kind is not None and value_kind != kind:
+            refuse("feature_kind", place, _EXPECTED[kind], described(value), name=name, kind=kind)
+        kind = value_kind
         converted.append(_converted(name, value, place))
     feature = messages.Feature()
     if kind == "float":
@@ -165,13 +128,15 @@ def _feature(name: str, values: Iterable[Any], places: Iterator[JsonPath]) -> An
     return feature
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any) -> str | None:
     if isinstance(value, float):
         return "float"
     # True and false are among them.
     if isinstance(value, int):
         return "int64"
-    return "bytes" if isinstance(value, str) or is_base64(value) else ""
+    if isinstance(value, str) or is_base64(value):
+        return "bytes"
+    return None
 
 
 def _converted(name: str, value: Any, place: JsonPath) -> Any:
@@ -180,25 +145,15 @@ def _converted(name: str, value: Any, place: JsonPath) -> Any:
     if isinstance(value, JsonObject):
         data = decoded_base64(value["b64"])
         if data is None:
-            refuse(Fault("base64", (*place, "b64"), "base64", described(value["b64"])))
+            refuse("base64", (*place, "b64"), "base64", described(value["b64"]))
         return data
     if isinstance(value, int) and value > _INT64_MAX:
-        refuse(
-            Fault(
-                "feature_size",
-                place,
-                f"at most {_INT64_MAX}",
-                described(value),
-                facts={"name": name},
-            )
-        )
+        refuse("feature_size", place, f"at most {_INT64_MAX}", described(value), name=name)
     return int(value) if isinstance(value, bool) else value
 
 
 def _unicode(name: str) -> str:
     """A map's key is text; bytes that are none are replaced."""
-    return (
-        name
-        if name.isascii()
-        else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    )
+    if name.isascii():
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

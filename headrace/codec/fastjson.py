@@ -10,7 +10,7 @@ an empty one; the number of elements tells these apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -21,12 +21,9 @@ from headrace.codec.arrays import Tensors
 from headrace.codec.values import INT32_RANGE, MAX_RANK, UINT32_MAX, rounded
 from headrace.protocol import dtypes
 from headrace.protocol.dtypes import DType
-from headrace.protocol.faults import Fault
 from headrace.protocol.signatures import Shape, TensorSpec
 
 Specs = Mapping[str, TensorSpec]
-
-KEYS = ("signature_name", "instances", "inputs")
 
 _DROPPED = b"0123456789+-.eE \t\r\n"
 _CACHED_ELEMENTS = 1 << 14
@@ -64,49 +61,14 @@ def tensors(
         return None
     try:
         arrays, skeleton, named = _read(root[key], specs, row_format=row_format)
-        around = [skeleton if name == key else _scalar_skeleton(root[name]) for name in names]
-        wanted = _object_skeleton(names, around)
-    except (
-        _Unsure,
-        KeyError,
-    ):
-        # Simdjson's reader for Python looks for a name with a NUL in it by its first part.
+        members = [skeleton if name == key else _scalar_skeleton(root[name]) for name in names]
+        expected = _object_skeleton(names, members)
+    except (_Unsure, KeyError):
+        # KeyError: simdjson's reader for Python looks for a name with a NUL by its first part.
         return None
-    return Tensors(arrays, row_format, named) if body.translate(None, _DROPPED) == wanted else None
-
-
-def duplicate_key(root: Any) -> Fault | None:
-    """A name that is there twice where it matters: the keys of the call, and the names of
-    inputs."""
-    names = list(root)
-    if twice := first_duplicate(names, KEYS):
-        return Fault("duplicate_key", (twice,))
-    if (
-        "inputs" in names
-        and isinstance(inputs := root["inputs"], Object)
-        and (twice := first_duplicate(list(inputs)))
-    ):
-        return Fault("duplicate_key", ("inputs", twice))
-    if "instances" not in names or not isinstance(instances := root["instances"], Array):
+    if body.translate(None, _DROPPED) != expected:
         return None
-    if len(instances) == 0 or not isinstance(instances[0], Object):
-        # Rows of names after a plain one are an error anyway.
-        return None
-    for i, row in enumerate(instances):
-        if isinstance(row, Object) and (twice := first_duplicate(list(row))):
-            return Fault("duplicate_key", ("instances", i, twice))
-    return None
-
-
-def first_duplicate(names: Sequence[str], among: Iterable[str] | None = None) -> str | None:
-    if len(set(names)) == len(names):
-        return None
-    seen: set[str] = set()
-    for name in names:
-        if name in seen and (among is None or name in among):
-            return name
-        seen.add(name)
-    return None
+    return Tensors(arrays, row_format, named)
 
 
 def _read(
@@ -188,7 +150,8 @@ def _flat(value: Any, dtype: DType | None) -> np.ndarray:
 
 def _flat_numbers(values: list[Any], dtype: DType | None) -> np.ndarray:
     kind = _BUFFERS[dtype]
-    if not set(map(type, values)) <= ({int, float} if kind == "d" else {int}):
+    types = set(map(type, values))
+    if not types <= {int, float} or (kind != "d" and float in types):
         raise _Unsure
     try:
         return np.array(values, _BUFFER_DTYPES[kind])
@@ -224,7 +187,9 @@ def _shape(value: Any) -> Shape:
 
 
 def _skeleton(shape: Shape) -> bytes:
-    return _kept_skeleton(shape) if math.prod(shape) <= _CACHED_ELEMENTS else _new_skeleton(shape)
+    if math.prod(shape) <= _CACHED_ELEMENTS:
+        return _cached_skeleton(shape)
+    return _new_skeleton(shape)
 
 
 def _new_skeleton(shape: Shape) -> bytes:
@@ -234,20 +199,22 @@ def _new_skeleton(shape: Shape) -> bytes:
     return inner
 
 
-_kept_skeleton = lru_cache(maxsize=256)(_new_skeleton)
+_cached_skeleton = lru_cache(maxsize=256)(_new_skeleton)
 
 
 def _object_skeleton(names: Sequence[str], values: Sequence[bytes]) -> bytes:
-    return b"{%b}" % b",".join(
-        [b'"%b":%b' % (_text(n), v) for n, v in zip(names, values, strict=True)]
-    )
+    members = [b'"%b":%b' % (_text(n), v) for n, v in zip(names, values, strict=True)]
+    return b"{%b}" % b",".join(members)
 
 
 def _scalar_skeleton(value: Any) -> bytes:
     if isinstance(value, str):
         return b'"%b"' % _text(value)
-    if value is None or isinstance(value, bool):
-        return b"null" if value is None else b"tru" if value else b"fals"
+    if value is None:
+        return b"null"
+    if isinstance(value, bool):
+        # The letter e goes with the numbers.
+        return b"tru" if value else b"fals"
     if isinstance(value, int | float):
         return b""
     raise _Unsure

@@ -14,16 +14,19 @@ from simdjson import Object
 
 from headrace.codec import envelope, fastjson, shape_error
 from headrace.codec.arrays import Tensors, from_object
+from headrace.codec.duplicates import ambiguity, duplicate_key
 from headrace.codec.json import parsers, rapidjson
 from headrace.codec.json.rapidjson import Document, JsonObject
-from headrace.codec.values import refuse
 from headrace.codec.writer import build_predict
 from headrace.protocol.faults import Fault
+from headrace.protocol.refusals import refuse
 from headrace.protocol.signatures import Signature
 
 __all__ = ["PredictBody", "Tensors", "build_predict", "parse_predict"]
 
 # A byte order mark, which RapidJSON also skips in part.
+_KEYS = ("signature_name", "instances", "inputs")
+_OBJECTS = {"object_key": "inputs", "rows_key": "instances"}
 _LEADING = b"\xef\xbb\xbf"
 
 
@@ -76,7 +79,7 @@ class PredictBody:
         """The inputs as arrays, converted as TensorFlow Serving does; InvalidArgument with the
         first fault's place."""
         if not signature.inputs:
-            refuse(Fault("no_inputs", facts={"signature": self.signature_name or "DEFAULT"}))
+            refuse("no_inputs", signature=self.signature_name or "DEFAULT")
         if self._root is not None:
             fast = fastjson.tensors(self._body, self._root, signature.inputs)
             if fast is not None:
@@ -93,17 +96,12 @@ class PredictBody:
         """The keys of the body."""
         return list(self._root) if self._root is not None else self._object().names()
 
-    def ambiguities(self) -> Fault | None:
+    def ambiguity(self) -> Fault | None:
         """What TensorFlow Serving accepts and another reader of JSON may take for something
         else."""
         if self._root is not None:
-            return fastjson.duplicate_key(self._root)
-        document = self._read()
-        if document.has_byte_order_mark:
-            return Fault("byte_order_mark", offset=0)
-        if document.has_trailing_bytes:
-            return Fault("trailing_bytes", offset=document.end)
-        return _duplicate_key(document.value)
+            return duplicate_key(self._root, _KEYS, **_OBJECTS)
+        return ambiguity(self._read(), _KEYS, **_OBJECTS)
 
     def _object(self) -> JsonObject:
         document = self._read()
@@ -112,9 +110,9 @@ class PredictBody:
 
     def _read(self) -> Document:
         if self._document is None:
-            self._document = (
-                self._loaded() or envelope.read(self._body, max_depth=self._max_depth)[0]
-            )
+            self._document = self._loaded()
+        if self._document is None:
+            self._document, _ = envelope.read(self._body, max_depth=self._max_depth)
         return self._document
 
     def _loaded(self) -> Document | None:
@@ -130,19 +128,3 @@ class PredictBody:
 
     def _read_exactly(self) -> None:
         self._document, self.signature_name = envelope.read(self._body, max_depth=self._max_depth)
-
-
-def _duplicate_key(body: JsonObject) -> Fault | None:
-    """A name that is there twice where it matters: the keys of the call, and the names of
-    inputs."""
-    if twice := fastjson.first_duplicate(body.names(), fastjson.KEYS):
-        return Fault("duplicate_key", (twice,))
-    inputs = body["inputs"] if "inputs" in body else None
-    if isinstance(inputs, JsonObject) and (twice := fastjson.first_duplicate(inputs.names())):
-        return Fault("duplicate_key", ("inputs", twice))
-    instances = body["instances"] if "instances" in body else None
-    if isinstance(instances, list):
-        for i, row in enumerate(instances):
-            if isinstance(row, JsonObject) and (twice := fastjson.first_duplicate(row.names())):
-                return Fault("duplicate_key", ("instances", i, twice))
-    return None

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.codec.json.rapidjson import JsonObject
-from headrace.codec.values import dense_shape, filled, is_base64, refuse
+from headrace.codec.values import dense_shape, filled, is_base64
 from headrace.protocol.faults import JsonPath
+from headrace.protocol.refusals import refuse_fault
 from headrace.protocol.signatures import Shape, Signature, TensorSpec, fits, misfit
 
 
@@ -64,7 +65,7 @@ def _value(
         if not isinstance(value, list):
             # "a" where a list of numbers should be: the kind is told first.
             filled(value, spec, place, {})
-        refuse(misfit(place, shape, wanted, rows=rows))
+        refuse_fault(misfit(place, shape, wanted, rows=rows))
     filled(value, spec, place, {})
     return shape
 

@@ -11,16 +11,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from headrace.codec.json.printer import dump, type_name
 from headrace.codec.json.rapidjson import JsonObject
-from headrace.protocol import dtypes, faults
+from headrace.protocol import dtypes
 from headrace.protocol.dtypes import DType
-from headrace.protocol.errors import InvalidArgument, Unimplemented
 from headrace.protocol.faults import Fault, JsonPath
+from headrace.protocol.refusals import refuse, refuse_fault
 from headrace.protocol.signatures import Shape, TensorSpec
 
 # Numpy's; TensorFlow itself stops at 254.
@@ -55,15 +55,6 @@ def regular(value: list[Any], spec: TensorSpec) -> np.ndarray | None:
     if leaves is not None:
         leaves = _converted(leaves, spec.dtype)
     return None if leaves is None else array_of(leaves, shape, spec, ("instances",))
-
-
-def refuse(fault: Fault) -> NoReturn:
-    kind = (
-        Unimplemented
-        if fault.kind == "dtype_unsupported" and "row" not in fault.facts
-        else InvalidArgument
-    )
-    raise kind(faults.our_text(fault), fault=fault)
 
 
 def described(value: Any) -> str:
@@ -115,7 +106,7 @@ def filled(
     if leaves is not None:
         return shape, leaves
     fault = next(_faults(value, shape, spec))
-    refuse(replace(fault, place=(*place, *fault.place), facts={**fault.facts, **facts}))
+    refuse_fault(replace(fault, place=(*place, *fault.place), facts={**fault.facts, **facts}))
 
 
 def dense_shape(value: Any) -> Shape:
@@ -164,18 +155,10 @@ def _bytes(value: Any) -> bytes | None:
 
 def array_of(leaves: list[Any], shape: Shape, spec: TensorSpec, place: JsonPath) -> np.ndarray:
     if len(shape) > MAX_RANK:
-        refuse(
-            Fault(
-                "rank",
-                place,
-                f"at most {MAX_RANK}",
-                f"rank {len(shape)}",
-                facts={"name": spec.alias},
-            )
-        )
+        refuse("rank", place, f"at most {MAX_RANK}", f"rank {len(shape)}", name=spec.alias)
     dtype = spec.dtype
     if dtype is None:
-        refuse(replace(_unsupported(None, spec), place=place))
+        refuse_fault(replace(_unsupported(None, spec), place=place))
     if dtype is dtypes.STRING:
         array = np.empty(len(leaves), object)
         array[:] = leaves
@@ -220,7 +203,7 @@ def _faults(value: Any, shape: Shape, spec: TensorSpec) -> Iterator[Fault]:
             yield Fault(
                 "list_level",
                 place.now(),
-                asked_for(spec),
+                expected_text(spec),
                 described(item),
                 facts={"level": level, "rank": rank},
             )
@@ -262,7 +245,7 @@ def _leaf_faults(value: Any, spec: TensorSpec, place: _Position) -> Iterator[Fau
     elif _converted([value], dtype) is None:
         facts = {"dump": dump(value), "type": type_name(value), "dtype": _dtype_name(spec)}
         yield Fault(
-            "value_type", place.now(), asked_for(spec, value), described(value), facts=facts
+            "value_type", place.now(), expected_text(spec, value), described(value), facts=facts
         )
 
 
@@ -287,7 +270,7 @@ def is_base64(value: Any) -> bool:
     )
 
 
-def asked_for(spec: TensorSpec, instead_of: Any = None) -> str:
+def expected_text(spec: TensorSpec, instead_of: Any = None) -> str:
     dtype = spec.dtype
     if dtype in _RANGES:
         low, high = _RANGES[dtype]

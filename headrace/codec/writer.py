@@ -18,6 +18,7 @@ from headrace.protocol.signatures import Shape, Signature
 
 # Digits that bring every value back: a float needs nine, a double seventeen.
 _FORMATS = {"f4": "%.9g", "f8": "%.17g"}
+_NOT_IN_JSON = (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128)
 _CACHED_ELEMENTS = 1 << 14
 
 
@@ -37,18 +38,18 @@ def build_predict(
         raise InvalidArgument("no inputs; a predict call over REST needs at least one")
     arrays = {name: np.asarray(value) for name, value in inputs.items()}
     named = len(arrays) > 1 or (signature is not None and len(signature.inputs) > 1)
-    head = b"" if not signature_name else b'"signature_name":%b,' % quoted(signature_name.encode())
+    head = b""
+    if signature_name:
+        head = b'"signature_name":%b,' % quoted(signature_name.encode())
     if row_format:
         return b'{%b"instances":%b}' % (head, _rows(arrays, named=named))
-    columns = b",".join(
-        b"%b:%b" % (quoted(name.encode()), _text(array)) for name, array in arrays.items()
-    )
-    return b'{%b"inputs":{%b}}' % (head, columns)
+    names = [quoted(name.encode()) for name in arrays]
+    return b'{%b"inputs":%b}' % (head, _object(names, map(_text, arrays.values())))
 
 
 def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
-    sizes = {array.shape[0] if array.ndim else None for array in arrays.values()}
-    if len(sizes) != 1 or None in sizes or 0 in sizes:
+    sizes = {array.shape[:1] for array in arrays.values()}
+    if len(sizes) != 1 or sizes & {(), (0,)}:
         shapes = ", ".join(f"{name}: {array.shape}" for name, array in arrays.items())
         raise InvalidArgument(
             f"rows need the same number of instances, at least one, in every input; got {shapes}"
@@ -56,24 +57,23 @@ def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
     if not named:
         (array,) = arrays.values()
         return _text(array)
-    keys = [quoted(name.encode()) for name in arrays]
-    columns = [[_text(row) for row in array] for array in arrays.values()]
-    cells = zip(*columns, strict=True)
-    return b"[%b]" % b",".join(
-        b"{%b}" % b",".join(b"%b:%b" % pair for pair in zip(keys, row, strict=True))
-        for row in cells
-    )
+    names = [quoted(name.encode()) for name in arrays]
+    columns = [map(_text, array) for array in arrays.values()]
+    rows = [_object(names, row) for row in zip(*columns, strict=True)]
+    return b"[%b]" % b",".join(rows)
+
+
+def _object(names: Iterable[bytes], texts: Iterable[bytes]) -> bytes:
+    members = [b"%b:%b" % member for member in zip(names, texts, strict=True)]
+    return b"{%b}" % b",".join(members)
 
 
 def _text(value: Any) -> bytes:
     array = np.asarray(value)
     dtype = dtypes.by_numpy(array.dtype)
     if array.dtype == object or (dtype is not None and dtype.is_string):
-        return nested([_string(item) for item in array.ravel().tolist()], array.shape)
-    if (
-        dtype in (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128)
-        or dtype is None
-    ):
+        return nested(map(_string, array.ravel().tolist()), array.shape)
+    if dtype is None or dtype in _NOT_IN_JSON:
         raise Unimplemented(f"{array.dtype} values do not travel as JSON; use gRPC")
     flat = array.ravel().tolist()
     if dtype is dtypes.BOOL:

@@ -4,14 +4,14 @@ server."""
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-from headrace.protocol import dtypes, faults
+from headrace.protocol import dtypes
 from headrace.protocol.dtypes import DType
-from headrace.protocol.errors import InvalidArgument
 from headrace.protocol.faults import Fault, JsonPath
+from headrace.protocol.refusals import refuse, refuse_fault
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -72,50 +72,35 @@ def check(
     """
     root = place or (("instances",) if row_format else ("inputs",))
     at = (*root, 0) if row_format else root
-    for name in shapes:
-        if name not in signature.inputs:
-            facts = {
-                "name": name,
-                "names": ", ".join(sorted(signature.inputs)),
-                "hint": near_name(name, signature.inputs),
-            }
-            _refuse(
-                Fault(
-                    "unknown_input", (*at, name), ", ".join(sorted(signature.inputs)), facts=facts
-                )
-            )
-    if missing := [name for name in signature.required if name not in shapes]:
-        first = missing[0]
-        expected = (
-            _promise(signature.inputs[first])
-            if len(missing) == 1
-            else ", ".join(sorted(signature.inputs))
-        )
-        _refuse(
-            Fault(
-                "missing_input",
-                (*at, first),
-                expected,
-                missing_text(missing),
-                facts={"name": first},
-            )
-        )
+    _check_names(signature, shapes, at)
     batch: tuple[int, str] | None = None
     for name, (dtype, shape) in shapes.items():
         spec = signature.inputs[name]
         where = (*at, name) if named else at
         if spec.dtype is not None and dtype is not None and dtype is not spec.dtype:
-            facts = {"hint": dtypes.cast_hint(dtype, spec.dtype)}
-            _refuse(Fault("input_dtype", where, spec.dtype.word, dtype.word, facts=facts))
+            hint = dtypes.cast_hint(dtype, spec.dtype)
+            refuse("input_dtype", where, spec.dtype.word, dtype.word, hint=hint)
         if spec.shape is None:
             continue
         _check_shape(spec.shape, shape, where, rows_at=root if row_format else None)
         if spec.shape and spec.shape[0] < 0:
-            if batch is not None and batch[0] != shape[0]:
-                _refuse(
-                    Fault("batch", where, f"{batch[0]} as in {batch[1]}", f"a batch of {shape[0]}")
-                )
-            batch = batch or (shape[0], name)
+            if batch is None:
+                batch = (shape[0], name)
+            elif batch[0] != shape[0]:
+                refuse("batch", where, f"{batch[0]} as in {batch[1]}", f"a batch of {shape[0]}")
+
+
+def _check_names(signature: Signature, names: Collection[str], at: JsonPath) -> None:
+    known = ", ".join(sorted(signature.inputs))
+    for name in names:
+        if name not in signature.inputs:
+            hint = near_name(name, signature.inputs)
+            refuse("unknown_input", (*at, name), known, name=name, names=known, hint=hint)
+    missing = [name for name in signature.required if name not in names]
+    if missing:
+        first = missing[0]
+        expected = _summary(signature.inputs[first]) if len(missing) == 1 else known
+        refuse("missing_input", (*at, first), expected, missing_text(missing), name=first)
 
 
 def near_name(name: str, known: Iterable[str]) -> str:
@@ -130,18 +115,20 @@ def missing_text(names: Iterable[str]) -> str:
 
 def shape_text(shape: Shape) -> str:
     """(3,), (28, 28, 1); a free dimension is written as ?."""
-    inner = ", ".join("?" if d < 0 else str(d) for d in shape[:_SHOWN_DIMS])
-    if len(shape) > _SHOWN_DIMS:
-        return f"({inner}, ... {len(shape)} dimensions)"
-    return f"({inner},)" if len(shape) == 1 else f"({inner})"
+    sizes = ["?" if size < 0 else str(size) for size in shape]
+    if len(sizes) > _SHOWN_DIMS:
+        return f"({', '.join(sizes[:_SHOWN_DIMS])}, ... {len(sizes)} dimensions)"
+    if len(sizes) == 1:
+        return f"({sizes[0]},)"
+    return f"({', '.join(sizes)})"
 
 
 def described(signatures: Mapping[str, Signature]) -> dict[str, Any]:
     """What callers can call, as a list of models shows it in JSON."""
     return {
         name: {
-            "inputs": {alias: _described(spec) for alias, spec in signature.inputs.items()},
-            "outputs": {alias: _described(spec) for alias, spec in signature.outputs.items()},
+            "inputs": _described_specs(signature.inputs),
+            "outputs": _described_specs(signature.outputs),
         }
         for name, signature in callable_ones(signatures).items()
     }
@@ -149,98 +136,95 @@ def described(signatures: Mapping[str, Signature]) -> dict[str, Any]:
 
 def callable_ones(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
     """Without how a model is started, which TensorFlow keeps among its signatures too."""
-    return {
-        name: s for name, s in sorted(signatures.items()) if not name.startswith("__saved_model_")
-    }
+    names = sorted(name for name in signatures if not name.startswith("__saved_model_"))
+    return {name: signatures[name] for name in names}
 
 
 def from_signature_def(name: str, signature_def: Any) -> Signature:
     """A Signature from a SignatureDef message (ours or the official one)."""
     return Signature(
         name=name,
-        inputs={alias: _spec(alias, info) for alias, info in sorted(signature_def.inputs.items())},
-        outputs={
-            alias: _spec(alias, info) for alias, info in sorted(signature_def.outputs.items())
-        },
+        inputs=_specs(signature_def.inputs),
+        outputs=_specs(signature_def.outputs),
         method_name=signature_def.method_name,
         defaults=dict(signature_def.defaults),
     )
 
 
-def fits(shape: Shape, wanted: Shape) -> bool:
-    return len(shape) == len(wanted) and all(
-        w < 0 or w == d for w, d in zip(wanted, shape, strict=True)
-    )
+def fits(shape: Shape, promised: Shape) -> bool:
+    if len(shape) != len(promised):
+        return False
+    return all(p < 0 or p == size for size, p in zip(shape, promised, strict=True))
 
 
-def misfit(where: JsonPath, shape: Shape, wanted: Shape, *, rows: int | None = None) -> Fault:
+def misfit(where: JsonPath, shape: Shape, promised: Shape, *, rows: int | None = None) -> Fault:
     """A shape that does not fit, and what is probably the matter; ``rows`` says that it is one of
     so many instances."""
-    facts = {"hint": _shape_hint(shape, wanted, rows)}
-    return Fault(
-        "input_shape", where, shape_text(wanted), f"shape {shape_text(shape)}", facts=facts
-    )
+    facts = {"hint": _shape_hint(shape, promised, rows)}
+    got = f"shape {shape_text(shape)}"
+    return Fault("input_shape", where, shape_text(promised), got, facts=facts)
 
 
-def _shape_hint(shape: Shape, wanted: Shape, rows: int | None) -> str:
-    if not shape and fits((1,), wanted):
+def _shape_hint(shape: Shape, promised: Shape, rows: int | None) -> str:
+    if not shape and fits((1,), promised):
         return WRAP_HINT
-    if len(shape) == len(wanted) - 1:
-        if rows is not None and len(shape) and fits((rows, *shape), wanted):
+    if len(shape) == len(promised) - 1:
+        if rows is not None and len(shape) and fits((rows, *shape), promised):
             return " (this looks like one instance: put it in a list)"
-        if fits((*shape, 1), wanted):
+        if fits((*shape, 1), promised):
             return " (one dimension is missing: the last, of 1)"
-        if fits((1, *shape), wanted):
+        if fits((1, *shape), promised):
             return " (one dimension is missing: the first, of 1)"
-        return " (one dimension is missing)" if _has_extra(wanted, shape) else ""
-    if len(shape) == len(wanted) + 1 and rows is not None and fits(shape[1:], wanted):
+        return " (one dimension is missing)" if _has_extra(promised, shape) else ""
+    if len(shape) == len(promised) + 1 and rows is not None and fits(shape[1:], promised):
         return " (one list too many: an instance is a single row)"
-    if len(shape) == len(wanted) + 1 and _has_extra(shape, wanted):
+    if len(shape) == len(promised) + 1 and _has_extra(shape, promised):
         return " (one dimension too many)"
     return ""
 
 
 def _has_extra(longer: Shape, shorter: Shape) -> bool:
-    """Whether the one is the other with one dimension more, somewhere; -1 on either side matches
+    """Whether one is the other with one dimension more, somewhere; -1 on either side matches
     anything."""
-    return any(
-        all(
-            a == b or a < 0 or b < 0
-            for a, b in zip(longer[:i] + longer[i + 1 :], shorter, strict=True)
-        )
-        for i in range(len(longer))
-    )
+    return any(_alike(longer[:i] + longer[i + 1 :], shorter) for i in range(len(longer)))
 
 
-def _check_shape(wanted: Shape, shape: Shape, where: JsonPath, *, rows_at: JsonPath | None) -> None:
-    if fits(shape, wanted):
+def _alike(one: Shape, other: Shape) -> bool:
+    return all(a == b or a < 0 or b < 0 for a, b in zip(one, other, strict=True))
+
+
+def _check_shape(
+    promised: Shape, shape: Shape, where: JsonPath, *, rows_at: JsonPath | None
+) -> None:
+    if fits(shape, promised):
         return
     if rows_at is None:
-        _refuse(misfit(where, shape, wanted))
-    if not wanted:
+        refuse_fault(misfit(where, shape, promised))
+    got = f"{shape[0]} instances"
+    if not promised:
         expected = "a single value: the input has no batch dimension, so send it under inputs"
-        _refuse(Fault("input_shape", rows_at, expected, f"{shape[0]} instances"))
-    if shape[1:] == wanted[1:]:
-        _refuse(Fault("input_shape", rows_at, f"exactly {wanted[0]}", f"{shape[0]} instances"))
-    _refuse(misfit(where, shape[1:], wanted[1:], rows=shape[0]))
+        refuse("input_shape", rows_at, expected, got)
+    if shape[1:] == promised[1:]:
+        refuse("input_shape", rows_at, f"exactly {promised[0]}", got)
+    refuse_fault(misfit(where, shape[1:], promised[1:], rows=shape[0]))
 
 
-def _promise(spec: TensorSpec) -> str:
+def _summary(spec: TensorSpec) -> str:
     dtype = f"dtype {spec.dtype_number}" if spec.dtype is None else spec.dtype.word
     return f"{dtype} {spec.shape_text}"
 
 
-def _described(spec: TensorSpec) -> dict[str, Any]:
-    return {"dtype": str(spec.dtype), "shape": spec.shape}
+def _described_specs(specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
+    return {alias: {"dtype": str(spec.dtype), "shape": spec.shape} for alias, spec in specs.items()}
 
 
-def _refuse(fault: Fault) -> NoReturn:
-    raise InvalidArgument(faults.our_text(fault), fault=fault)
+def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {alias: _spec(alias, infos[alias]) for alias in sorted(infos)}
 
 
 def _spec(alias: str, info: Any) -> TensorSpec:
-    shape = info.tensor_shape
+    shape: Shape | None = None
     # No shape at all, as some old exports have it, promises nothing; it does not promise a scalar.
-    is_unknown = shape.unknown_rank or not info.HasField("tensor_shape")
-    dims = None if is_unknown else tuple(int(d.size) for d in shape.dim)
-    return TensorSpec(alias, info.name, dtypes.by_number(info.dtype), dims, info.dtype)
+    if info.HasField("tensor_shape") and not info.tensor_shape.unknown_rank:
+        shape = tuple(int(dim.size) for dim in info.tensor_shape.dim)
+    return TensorSpec(alias, info.name, dtypes.by_number(info.dtype), shape, info.dtype)

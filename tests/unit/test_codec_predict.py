@@ -480,7 +480,7 @@ def test_a_very_deep_body_is_answered(depth: int) -> None:
     ],
 )
 def test_an_ambiguous_body_is_named(body: bytes, kind: str, place: faults.JsonPath) -> None:
-    fault = predict.parse_predict(body).ambiguities()
+    fault = predict.parse_predict(body).ambiguity()
     assert fault is not None and (fault.kind, fault.place) == (kind, place)
     assert faults.our_text(fault)
 
@@ -498,7 +498,7 @@ def test_an_ambiguous_body_is_named(body: bytes, kind: str, place: faults.JsonPa
     ],
 )
 def test_what_every_reader_takes_alike_is_not_ambiguous(body: bytes) -> None:
-    assert predict.parse_predict(body).ambiguities() is None
+    assert predict.parse_predict(body).ambiguity() is None
 
 
 def test_the_first_of_two_values_for_a_key_counts_as_in_tf_serving() -> None:
