@@ -53,10 +53,10 @@ def predictions(
 def classifications(labels: Sequence[Sequence[bytes]], scores: np.ndarray) -> bytes:
     """The answer to a :classify call: a row of labels and scores for each example."""
     texts = iter(decimals(scores.ravel()))
-    rows = [
-        b"[%b]" % b", ".join([b"[%b, %b]" % (quoted(label), next(texts)) for label in row])
-        for row in labels
-    ]
+    rows = []
+    for row in labels:
+        pairs = [b"[%b, %b]" % (quoted(label), next(texts)) for label in row]
+        rows.append(b"[%b]" % b", ".join(pairs))
     return b'{\n    "results": [%b\n    ]\n}' % b", ".join(rows)
 
 
@@ -84,12 +84,11 @@ def _row_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
         _flat_rows(_texts(array, alias=alias, depth=array.ndim + 2), array.shape)
         for alias, array in arrays
     ]
-    keys = [b"            %b: " % quoted(alias.encode()) for alias, _ in arrays]
-    objects = [
-        b"        {\n%b\n        }"
-        % b",\n".join([key + cell for key, cell in zip(keys, row, strict=True)])
-        for row in zip(*columns, strict=True)
-    ]
+    names = [b"            %b: " % quoted(alias.encode()) for alias, _ in arrays]
+    objects = []
+    for row in zip(*columns, strict=True):
+        members = map(bytes.__add__, names, row)
+        objects.append(b"        {\n%b\n        }" % b",\n".join(members))
     return b'{\n    "predictions": [\n%b\n    ]\n}' % b",\n".join(objects)
 
 
@@ -171,8 +170,6 @@ def _texts(array: np.ndarray, *, alias: str, depth: int) -> list[bytes]:
 def _string_texts(values: Iterable[Any], *, as_base64: bool, depth: int) -> list[bytes]:
     raw = [value if isinstance(value, bytes) else str(value).encode() for value in values]
     if not as_base64:
-        return [quoted(value) for value in raw]
-    return [
-        b'{%b"b64": "%b"%b}' % (_line(depth + 1), base64.b64encode(value), _line(depth))
-        for value in raw
-    ]
+        return list(map(quoted, raw))
+    template = b'{%b"b64": "%%b"%b}' % (_line(depth + 1), _line(depth))
+    return [template % base64.b64encode(value) for value in raw]

@@ -14,13 +14,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from headrace.protocol import dtypes, faults
-from headrace.protocol.errors import BodyTooLarge, InvalidArgument, UnsupportedMedia
+from headrace.protocol.errors import BodyTooLarge, UnsupportedMedia
 from headrace.protocol.faults import Fault, JsonPath
+from headrace.protocol.refusals import refuse
 from headrace.protocol.signatures import Shape
 
 _MAX_ARRAYS = 256
@@ -46,30 +47,25 @@ _BROKEN = (
 def read(data: bytes, place: JsonPath = ()) -> np.ndarray:
     """The array of one .npy file; it shares the memory of ``data`` where it can."""
     if not data.startswith(_MAGIC):
-        _refuse("npy", place, "an npy file", "no npy file" if data else "nothing")
+        refuse("npy", place, "an npy file", "no npy file" if data else "nothing")
     try:
         dtype, is_fortran, shape, start = _header(data)
     except (*_BROKEN, TypeError, KeyError, SyntaxError, MemoryError) as e:
-        _refuse("npy", place, "an npy file", f"a header that cannot be read ({_short(e)})")
+        refuse("npy", place, "an npy file", f"a header that cannot be read ({_short(e)})")
     _check_dtype(dtype, place)
-    wanted = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or len(data) - start != wanted:
-        _refuse(
-            "npy",
-            place,
-            f"{wanted} bytes for shape {shape} of {dtype}",
-            f"{len(data) - start} bytes",
-        )
+    size, expected_size = len(data) - start, math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size != expected_size:
+        expected = f"{expected_size} bytes for shape {shape} of {dtype}"
+        refuse("npy", place, expected, f"{size} bytes")
+    flat = np.frombuffer(data, dtype, offset=start) if size else np.empty(0, dtype)
     try:
-        flat = np.frombuffer(data, dtype, offset=start) if wanted else np.empty(0, dtype)
         array = flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
     except ValueError as e:
         # Numpy's own limits of rank and size.
-        _refuse(
-            "npy", place, "a shape that can be held", f"shape of rank {len(shape)} ({_short(e)})"
-        )
+        got = f"shape of rank {len(shape)} ({_short(e)})"
+        refuse("npy", place, "a shape that can be held", got)
     if dtype == np.bool_ and array.size and flat.view(np.uint8).max() > 1:
-        _refuse("npy", place, "bools of 0 and 1", "a byte that is neither")
+        refuse("npy", place, "bools of 0 and 1", "a byte that is neither")
     return np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(shape)
 
 
@@ -81,19 +77,14 @@ def read_zip(data: bytes, *, limit: int) -> dict[str, np.ndarray]:
             _check_members(members, limit)
             return {_name(m): read(_content(archive, m), (_name(m),)) for m in members}
     except _BROKEN as e:
-        _refuse(
-            "npy",
-            (),
-            "an npz file",
-            f"a zip archive that cannot be read ({_short(e)})" if data else "nothing",
-        )
+        got = f"a zip archive that cannot be read ({_short(e)})" if data else "nothing"
+        refuse("npy", (), "an npz file", got)
 
 
 def write(array: np.ndarray) -> bytes:
     file = io.BytesIO()
-    np.lib.format.write_array(
-        file, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
-    )
+    contiguous = np.ascontiguousarray(array).reshape(array.shape)
+    np.lib.format.write_array(file, contiguous, allow_pickle=False)
     return file.getvalue()
 
 
@@ -116,14 +107,10 @@ def _header(data: bytes) -> tuple[np.dtype, bool, Shape, int]:
     end = start + size.unpack_from(data, 8)[0]
     if end > len(data) or end > _MAX_HEADER_BYTES or b"\\" in data[start:end]:
         raise ValueError("cut short" if end > len(data) else "too long, or not numpy's")
-    told = ast.literal_eval(data[start:end].decode("latin-1").strip())
-    descr, is_fortran, shape = told["descr"], told["fortran_order"], told["shape"]
-    if (
-        len(told) != 3
-        or type(is_fortran) is not bool
-        or type(shape) is not tuple
-        or {*map(type, shape)} - {int}
-    ):
+    header = ast.literal_eval(data[start:end].decode("latin-1").strip())
+    descr, is_fortran, shape = header["descr"], header["fortran_order"], header["shape"]
+    is_shape = type(shape) is tuple and all(type(size) is int for size in shape)
+    if len(header) != 3 or type(is_fortran) is not bool or not is_shape:
         raise ValueError("not of dtype, order and shape")
     if not isinstance(descr, str):
         return np.dtype([("record", "u1")]), is_fortran, shape, end
@@ -157,17 +144,17 @@ def _unsupported(what: str, place: JsonPath, why: str) -> UnsupportedMedia:
 def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
     names = [_name(m) for m in members]
     if not names or len(names) > _MAX_ARRAYS:
-        _refuse("npy", (), f"1 to {_MAX_ARRAYS} arrays", f"{len(names)} arrays")
+        refuse("npy", (), f"1 to {_MAX_ARRAYS} arrays", f"{len(names)} arrays")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        _refuse("duplicate_key", (twice,), "", "")
+        refuse("duplicate_key", (twice,), "", "")
     if sum(m.file_size for m in members) > limit:
         raise BodyTooLarge(
             f"the arrays are larger than {limit} bytes once inflated (HEADRACE_MAX_BODY_BYTES)"
         )
     for member in members:
         if member.flag_bits & 1 or member.compress_type not in _ZIPPED:
-            _refuse(
+            refuse(
                 "npy", (_name(member),), "an array stored or deflated", "one packed in another way"
             )
 
@@ -178,7 +165,7 @@ def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     with archive.open(member) as file:
         content = file.read(member.file_size + 1)
     if len(content) != member.file_size:
-        _refuse("npy", (_name(member),), f"{member.file_size} bytes", f"{len(content)} bytes")
+        refuse("npy", (_name(member),), f"{member.file_size} bytes", f"{len(content)} bytes")
     return content
 
 
@@ -188,8 +175,3 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 def _short(e: BaseException) -> str:
     return str(e).split("\n")[0][:100]
-
-
-def _refuse(kind: str, place: JsonPath, expected: str, got: str) -> NoReturn:
-    fault = Fault(kind, place, expected, got)
-    raise InvalidArgument(faults.our_text(fault), fault=fault)

@@ -50,11 +50,13 @@ def tensor(value: Any, spec: TensorSpec, place: JsonPath, *, hint: str = "") -> 
 
 def regular(value: list[Any], spec: TensorSpec) -> np.ndarray | None:
     """All rows at once, if they are alike and hold what they should; None sends them one by one."""
-    shape = dense_shape(value)
-    leaves = _leaves(value, shape)
-    if leaves is not None:
-        leaves = _converted(leaves, spec.dtype)
-    return None if leaves is None else array_of(leaves, shape, spec, ("instances",))
+    shape, leaves = dense_shape(value), None
+    raw = _leaves(value, shape)
+    if raw is not None:
+        leaves = _converted(raw, spec.dtype)
+    if leaves is None:
+        return None
+    return array_of(leaves, shape, spec, ("instances",))
 
 
 def described(value: Any) -> str:
@@ -66,9 +68,11 @@ def described(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return dump(value)
     shown = dump(value, 42)
-    if isinstance(value, str):
-        return "the text " + (shown if len(shown) < 42 else f'{shown[:39]}..."')
-    return f"the number {shown}"
+    if not isinstance(value, str):
+        return f"the number {shown}"
+    if len(shown) == 42:
+        shown = f'{shown[:39]}..."'
+    return f"the text {shown}"
 
 
 def _list_of(size: int) -> str:
@@ -100,11 +104,11 @@ def filled(
     """The shape that first elements suggest, and the values in row-major order; the first fault
     otherwise."""
     shape = dense_shape(value)
-    leaves = _leaves(value, shape)
-    if leaves is not None:
-        leaves = _converted(leaves, spec.dtype)
-    if leaves is not None:
-        return shape, leaves
+    raw = _leaves(value, shape)
+    if raw is not None:
+        leaves = _converted(raw, spec.dtype)
+        if leaves is not None:
+            return shape, leaves
     fault = next(_faults(value, shape, spec))
     refuse_fault(replace(fault, place=(*place, *fault.place), facts={**fault.facts, **facts}))
 
@@ -126,31 +130,37 @@ def _leaves(value: Any, shape: Shape) -> list[Any] | None:
         if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
             return None
         level = list(chain.from_iterable(level))
-    return None if list in set(map(type, level)) else level
+    if list in set(map(type, level)):
+        return None
+    return level
 
 
 def _converted(leaves: list[Any], dtype: DType | None) -> list[Any] | None:
     """The values if every one is what the dtype takes, strings as bytes; None otherwise."""
     if not leaves:
         return leaves
-    kinds = set(map(type, leaves))
+    types = set(map(type, leaves))
     if dtype in _REALS:
-        return leaves if kinds <= {int, float} else None
-    if dtype in _RANGES:
+        is_taken = types <= {int, float}
+    elif dtype in _RANGES:
         low, high = _RANGES[dtype]
-        return leaves if kinds == {int} and low <= min(leaves) and max(leaves) <= high else None
-    if dtype is dtypes.BOOL:
-        return leaves if kinds == {bool} else None
-    if dtype is dtypes.STRING:
-        texts = [_bytes(value) for value in leaves]
-        return None if None in texts else texts
-    return None
+        is_taken = types == {int} and low <= min(leaves) and max(leaves) <= high
+    elif dtype is dtypes.BOOL:
+        is_taken = types == {bool}
+    elif dtype is dtypes.STRING:
+        leaves = [_bytes(value) for value in leaves]
+        is_taken = None not in leaves
+    else:
+        is_taken = False
+    return leaves if is_taken else None
 
 
 def _bytes(value: Any) -> bytes | None:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
-    return decoded_base64(value["b64"]) if is_base64(value) else None
+    if is_base64(value):
+        return decoded_base64(value["b64"])
+    return None
 
 
 def array_of(leaves: list[Any], shape: Shape, spec: TensorSpec, place: JsonPath) -> np.ndarray:
@@ -273,16 +283,18 @@ def is_base64(value: Any) -> bool:
 def expected_text(spec: TensorSpec, instead_of: Any = None) -> str:
     dtype = spec.dtype
     if dtype in _RANGES:
+        if type(instead_of) is not int:
+            return f"an integer ({dtype})"
         low, high = _RANGES[dtype]
-        return (
-            f"an integer from {low} to {high} ({dtype})"
-            if type(instead_of) is int
-            else f"an integer ({dtype})"
-        )
+        return f"an integer from {low} to {high} ({dtype})"
     if dtype is dtypes.BOOL:
         return "true or false"
-    return 'text or {"b64": "..."}' if dtype is dtypes.STRING else f"a number ({_dtype_name(spec)})"
+    if dtype is dtypes.STRING:
+        return 'text or {"b64": "..."}'
+    return f"a number ({_dtype_name(spec)})"
 
 
 def _dtype_name(spec: TensorSpec) -> str:
-    return f"unknown dtype enum ({spec.dtype_number})" if spec.dtype is None else spec.dtype.name
+    if spec.dtype is None:
+        return f"unknown dtype enum ({spec.dtype_number})"
+    return spec.dtype.name

@@ -24,7 +24,9 @@ def type_name(value: Any) -> str:
         return str(value)
     if isinstance(value, int | float):
         return "Number"
-    return "String" if isinstance(value, str) else "Array" if isinstance(value, list) else "Object"
+    if isinstance(value, str):
+        return "String"
+    return "Array" if isinstance(value, list) else "Object"
 
 
 def dump(value: Any, limit: int = DUMP_BYTES) -> str:
@@ -59,18 +61,18 @@ def _pieces(value: Any, limit: int) -> Iterator[bytes]:
             if item is not _END:
                 break
             stack.pop()
-            yield _indent(len(stack)) if frame.is_object and not frame.is_first else b""
+            if frame.is_object and not frame.is_first:
+                yield _indent(len(stack))
             yield b"}" if frame.is_object else b"]"
         else:
             return
-        comma = b"" if frame.is_first else b"," if frame.is_object else b", "
+        if not frame.is_first:
+            yield b"," if frame.is_object else b", "
         frame.is_first = False
+        value = item
         if frame.is_object:
             name, value = item
-            yield comma + _indent(len(stack)) + _string_text(name, limit) + b": "
-        else:
-            value = item
-            yield comma
+            yield _indent(len(stack)) + _string_text(name, limit) + b": "
 
 
 @dataclass(slots=True)
@@ -82,11 +84,16 @@ class _Frame:
 
 _END = object()
 _ESCAPED = re.compile(rb'["\\\x00-\x1f]')
-_SHORT = {
-    b: b"\\" + n
-    for b, n in zip(b'"\\\b\f\n\r\t', (b'"', b"\\", b"b", b"f", b"n", b"r", b"t"), strict=True)
+_SHORT_ESCAPES = {
+    ord('"'): b'\\"',
+    ord("\\"): b"\\\\",
+    ord("\b"): b"\\b",
+    ord("\f"): b"\\f",
+    ord("\n"): b"\\n",
+    ord("\r"): b"\\r",
+    ord("\t"): b"\\t",
 }
-_ESCAPE_OF = [_SHORT.get(b, b"\\u%04X" % b) for b in range(256)]
+_ESCAPE_OF = [_SHORT_ESCAPES.get(byte, b"\\u%04X" % byte) for byte in range(256)]
 
 
 def quoted(text: bytes) -> bytes:
@@ -110,14 +117,18 @@ def _scalar_text(value: Any, limit: int) -> bytes:
         return b"true" if value else b"false"
     if isinstance(value, str):
         return _string_text(value, limit)
-    return str(value).encode() if isinstance(value, int) else _double_text(value).encode()
+    if isinstance(value, int):
+        return str(value).encode()
+    return _double_text(value).encode()
 
 
 def _double_text(value: float) -> str:
     """Laid out as RapidJSON does: plain from 1e-6 to 1e21, exponents without +."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if math.isnan(value):
+        return "NaN"
     sign = "-" if math.copysign(1.0, value) < 0 else ""
+    if math.isinf(value):
+        return sign + "Infinity"
     if value == 0:
         return sign + "0.0"
     digits, power = grisu.digits(abs(value))
