@@ -4,7 +4,7 @@ rows and columns."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -76,63 +76,48 @@ def _from_instances(body: JsonObject, signature: Signature) -> Tensors:
 
 
 def _from_rows(rows: list[Any], signature: Signature) -> Tensors:
+    named = is_named(rows[0])
+    arrays = _regular_rows(rows, signature)
+    if arrays is None:
+        columns = {alias: _Column(spec) for alias, spec in signature.inputs.items()}
+        for alias, value, row, key in cells(rows, signature):
+            columns[alias].add(value, row, key)
+        arrays = {alias: column.array(len(rows)) for alias, column in columns.items()}
+    return Tensors(arrays, True, named)
+
+
+def cells(rows: list[Any], signature: Signature) -> Iterator[tuple[str, Any, int, str | None]]:
+    """Alias, value, row and, in rows of names, the name; the first row of another form is
+    refused."""
     if is_named(rows[0]):
-        return Tensors(_named_rows(rows, signature), True, True)
+        yield from _named_cells(rows, signature)
+        return
     if len(signature.inputs) > 1:
         refuse("instances_plain", ("instances", 0), _keys_of(signature), described(rows[0]))
-    (spec,) = signature.inputs.values()
-    return Tensors({spec.alias: _plain_rows(rows, spec)}, True)
-
-
-def _plain_rows(rows: list[Any], spec: TensorSpec) -> np.ndarray:
-    named_row = next((i for i, row in enumerate(rows) if is_named(row)), None)
-    if named_row is None:
-        array = regular(rows, spec)
-        if array is not None:
-            return array
-    column = _Column(spec)
+    (alias,) = signature.inputs
     for i, row in enumerate(rows):
-        if i == named_row:
+        if is_named(row):
             refuse("row_is_object", ("instances", i), "a value or a list", "an object", item=i)
-        column.add(row, i, None)
-    return column.array(len(rows))
+        yield alias, row, i, None
 
 
-def _named_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray]:
-    arrays = _regular_rows(rows, signature)
-    if arrays is not None:
-        return arrays
-    columns = {alias: _Column(spec) for alias, spec in signature.inputs.items()}
+def _named_cells(rows: list[Any], signature: Signature) -> Iterator[tuple[str, Any, int, str]]:
+    names = sorted(signature.inputs)
     for i, row in enumerate(rows):
-        _add_named(row, i, columns)
-    return {alias: column.array(len(rows)) for alias, column in columns.items()}
-
-
-def _add_named(row: Any, i: int, columns: Mapping[str, _Column]) -> None:
-    place = ("instances", i)
-    if not is_named(row):
-        refuse("row_not_object", place, "an object", described(row), item=i)
-    names = sorted(columns)
-    for name, value in row.members:
-        if name not in columns:
-            hint = near_name(name, columns)
-            expected = " and ".join(names)
-            refuse(
-                "unknown_row_input", (*place, name), expected, row=i, key=name, name=name, hint=hint
-            )
-        columns[name].add(value, i, name)
-    missing = [name for name in names if name not in row]
-    if missing:
-        expected, got = ", ".join(names), missing_text(missing)
-        refuse(
-            "missing_row_inputs",
-            place,
-            expected,
-            got,
-            item=i,
-            dump=dump(row),
-            names=",".join(names),
-        )
+        place = ("instances", i)
+        if not is_named(row):
+            refuse("row_not_object", place, "an object", described(row), item=i)
+        for name, value in row.members:
+            if name not in signature.inputs:
+                hint, expected = near_name(name, names), " and ".join(names)
+                facts = {"row": i, "key": name, "name": name, "hint": hint}
+                refuse("unknown_row_input", (*place, name), expected, **facts)
+            yield name, value, i, name
+        missing = [name for name in names if name not in row]
+        if missing:
+            expected, got = ", ".join(names), missing_text(missing)
+            facts = {"item": i, "dump": dump(row), "names": ",".join(names)}
+            refuse("missing_row_inputs", place, expected, got, **facts)
 
 
 class _Column:
@@ -203,7 +188,14 @@ def _refuse_missing(alias: str, inputs: JsonObject, signature: Signature) -> NoR
 
 
 def _regular_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray] | None:
-    """Column by column, if each row has the inputs once and in one order; else None."""
+    """Column by column, if all rows are plain, or each has the inputs once and in one order; else
+    None."""
+    if not is_named(rows[0]):
+        if len(signature.inputs) > 1 or any(map(is_named, rows)):
+            return None
+        (spec,) = signature.inputs.values()
+        array = regular(rows, spec)
+        return None if array is None else {spec.alias: array}
     if set(map(type, rows)) != {JsonObject}:
         return None
     names = rows[0].names()
