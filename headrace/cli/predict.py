@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    from headrace.client import plain
+    from headrace.cli import values
 
     inputs = _inputs(parsed)
     with connected(parsed) as server:
@@ -60,15 +60,15 @@ def run(parsed: argparse.Namespace) -> int:
             label=parsed.label,
             signature=parsed.signature,
         )
-    print(plain.to_json(outputs))
+    print(values.to_json(outputs))
     return 0
 
 
 def _inputs(parsed: argparse.Namespace) -> Any:
-    from headrace.client import plain
+    from headrace.cli import values
 
     if parsed.file is not None:
-        return plain.read_file(parsed.file)
+        return values.read_file(parsed.file)
     if parsed.stdin:
-        return plain.read_json(sys.stdin.read(), source="standard input")
-    return plain.read_json(parsed.data, source="--data")
+        return values.read_json(sys.stdin.read(), source="standard input")
+    return values.read_json(parsed.data, source="--data")

@@ -234,7 +234,7 @@ ELSEWHERE = "http://elsewhere:8000"
         (InvalidArgument("x: rank 2"), [], MODELS),
         (NotFound("no model"), ["--url", "grpc://elsewhere:8001"], ""),  # which has no list
         (WrongProtocol("http://x is a gRPC port: use grpc://x"), [], ""),
-        (Unimplemented("x: half does not travel as JSON"), [], ""),
+        (Unimplemented("x: half cannot be sent as JSON"), [], ""),
     ],
 )
 def test_a_servers_error_is_shown_with_the_next_step_where_there_is_one(

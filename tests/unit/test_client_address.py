@@ -1,4 +1,4 @@
-"""Addresses: what a url may be, and what is said of one that is none."""
+"""Addresses: which urls are accepted, and how the error says to correct the others."""
 
 from __future__ import annotations
 
@@ -21,32 +21,35 @@ from headrace.protocol.errors import InvalidArgument
     ],
 )
 def test_a_good_url_is_taken_apart(url: str, shown: str, is_grpc: bool, is_encrypted: bool) -> None:
-    found = address.parse(url)
-    assert (str(found), found.is_grpc, found.is_encrypted) == (shown, is_grpc, is_encrypted)
+    parsed = address.parse(url)
+    assert (str(parsed), parsed.is_grpc, parsed.is_encrypted) == (shown, is_grpc, is_encrypted)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
-        ("127.0.0.1:8000", r"no scheme; say http://127\.0\.0\.1:8000 or grpc://127\.0\.0\.1:8000"),
+        (
+            "127.0.0.1:8000",
+            r"no scheme; write http://127\.0\.0\.1:8000 or grpc://127\.0\.0\.1:8000",
+        ),
         ("", "no scheme"),
-        ("ftp://host:1", "scheme 'ftp' is none of http, https, grpc, grpcs"),
+        ("ftp://host:1", "scheme 'ftp' is not one of http, https, grpc, grpcs"),
         ("http://:8000", "names no host"),
         ("http://host:99999", "cannot be read: Port out of range"),
         ("http://host:port", "cannot be read: Port could not be cast"),
         ("http://[::1:8000", "cannot be read: Invalid IPv6 URL"),
         ("http://me:secret@host:1", "user name or password"),
         ("grpc://host", "no port; Headrace's gateway has gRPC on 8001"),
-        ("grpc://host:1/path", "a gRPC address has no path; say grpc://host:1$"),
-        ("http://host:1/?a=1", "only the server's address is wanted; say http://host:1$"),
+        ("grpc://host:1/path", "a gRPC address has no path; write grpc://host:1$"),
+        ("http://host:1/?a=1", "give the server's address alone: http://host:1$"),
         (
             "http://host:1/v1/models/m:predict",
-            "goes on to a model; give the server's address alone: http://host:1$",
+            "names a model; give the server's address alone: http://host:1$",
         ),
     ],
 )
-def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, said: str) -> None:
-    with pytest.raises(InvalidArgument, match=said) as caught:
+def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message) as caught:
         address.parse(url)
     assert "secret" not in caught.value.message
 

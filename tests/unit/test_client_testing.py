@@ -24,15 +24,15 @@ def client() -> FakeClient:
 
 def test_a_function_answers_like_a_model(client: FakeClient) -> None:
     assert isinstance(client, Client)
-    found = client.predict("half", [1.0, 2.0, 5.0], version=3)
-    assert isinstance(found, np.ndarray)
-    assert (found.dtype, found.tolist()) == (np.float32, [2.5, 3.0, 4.5])
+    outputs = client.predict("half", [1.0, 2.0, 5.0], version=3)
+    assert isinstance(outputs, np.ndarray)
+    assert (outputs.dtype, outputs.tolist()) == (np.float32, [2.5, 3.0, 4.5])
 
 
 def test_several_inputs_and_outputs_go_by_name(client: FakeClient) -> None:
-    found = client.predict("both", {"a": [1], "s": ["é"]})
-    assert isinstance(found, dict)
-    assert {name: a.tolist() for name, a in found.items()} == {"a": [1], "n": [2]}
+    outputs = client.predict("both", {"a": [1], "s": ["é"]})
+    assert isinstance(outputs, dict)
+    assert {name: a.tolist() for name, a in outputs.items()} == {"a": [1], "n": [2]}
 
 
 def test_what_was_asked_can_be_looked_at(client: FakeClient) -> None:
