@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace import cli, client, doctor
+from headrace import cli, client
 from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.client.testing import FakeClient, FakeModel
 from headrace.protocol.errors import (
@@ -482,82 +482,3 @@ def test_render_leaves_the_live_config_when_the_new_one_is_broken(
     assert cli.main(arguments) == 1
     assert f"{desired}:1:" in capsys.readouterr().err
     assert (store / "multimodel.config").read_text() == before
-
-
-class TestDoctor:
-    @pytest.fixture
-    def taken(self) -> Iterator[int]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            yield listener.getsockname()[1]
-
-    def test_prints_a_line_each_and_ends_with_1_on_a_problem(
-        self, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        desired = tmp_path / "multimodel.config"
-        desired.write_text(GOOD.replace("half", "other"))
-        assert cli.main(["doctor", "--config", str(desired), "--store", str(store)]) == 1
-        out = capsys.readouterr().out
-        assert "problem model       other has no version" in out
-        assert "-> `python -m trainer train other` makes one" in out
-        assert f"ok      store       {store}: half 1" in out
-
-    def test_all_well_ends_with_0(
-        self,
-        tmp_path: Path,
-        store: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("python", "3.11")])
-        assert cli.main(["doctor"]) == 0
-        assert capsys.readouterr().out == "ok      python      3.11\n"
-
-    @pytest.mark.parametrize(
-        ("version", "fits"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)]
-    )
-    def test_python_versions(self, version: tuple[int, int], fits: bool) -> None:
-        assert doctor.check_python(version).is_problem is not fits
-
-    def test_the_server_of_the_environment_is_asked(self, closed_port: int) -> None:
-        assert doctor.check_server({}) == []
-        url = f"http://127.0.0.1:{closed_port}"
-        (finding,) = doctor.check_server({"HEADRACE_URL": url})
-        assert finding.is_problem and finding.text.startswith(f"cannot reach {url}")
-
-    def test_a_taken_port_is_named_with_its_variable(self, taken: int) -> None:
-        environ = {
-            name: str(taken) if name == "HEADRACE_GRPC_PORT" else "0" for name in doctor.PORTS
-        }
-        finding = doctor.check_ports(environ)
-        assert finding.advice is not None
-        assert f"{taken} (HEADRACE_GRPC_PORT)" in finding.text
-        assert "make up HEADRACE_GRPC_PORT=PORT" in finding.advice
-
-    @pytest.mark.parametrize("value", ["http", "99999", "-1"])
-    def test_a_port_that_is_not_one_is_reported(self, value: str) -> None:
-        assert "number from 1 to 65535" in str(doctor.check_ports({"HEADRACE_HTTP_PORT": value}))
-
-    def test_missing_tools_are_reported(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setenv("PATH", str(tmp_path))
-        assert "apt-get install make" in str(doctor.check_make())
-        assert not doctor.check_engine().is_problem
-
-    def test_a_half_copied_version_is_reported(self, store: Path) -> None:
-        (store / "half" / "2").mkdir()
-        findings = doctor.check_store(store)
-        assert [f.text for f in findings if f.is_problem] == [
-            f"{store}/half/2 is not a complete SavedModel"
-        ]
-
-    def test_a_missing_store_is_reported(self, tmp_path: Path) -> None:
-        (finding,) = doctor.check_store(tmp_path / "models")
-        assert "name the store with --store" in str(finding.advice)
-
-    def test_a_broken_config_is_reported_with_its_position(self, tmp_path: Path) -> None:
-        path = tmp_path / "multimodel.config"
-        path.write_text("what\n")
-        (finding,) = doctor.check_config(path, tmp_path)
-        assert f"{path}:" in finding.text
-        assert finding.is_problem
