@@ -102,10 +102,10 @@ def test_python_m_headrace_is_the_command_line() -> None:
 def test_serve_gets_its_arguments_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     from headrace import server
 
-    seen: list[str] = []
-    monkeypatch.setattr(server, "main", lambda argv: seen.extend(argv) or 7)
+    arguments: list[str] = []
+    monkeypatch.setattr(server, "main", lambda argv: arguments.extend(argv) or 7)
     assert cli.main(["serve", "--port=1", "--help", "--url", "-"]) == 7
-    assert seen == ["--port=1", "--help", "--url", "-"]
+    assert arguments == ["--port=1", "--help", "--url", "-"]
 
 
 def test_serve_without_its_extra_says_what_to_install() -> None:

@@ -20,7 +20,7 @@ from headrace.protocol.errors import InvalidArgument
         ("HTTP://Localhost:8000", "http://localhost:8000", False, False),
     ],
 )
-def test_a_good_url_is_taken_apart(url: str, shown: str, is_grpc: bool, is_encrypted: bool) -> None:
+def test_a_valid_url_is_parsed(url: str, shown: str, is_grpc: bool, is_encrypted: bool) -> None:
     parsed = address.parse(url)
     assert (str(parsed), parsed.is_grpc, parsed.is_encrypted) == (shown, is_grpc, is_encrypted)
 
@@ -48,7 +48,7 @@ def test_a_good_url_is_taken_apart(url: str, shown: str, is_grpc: bool, is_encry
         ),
     ],
 )
-def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, message: str) -> None:
+def test_an_invalid_url_is_refused_with_its_correction(url: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message) as caught:
         address.parse(url)
     assert "secret" not in caught.value.message
@@ -64,7 +64,7 @@ def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, message: str) -> N
         ("http://models.example", False),
     ],
 )
-def test_this_machine_is_known_as_such(url: str, is_loopback: bool) -> None:
+def test_loopback_addresses_are_recognised(url: str, is_loopback: bool) -> None:
     assert address.parse(url).is_loopback is is_loopback
 
 
@@ -77,12 +77,12 @@ def test_this_machine_is_known_as_such(url: str, is_loopback: bool) -> None:
         ({"HEADRACE_URL": "grpc://host:1", "HEADRACE_HTTP_PORT": "9000"}, "grpc://host:1"),
     ],
 )
-def test_the_environment_says_which_server_is_meant(environ: dict[str, str], url: str) -> None:
+def test_the_default_url_comes_from_the_environment(environ: dict[str, str], url: str) -> None:
     assert address.from_environment(environ) == url
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1"])
-def test_a_port_of_the_environment_that_is_none_is_told_with_its_variable(port: str) -> None:
+def test_an_invalid_port_of_the_environment_is_reported_with_its_variable(port: str) -> None:
     with pytest.raises(
         InvalidArgument, match=f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535"
     ):

@@ -1,5 +1,5 @@
-"""The client's decisions, free of any protocol: when signatures are asked for, believed, and asked
-for again."""
+"""The client's decisions without a protocol: when signatures are fetched, cached and fetched
+again."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def predict(
     return run(server, client.predict(target, inputs, signature))
 
 
-def test_signatures_are_asked_for_once() -> None:
+def test_signatures_are_fetched_once() -> None:
     server = Server(live(1, "x"))
     client = Core(server)
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_each_version_and_label_has_its_own_signatures() -> None:
     assert server.requests.count("metadata") == 3
 
 
-def test_a_new_version_with_another_input_is_met_by_asking_once_more() -> None:
+def test_a_new_version_with_another_input_makes_the_client_fetch_signatures_again() -> None:
     server = Server(live(1, "x"))
     client = Core(server)
     predict(server, client, [1])
@@ -145,7 +145,7 @@ def test_a_refused_call_is_not_sent_again_while_the_signature_is_the_same() -> N
     assert server.requests == ["metadata", "predict", "metadata"]
 
 
-def test_an_answer_of_a_new_version_is_read_anew_without_a_second_run() -> None:
+def test_an_answer_of_a_new_version_is_read_again_without_a_second_run() -> None:
     server = Server(live(1, "x"))
     client = Core(server)
     predict(server, client, [1])
@@ -154,7 +154,7 @@ def test_an_answer_of_a_new_version_is_read_anew_without_a_second_run() -> None:
     assert server.requests == ["metadata", "predict", "predict", "metadata"]
 
 
-def test_an_answer_from_another_version_ends_the_belief_in_the_old_signature() -> None:
+def test_an_answer_from_another_version_drops_the_cached_signature() -> None:
     server = Server(live(1, "x"))
     server.reports_version = True
     client = Core(server)
@@ -226,7 +226,7 @@ def test_a_call_without_a_limit_is_refused(timeout_s: float) -> None:
         checked_timeout_s(timeout_s)
 
 
-def test_a_version_and_a_label_are_not_given_together() -> None:
+def test_a_version_together_with_a_label_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="a version or a label, not both"):
         model_spec("m", version=1, label="stable")
 

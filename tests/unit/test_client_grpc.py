@@ -148,7 +148,7 @@ def test_numbers_go_in_and_come_out(url: str, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("method", [("predict", "half", [1.0]), ("ready",)])
-def test_a_grpc_port_asked_by_http_is_told(url: str, ask: Ask, method: Any) -> None:
+def test_a_grpc_port_called_over_http_is_reported(url: str, ask: Ask, method: Any) -> None:
     http = url.replace("grpc://", "http://")
     with pytest.raises(InvalidArgument, match=f"^{http} is a gRPC port: use {url}$"):
         ask(http, *method)
@@ -239,7 +239,7 @@ def test_a_slow_model_ends_at_the_timeout(url: str, ask: Ask) -> None:
         ask(url, "predict", "slow", [1.0], timeout_s=0.3)
 
 
-def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
+def test_no_server_is_unavailable_with_the_address(ask: Ask) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"grpc://127.0.0.1:{free.getsockname()[1]}"
@@ -247,7 +247,7 @@ def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
             ask(url, "predict", "half", [1.0])
 
 
-def test_what_the_server_says_of_its_own_trouble_is_kept(url: str, ask: Ask, half: Half) -> None:
+def test_the_servers_own_unavailable_error_is_kept(url: str, ask: Ask, half: Half) -> None:
     def full(request: Any, context: grpc.ServicerContext) -> Any:
         context.abort(grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue is full")
 

@@ -1,4 +1,4 @@
-"""From a caller's values to a signature's tensors: every cast that is made, and every one that is
+"""A caller's values as a signature's tensors: every cast that is made and every one that is
 refused."""
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def test_many_inputs_come_by_name() -> None:
         ({"z": [1.0]}, Unimplemented, r"^z: its dtype cannot be sent over the wire"),
     ],
 )
-def test_what_does_not_fit_the_names_is_told_what_does(
+def test_an_unknown_input_is_refused_with_the_names_that_exist(
     value: Any, error: type[HeadraceError], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -255,7 +255,7 @@ def test_the_gateway_lists_models(url: str, ask: Ask, fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (503, False)])
-def test_ready_is_the_gateways_word(
+def test_ready_is_the_gateways_answer(
     url: str, ask: Ask, fake: Fake, status: int, ready: bool
 ) -> None:
     fake.answers["/readyz"] = (status, "{}")
@@ -315,7 +315,7 @@ def test_a_servers_details_are_kept(url: str, ask: Ask, fake: Fake) -> None:
     [(400, error("Missing model name in request.")), (404, "<html>Not Found</html>")],
     ids=["400", "404"],
 )
-def test_what_tensorflow_serving_lacks_is_said(
+def test_what_tensorflow_serving_lacks_is_reported(
     url: str, ask: Ask, fake: Fake, method: str, answer: Any
 ) -> None:
     if method == "ready" and answer[0] == 400:
@@ -342,7 +342,7 @@ def test_what_tensorflow_serving_lacks_is_said(
         ),
     ],
 )
-def test_what_json_cannot_hold_is_said_before_it_is_sent(
+def test_what_json_cannot_express_is_refused_before_it_is_sent(
     url: str,
     ask: Ask,
     fake: Fake,
@@ -418,7 +418,7 @@ def test_a_connection_that_breaks_is_unavailable(ask: Ask, cut: bytes) -> None:
         thread.join()
 
 
-def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
+def test_no_server_is_unavailable_with_the_address(ask: Ask) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -426,12 +426,12 @@ def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
             ask(url, "predict", "half", [1.0])
 
 
-def test_a_host_that_is_none_is_unavailable(ask: Ask) -> None:
+def test_an_unknown_host_is_unavailable(ask: Ask) -> None:
     with pytest.raises(Unavailable, match=r"^cannot reach http://no-such-host\.invalid:80: "):
         ask("http://no-such-host.invalid", "status", "half")
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     url: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
