@@ -24,10 +24,10 @@ def connected(parsed: argparse.Namespace) -> Iterator[Client]:
     """A client of the server the arguments or the environment name; errors carry advice as a
     note."""
     from headrace import client
-    from headrace.client import address
+    from headrace.client.address import default_url
     from headrace.protocol.errors import HeadraceError
 
-    url = parsed.url or address.from_environment(os.environ)
+    url = parsed.url or default_url(os.environ)
     with client.Client(url, timeout_s=parsed.timeout) as server:
         try:
             yield server

@@ -26,6 +26,31 @@ class Address:
     port: int
     path: str = ""
 
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        if "://" not in url:
+            raise InvalidArgument(f"url {url!r} has no scheme; write http://{url} or grpc://{url}")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise InvalidArgument(f"url {url!r} cannot be read: {error}") from error
+        if parts.scheme not in _SCHEMES:
+            raise InvalidArgument(
+                f"url {url!r}: scheme {parts.scheme!r} is not one of {', '.join(_SCHEMES)}"
+            )
+        if not parts.hostname:
+            raise InvalidArgument(
+                f"url {url!r} names no host; write {parts.scheme}://127.0.0.1:8000"
+            )
+        if parts.username is not None or parts.password is not None:
+            raise InvalidArgument(
+                "the url contains a user name or password; give the address alone"
+            )
+        if port is None:
+            port = _default_port(url, parts)
+        return cls(parts.scheme, parts.hostname, port, _prefix(url, parts))
+
     @property
     def is_grpc(self) -> bool:
         return self.scheme in ("grpc", "grpcs")
@@ -50,7 +75,7 @@ class Address:
         return f"{host}:{self.port}"
 
     @property
-    def other(self) -> str:
+    def with_other_protocol(self) -> str:
         """The same host and port with the scheme of the other protocol."""
         return f"{_OTHER_SCHEME[self.scheme]}://{self.host_and_port}"
 
@@ -58,9 +83,8 @@ class Address:
         return f"{self.scheme}://{self.host_and_port}{self.path}"
 
 
-def from_environment(environ: Mapping[str, str]) -> str:
-    """The default url: HEADRACE_URL, else the gateway of this machine. Empty variables count as
-    unset."""
+def default_url(environ: Mapping[str, str]) -> str:
+    """HEADRACE_URL, else the gateway of this machine. Empty variables count as unset."""
     url = environ.get("HEADRACE_URL")
     if url:
         return url
@@ -68,27 +92,6 @@ def from_environment(environ: Mapping[str, str]) -> str:
     if not (port.isdecimal() and 1 <= int(port) <= 65535):
         raise InvalidArgument(f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535")
     return f"http://127.0.0.1:{port}"
-
-
-def parse(url: str) -> Address:
-    if "://" not in url:
-        raise InvalidArgument(f"url {url!r} has no scheme; write http://{url} or grpc://{url}")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise InvalidArgument(f"url {url!r} cannot be read: {error}") from error
-    if parts.scheme not in _SCHEMES:
-        raise InvalidArgument(
-            f"url {url!r}: scheme {parts.scheme!r} is not one of {', '.join(_SCHEMES)}"
-        )
-    if not parts.hostname:
-        raise InvalidArgument(f"url {url!r} names no host; write {parts.scheme}://127.0.0.1:8000")
-    if parts.username is not None or parts.password is not None:
-        raise InvalidArgument("the url contains a user name or password; give the address alone")
-    if port is None:
-        port = _default_port(url, parts)
-    return Address(parts.scheme, parts.hostname, port, _prefix(url, parts))
 
 
 def _default_port(url: str, parts: SplitResult) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, TypeVar
 
-from headrace.client import address as addresses
 from headrace.client.address import Address
 from headrace.client.core import (
     DEFAULT_TIMEOUT_S,
@@ -31,7 +30,7 @@ class Client:
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self.address = addresses.parse(url)
+        self.address = Address.parse(url)
         self.timeout_s = checked_timeout_s(timeout_s)
         codec, self._transport = _codec_and_transport(self.address)
         self._core = Core(codec)

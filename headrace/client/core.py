@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from headrace.client import inputs as casting
+from headrace.client.casting import cast_inputs
 from headrace.client.deadline import Deadline
 from headrace.client.errors import UnexpectedResponse
 from headrace.protocol.errors import (
@@ -168,7 +168,7 @@ class Core:
         return _result(prediction.outputs)
 
     def _send_predict(self, model: ModelSpec, inputs: Any, signature: Signature) -> Flow[Any]:
-        arrays = casting.named(inputs, signature, model=model.name)
+        arrays = cast_inputs(inputs, signature, model=model.name)
         return (yield self._codec.predict(model, arrays, signature))
 
     def _naming_versions(self, model: ModelSpec, flow: Flow[T]) -> Flow[T]:

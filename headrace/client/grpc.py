@@ -162,7 +162,7 @@ def _translated(error: Any, address: Address, deadline: Deadline) -> HeadraceErr
         return deadline.exceeded()
     if code is grpc.StatusCode.UNAVAILABLE:
         if _HTTP1_SERVER in message:
-            return WrongProtocol(f"{address} is an HTTP port: use {address.other}")
+            return WrongProtocol(f"{address} is an HTTP port: use {address.with_other_protocol}")
         if not message or _NO_CONNECTION.search(message):
             reason = message.rpartition(": ")[2].rstrip("]") or "no reason given"
             return Unreachable(f"cannot reach {address}: {reason}")

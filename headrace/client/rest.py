@@ -142,7 +142,7 @@ def _read_body(raw: Any, deadline: Deadline) -> bytes:
 def _translated(error: BaseException, address: Address) -> HeadraceError:
     cause = _innermost(error)
     if isinstance(cause, http.client.BadStatusLine) and _HTTP2_SETTINGS.match(str(cause)):
-        return WrongProtocol(f"{address} is a gRPC port: use {address.other}")
+        return WrongProtocol(f"{address} is a gRPC port: use {address.with_other_protocol}")
     reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return Unreachable(f"cannot reach {address}: {reason}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.client import address
+from headrace.client.address import Address, default_url
 from headrace.protocol.errors import InvalidArgument
 
 
@@ -21,7 +21,7 @@ from headrace.protocol.errors import InvalidArgument
     ],
 )
 def test_a_valid_url_is_parsed(url: str, shown: str, is_grpc: bool, is_encrypted: bool) -> None:
-    parsed = address.parse(url)
+    parsed = Address.parse(url)
     assert (str(parsed), parsed.is_grpc, parsed.is_encrypted) == (shown, is_grpc, is_encrypted)
 
 
@@ -50,7 +50,7 @@ def test_a_valid_url_is_parsed(url: str, shown: str, is_grpc: bool, is_encrypted
 )
 def test_an_invalid_url_is_refused_with_its_correction(url: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message) as caught:
-        address.parse(url)
+        Address.parse(url)
     assert "secret" not in caught.value.message
 
 
@@ -65,7 +65,7 @@ def test_an_invalid_url_is_refused_with_its_correction(url: str, message: str) -
     ],
 )
 def test_loopback_addresses_are_recognised(url: str, is_loopback: bool) -> None:
-    assert address.parse(url).is_loopback is is_loopback
+    assert Address.parse(url).is_loopback is is_loopback
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_loopback_addresses_are_recognised(url: str, is_loopback: bool) -> None:
     ],
 )
 def test_the_default_url_comes_from_the_environment(environ: dict[str, str], url: str) -> None:
-    assert address.from_environment(environ) == url
+    assert default_url(environ) == url
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1"])
@@ -86,4 +86,4 @@ def test_an_invalid_port_of_the_environment_is_reported_with_its_variable(port: 
     with pytest.raises(
         InvalidArgument, match=f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535"
     ):
-        address.from_environment({"HEADRACE_HTTP_PORT": port})
+        default_url({"HEADRACE_HTTP_PORT": port})

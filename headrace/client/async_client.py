@@ -9,7 +9,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from headrace.client import address as addresses
 from headrace.client.address import Address
 from headrace.client.core import (
     DEFAULT_TIMEOUT_S,
@@ -40,7 +39,7 @@ class AsyncClient:
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self.address = addresses.parse(url)
+        self.address = Address.parse(url)
         self.timeout_s = checked_timeout_s(timeout_s)
         codec, self._runner = _codec_and_runner(self.address)
         self._core = Core(codec)

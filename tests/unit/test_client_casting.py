@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from headrace.client import inputs
+from headrace.client.casting import cast_inputs
 from headrace.protocol import dtypes
 from headrace.protocol.dtypes import DType
 from headrace.protocol.errors import HeadraceError, InvalidArgument, Unimplemented
@@ -22,7 +22,7 @@ def signature(**taken: DType | None) -> Signature:
 
 
 def cast(value: Any, dtype: DType | None) -> np.ndarray:
-    return inputs.named(value, signature(x=dtype), model="m")["x"]
+    return cast_inputs(value, signature(x=dtype), model="m")["x"]
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,7 @@ def test_strings_travel_as_bytes(value: Any, expected: Any) -> None:
 
 
 def test_many_inputs_come_by_name() -> None:
-    arrays = inputs.named(
-        {"b": [1], "a": [2]}, signature(a=dtypes.FLOAT, b=dtypes.INT32), model="m"
-    )
+    arrays = cast_inputs({"b": [1], "a": [2]}, signature(a=dtypes.FLOAT, b=dtypes.INT32), model="m")
     assert {name: a.dtype for name, a in arrays.items()} == {"a": np.float32, "b": np.int32}
 
 
@@ -148,4 +146,4 @@ def test_an_unknown_input_is_refused_with_the_names_that_exist(
     value: Any, error: type[HeadraceError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        inputs.named(value, signature(a=dtypes.FLOAT, b=dtypes.INT32, z=None), model="m")
+        cast_inputs(value, signature(a=dtypes.FLOAT, b=dtypes.INT32, z=None), model="m")

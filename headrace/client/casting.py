@@ -18,7 +18,7 @@ _BOOL, _INTEGER, _FLOAT, _COMPLEX = range(4)
 _KINDS = {"b": _BOOL, "i": _INTEGER, "u": _INTEGER, "f": _FLOAT, "c": _COMPLEX}
 
 
-def named(inputs: Any, signature: Signature, *, model: str) -> dict[str, np.ndarray]:
+def cast_inputs(inputs: Any, signature: Signature, *, model: str) -> dict[str, np.ndarray]:
     """The arrays of a request by input name, each with its input's dtype.
 
     Missing inputs are left to the server to report.
