@@ -108,12 +108,12 @@ class RestTransport:
 
     def send(self, call: RestCall, deadline: Deadline) -> Any:
         url = f"{self._address}{call.path}"
-        request = requests.Request(call.method, url, headers=_HEADERS, data=call.body).prepare()
+        request = requests.Request(call.method, url, headers=_HEADERS, data=call.body)
         # One limit for connecting and for the first byte of the response.
         timeout: Any = urllib3.Timeout(total=deadline.remaining_s())
         try:
             with self._adapter.send(
-                request,
+                request.prepare(),
                 stream=True,
                 timeout=timeout,
                 verify=self._verify,

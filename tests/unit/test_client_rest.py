@@ -431,6 +431,11 @@ def test_an_unknown_host_is_unavailable(ask: Ask) -> None:
         ask("http://no-such-host.invalid", "status", "half")
 
 
+def test_a_host_that_requests_refuses_is_unavailable(ask: Ask) -> None:
+    with pytest.raises(Unavailable, match=r"^cannot reach http://\*\.invalid:80: "):
+        ask("http://*.invalid", "status", "half")
+
+
 def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     url: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
