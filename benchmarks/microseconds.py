@@ -29,15 +29,14 @@ CALLS = 300
 
 
 def main(folder: Path) -> None:
-    body, session = image_body(), Session(folder)
+    body = image_body()
+    session = Session(folder)
     model = TensorFlowEngine().load(folder)
     signature = model.signatures["serving_default"]
     ((alias, image),) = predict.parse_predict(body).tensors(signature).arrays.items()
-    flat, outputs, metrics = (
-        np.ascontiguousarray(image.reshape(-1)),
-        tuple(signature.outputs),
-        Metrics(),
-    )
+    flat = np.ascontiguousarray(image.reshape(-1))
+    outputs = tuple(signature.outputs)
+    metrics = Metrics()
     answer = model.run(signature, {alias: image}, outputs, timeout_s=30)
 
     def count() -> None:
@@ -65,13 +64,14 @@ def main(folder: Path) -> None:
 
 
 def _us(call: Callable[[], Any]) -> float:
-    took = []
+    us = []
     for _ in range(ROUNDS + 1):
         started = time.process_time()
         for _ in range(CALLS):
             call()
-        took.append((time.process_time() - started) / CALLS * 1e6)
-    return statistics.median(took[1:])
+        us.append((time.process_time() - started) / CALLS * 1e6)
+    # The first round warms up.
+    return statistics.median(us[1:])
 
 
 if __name__ == "__main__":

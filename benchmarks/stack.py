@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """``default`` is a gateway as it comes, ``quiet`` one without log and metrics."""
+    """``default`` is a gateway with default settings, ``quiet`` one without log and metrics."""
 
     store: Path
     serving_pid: int
@@ -64,17 +64,24 @@ def with_picture(store: Path, work: Path) -> Path:
         timeout=300,
     )
     (own / "mnist_cnn").symlink_to(store / "mnist_cnn")
-    rows = [
-        f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}'
-        for n in ("mnist_cnn", "picture")
-    ]
-    (own / "multimodel.config").write_text("model_config_list {\n" + "\n".join(rows) + "\n}\n")
+    write_model_list(own, ("mnist_cnn", "picture"))
     return own
 
 
+def write_model_list(store: Path, names: Iterable[str]) -> None:
+    lines = ["model_config_list {"]
+    for name in names:
+        path = f"/models/{name}"
+        lines.append(
+            f'  config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}'
+        )
+    lines.append("}\n")
+    (store / "multimodel.config").write_text("\n".join(lines))
+
+
 def image_body(images: int = 1) -> bytes:
-    """28x28 images as clients send them: six digits a pixel, four fifths of them zero, as MNIST's
-    are."""
+    """28x28 images as clients send them: six digits a pixel, four fifths of the pixels zero, as in
+    MNIST."""
     return json.dumps({"instances": _image().tolist() * images}).encode()
 
 
@@ -120,7 +127,7 @@ def gateway(
 ) -> Iterator[Gateway]:
     http, grpc = free_port(), free_port()
     log = work / f"gateway-{http}.log"
-    given = {
+    environ = {
         "HEADRACE_HTTP_PORT": str(http),
         "HEADRACE_GRPC_PORT": str(grpc),
         "HEADRACE_UPSTREAM_REST": f"http://127.0.0.1:{ports['rest']}",
@@ -128,17 +135,19 @@ def gateway(
         "HEADRACE_MODEL_CONFIG_FILE": str(store / "multimodel.config"),
         **(env or {}),
     }
-    with child(["-m", "gateway"], log=log, env=given) as process:
+    with child(["-m", "gateway"], log=log, env=environ) as process:
         wait_http(http, "/readyz", process=process, log=log)
         yield Gateway(process.pid, http, grpc)
 
 
-def wait_ports(port_file: Path, ended: object, *, timeout_s: float = 60.0) -> dict[str, int]:
+def wait_ports(
+    port_file: Path, poll: Callable[[], int | None], *, timeout_s: float = 60.0
+) -> dict[str, int]:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if port_file.exists():
             return {name: int(port) for name, port in json.loads(port_file.read_text()).items()}
-        if callable(ended) and ended() is not None:
+        if poll() is not None:
             raise RuntimeError("serving ended before its ports were open")
         time.sleep(0.01)
     raise RuntimeError(f"serving wrote no {port_file} in {timeout_s} s")
@@ -146,4 +155,6 @@ def wait_ports(port_file: Path, ended: object, *, timeout_s: float = 60.0) -> di
 
 def _image() -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.where(rng.random(784) < 0.8, 0.0, rng.random(784).round(6)).reshape(1, 28, 28, 1)
+    is_blank = rng.random(784) < 0.8
+    pixels = rng.random(784).round(6)
+    return np.where(is_blank, 0.0, pixels).reshape(1, 28, 28, 1)

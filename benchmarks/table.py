@@ -16,13 +16,14 @@ Side = TypeVar("Side")
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+_HELD = {None: "", True: "yes", False: "**no**"}
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``mark`` is the figure this row is held to ("" for a row that only informs); ``met`` says
-    whether it held."""
+    """``mark`` is the limit of the figure, and ``met`` whether it holds; "" and None for a row
+    without a limit."""
 
     what: str
     figure: str
@@ -30,18 +31,38 @@ class Row:
     met: bool | None = None
 
 
+def at_most(what: str, figure: str, value: float, limit: float | None, unit: str = "") -> Row:
+    if limit is None:
+        return Row(what, figure)
+    return Row(what, figure, f"<= {limit:g}{unit}", value <= limit)
+
+
+def at_least(what: str, figure: str, value: float, limit: float | None, unit: str = "") -> Row:
+    if limit is None:
+        return Row(what, figure)
+    return Row(what, figure, f">= {limit:g}{unit}", value >= limit)
+
+
+def none_failed(what: str, failed: int) -> Row:
+    return Row(what, str(failed), "0", failed == 0)
+
+
 def turns(sides: Iterable[Side], rounds: int) -> Iterator[tuple[Side, bool]]:
-    """Every side once, which does not count, then all of them ``rounds`` times, there and back:
-    none is always the one after another. The second of each pair says whether it counts."""
+    """Every side once to warm up, then all of them ``rounds`` times, with the order reversed each
+    time.
+
+    The second of each pair says whether the turn counts.
+    """
     order = list(sides)
     for turn in range(rounds + 1):
-        for side in order[:: -1 if turn % 2 else 1]:
+        for side in order:
             yield side, turn > 0
+        order.reverse()
 
 
 def paired_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median of the ratios pair by pair, so that a machine whose speed drifts does not
-    decide."""
+    """The median of the ratios pair by pair, so that a drift of the machine's speed cancels
+    out."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
@@ -50,15 +71,15 @@ def paired_difference(above: Sequence[float], below: Sequence[float]) -> float:
 
 
 def keep(part: str, rows: Sequence[Row], *, driver: str) -> None:
-    """The part's figures, as the last ones measured."""
+    """Save the part's rows; they replace those measured before."""
     machine = (
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
         f"load by {driver}"
     )
     day = datetime.date.today().isoformat()
     RESULTS.mkdir(exist_ok=True)
-    kept = {"day": day, "machine": machine, "rows": [asdict(row) for row in rows]}
-    (RESULTS / f"{part}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    result = {"day": day, "machine": machine, "rows": [asdict(row) for row in rows]}
+    (RESULTS / f"{part}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def write(parts: Sequence[str]) -> str:
@@ -72,14 +93,14 @@ def write(parts: Sequence[str]) -> str:
 
 
 def _table(part: str) -> str:
-    kept = json.loads((RESULTS / f"{part}.json").read_text())
+    result = json.loads((RESULTS / f"{part}.json").read_text())
     lines = [
-        f"**{part}**: {kept['day']}, {kept['machine']}",
+        f"**{part}**: {result['day']}, {result['machine']}",
         "",
         "| what | figure | mark | held |",
         "|---|---|---|---|",
     ]
-    for row in kept["rows"]:
-        held = "" if row["met"] is None else ("yes" if row["met"] else "**no**")
+    for row in result["rows"]:
+        held = _HELD[row["met"]]
         lines.append(f"| {row['what']} | {row['figure']} | {row['mark']} | {held} |")
     return "\n".join(lines) + "\n"

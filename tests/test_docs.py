@@ -152,6 +152,13 @@ def test_every_page_is_in_the_index():
         assert name == "README.md" or f"({name})" in index, name
 
 
+def test_every_file_the_architecture_names_exists():
+    page = (ROOT / "docs" / "concepts" / "architecture.md").read_text()
+    paths = re.findall(r"`((?:headrace|gateway|trainer|deploy|tests)/[\w./]*)`", page)
+    assert len(paths) > 50
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_help_lists_every_verb():
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony and set(phony[1].split()) == _verbs().keys()

@@ -117,6 +117,7 @@ def circle(root: Path, folder: str) -> list[str]:
 
 FOLDERS = (
     "headrace",
+    "headrace/cli",
     "headrace/client",
     "headrace/server",
     "headrace/protocol",
@@ -185,7 +186,7 @@ def test_a_planted_import_is_found(tmp_path: Path, file: str, code: str) -> None
             "trainer/exports/savedmodel.py",
             "import tensorflow as tf\nfrom headrace.server import Server",
         ),
-        ("headrace/cli.py", "from headrace import client, doctor, server"),
+        ("headrace/cli/__init__.py", "from headrace import client, doctor, server"),
         ("headrace/__init__.py", "from headrace.client import Client"),
     ],
 )

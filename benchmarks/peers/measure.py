@@ -26,20 +26,21 @@ from benchmarks.load import Load, drive
 from benchmarks.processes import ROOT, cpu_s, free_port
 from benchmarks.serving import mnist, serve, with_three
 from benchmarks.stack import IMAGE_PATH, image_body
-from benchmarks.table import Row, paired_ratio
+from benchmarks.table import Row, at_most, paired_ratio
 
 HERE = Path(__file__).resolve().parent
 ROUNDS = 3
 SECONDS = 2.0
 CONNECTIONS = (1, 8, 64)
 START_S = 120.0
-_LATE = 0.02  # wrk counts what takes two seconds as failed; a slow peer may have a few of these
+# Wrk counts a request that takes two seconds as failed; a slow peer may have a few of them.
+_LATE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """``command`` is given port, model folder and a folder to work in, and names a program of the
-    environment."""
+    """``command`` takes the port, the model folder and a work folder, and returns a program of the
+    environment with its arguments."""
 
     name: str
     path: str
@@ -58,38 +59,39 @@ class Unable(Exception):
 def rows(store: Path, work: Path) -> Iterator[Row]:
     three = with_three(store, work)
     model = mnist(store).resolve()
-    best: dict[int, float] = {}
-    mine: dict[int, list[float]] = {connections: [] for connections in CONNECTIONS}
+    best_us: dict[int, float] = {}
+    ours_us: dict[int, list[float]] = {connections: [] for connections in CONNECTIONS}
     with serve(three, work, "ours") as ours:
         for peer in peers():
             try:
                 with started(peer, model, work) as (pid, port):
                     for connections in CONNECTIONS:
-                        got = _in_turns(
-                            {
-                                "ours": (ours.pid, ours.rest, IMAGE_PATH, image_body()),
-                                "peer": (pid, port, peer.path, peer.body),
-                            },
-                            connections,
-                        )
-                        mine[connections] += got["ours"]
-                        us = statistics.median(got["peer"])
-                        best[connections] = min(us, best.get(connections, us))
-                        ratio = paired_ratio(got["ours"], got["peer"])
-                        at = f"{connections} connection{'s' * (connections > 1)}"
-                        yield Row(
-                            f"CPU a request at {at}, ours : {_title(peer)}",
-                            f"{ratio:.2f}x ({statistics.median(got['ours']):.0f} : {us:.0f} us)",
-                        )
+                        sides = {
+                            "ours": (ours.pid, ours.rest, IMAGE_PATH, image_body()),
+                            "peer": (pid, port, peer.path, peer.body),
+                        }
+                        us = _in_turns(sides, connections)
+                        ours_us[connections] += us["ours"]
+                        peer_us = statistics.median(us["peer"])
+                        best_us[connections] = min(peer_us, best_us.get(connections, peer_us))
+                        yield _row(peer, connections, us)
             except Unable as error:
                 yield Row(f"ours beside {_title(peer)}", f"could not be measured here: {error}")
-    for connections, us in best.items():
-        ratio = statistics.median(mine[connections]) / us
-        what = (
-            f"CPU a request at {connections} connection{'s' * (connections > 1)}, ours : the "
-            "best of them"
-        )
-        yield Row(what, f"{ratio:.2f}x", "<= 0.25x", ratio <= 0.25)
+    for connections, peer_us in best_us.items():
+        ratio = statistics.median(ours_us[connections]) / peer_us
+        what = f"CPU a request at {_count(connections)}, ours : the best of them"
+        yield at_most(what, f"{ratio:.2f}x", ratio, 0.25, "x")
+
+
+def _row(peer: Peer, connections: int, us: Mapping[str, list[float]]) -> Row:
+    ratio = paired_ratio(us["ours"], us["peer"])
+    medians = f"{statistics.median(us['ours']):.0f} : {statistics.median(us['peer']):.0f} us"
+    what = f"CPU a request at {_count(connections)}, ours : {_title(peer)}"
+    return Row(what, f"{ratio:.2f}x ({medians})")
+
+
+def _count(connections: int) -> str:
+    return "1 connection" if connections == 1 else f"{connections} connections"
 
 
 def peers() -> tuple[Peer, ...]:
@@ -184,7 +186,7 @@ def _wait_for_an_answer(peer: Peer, port: int, process: subprocess.Popen[bytes],
 def _in_turns(
     sides: Mapping[str, tuple[int, int, str, bytes]], connections: int
 ) -> dict[str, list[float]]:
-    got: dict[str, list[float]] = {name: [] for name in sides}
+    us: dict[str, list[float]] = {name: [] for name in sides}
     for (name, (pid, port, path, body)), counts in table.turns(sides.items(), ROUNDS):
         before = _tree_cpu_s(pid)
         load: Load = drive(port, path, body, connections=connections, seconds=SECONDS)
@@ -192,8 +194,8 @@ def _in_turns(
             late = f"{load.failed} of {load.requests} answers were late or not 200"
             raise Unable(f"{late} at {connections} connections")
         if counts:
-            got[name].append((_tree_cpu_s(pid) - before) * 1e6 / load.requests)
-    return got
+            us[name].append((_tree_cpu_s(pid) - before) * 1e6 / load.requests)
+    return us
 
 
 def _tree_cpu_s(pid: int) -> float:
@@ -202,11 +204,12 @@ def _tree_cpu_s(pid: int) -> float:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
+    children: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
-            found += map(int, (task / "children").read_text().split())
-    return found
+        # A thread may end while it is read.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children += map(int, (task / "children").read_text().split())
+    return children
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -234,35 +237,27 @@ def _is_alive(process: subprocess.Popen[bytes]) -> bool:
 def _environment(peer: Peer) -> Path:
     cache = Path(os.environ.get("HEADRACE_CACHE", ROOT / ".cache")).resolve()
     folder = cache / "peers" / peer.name
-    done, wanted = folder / "installed.txt", peer.requirements.read_text()
-    if done.exists() and done.read_text() == wanted:
+    # Written last, so it marks a complete environment.
+    installed = folder / "installed.txt"
+    requirements = peer.requirements.read_text()
+    if installed.exists() and installed.read_text() == requirements:
         return folder
     uv = str(Path(sys.executable).with_name("uv"))
+    python = str(folder / "bin" / "python")
+    make_environment = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)]
+    install = [uv, "pip", "install", "--quiet", "--python", python, "-r", str(peer.requirements)]
     try:
-        for command in (
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-            [
-                uv,
-                "pip",
-                "install",
-                "--quiet",
-                "--python",
-                str(folder / "bin" / "python"),
-                "-r",
-                str(peer.requirements),
-            ],
-        ):
+        for command in (make_environment, install):
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise Unable(
-            f"not installed: {said[-1][:200] if said else type(error).__name__}"
-        ) from error
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        reason = lines[-1][:200] if lines else type(error).__name__
+        raise Unable(f"not installed: {reason}") from error
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "tensorflow-of-the-project.pth").write_text(
         "\n".join(site.getsitepackages()) + "\n"
     )
-    done.write_text(wanted)
+    installed.write_text(requirements)
     return folder
 
 

@@ -1,7 +1,7 @@
 """Talk to a model server: Headrace's gateway, ``headrace serve`` or TensorFlow Serving, over REST
 or gRPC."""
 
-from headrace.client.aio import AsyncClient
+from headrace.client.async_client import AsyncClient
 from headrace.client.client import Client
 from headrace.client.core import Result, VersionStatus
 

@@ -1,4 +1,4 @@
-"""Where a server is: the url a caller gave, checked once, with a clear word on what is wrong with
+"""The address of a server: the url a caller gave, checked once; the error says how to correct
 it."""
 
 from __future__ import annotations
@@ -18,13 +18,38 @@ _GATEWAY_PORT = "8000"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``path`` is the prefix a REST server is mounted under, without a slash at its end; gRPC has
-    none."""
+    """``path`` is the prefix a REST server is mounted under, without a slash at the end; empty for
+    gRPC."""
 
     scheme: str
     host: str
     port: int
     path: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        if "://" not in url:
+            raise InvalidArgument(f"url {url!r} has no scheme; write http://{url} or grpc://{url}")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise InvalidArgument(f"url {url!r} cannot be read: {error}") from error
+        if parts.scheme not in _SCHEMES:
+            raise InvalidArgument(
+                f"url {url!r}: scheme {parts.scheme!r} is not one of {', '.join(_SCHEMES)}"
+            )
+        if not parts.hostname:
+            raise InvalidArgument(
+                f"url {url!r} names no host; write {parts.scheme}://127.0.0.1:8000"
+            )
+        if parts.username is not None or parts.password is not None:
+            raise InvalidArgument(
+                "the url contains a user name or password; give the address alone"
+            )
+        if port is None:
+            port = _default_port(url, parts)
+        return cls(parts.scheme, parts.hostname, port, _prefix(url, parts))
 
     @property
     def is_grpc(self) -> bool:
@@ -45,47 +70,28 @@ class Address:
 
     @property
     def host_and_port(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        # An IPv6 address stands in brackets.
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
-    def other(self) -> str:
-        """The same port by the other protocol."""
+    def with_other_protocol(self) -> str:
+        """The same host and port with the scheme of the other protocol."""
         return f"{_OTHER_SCHEME[self.scheme]}://{self.host_and_port}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host_and_port}{self.path}"
 
 
-def from_environment(environ: Mapping[str, str]) -> str:
-    """The url meant where none is given: HEADRACE_URL, else the gateway of this machine. Empty
-    counts as unset."""
-    if url := environ.get("HEADRACE_URL"):
+def default_url(environ: Mapping[str, str]) -> str:
+    """HEADRACE_URL, else the gateway of this machine. Empty variables count as unset."""
+    url = environ.get("HEADRACE_URL")
+    if url:
         return url
     port = environ.get("HEADRACE_HTTP_PORT") or _GATEWAY_PORT
     if not (port.isdecimal() and 1 <= int(port) <= 65535):
         raise InvalidArgument(f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535")
     return f"http://127.0.0.1:{port}"
-
-
-def parse(url: str) -> Address:
-    if "://" not in url:
-        raise InvalidArgument(f"url {url!r} has no scheme; say http://{url} or grpc://{url}")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as cause:
-        raise InvalidArgument(f"url {url!r} cannot be read: {cause}") from cause
-    if parts.scheme not in _SCHEMES:
-        raise InvalidArgument(
-            f"url {url!r}: scheme {parts.scheme!r} is none of {', '.join(_SCHEMES)}"
-        )
-    if not parts.hostname:
-        raise InvalidArgument(f"url {url!r} names no host; say {parts.scheme}://127.0.0.1:8000")
-    if parts.username is not None or parts.password is not None:
-        raise InvalidArgument("the url holds a user name or password; give the address alone")
-    if port is None:
-        port = _default_port(url, parts)
-    return Address(parts.scheme, parts.hostname, port, _prefix(url, parts))
 
 
 def _default_port(url: str, parts: SplitResult) -> int:
@@ -100,11 +106,9 @@ def _prefix(url: str, parts: SplitResult) -> str:
     path = parts.path.rstrip("/")
     bare = f"{parts.scheme}://{parts.netloc}"
     if parts.query or parts.fragment:
-        raise InvalidArgument(f"url {url!r}: only the server's address is wanted; say {bare}")
-    if f"{path}/".find("/v1/") >= 0:
-        raise InvalidArgument(
-            f"url {url!r} goes on to a model; give the server's address alone: {bare}"
-        )
+        raise InvalidArgument(f"url {url!r}: give the server's address alone: {bare}")
+    if "/v1/" in f"{path}/":
+        raise InvalidArgument(f"url {url!r} names a model; give the server's address alone: {bare}")
     if path and parts.scheme not in _HTTP_PORTS:
-        raise InvalidArgument(f"url {url!r}: a gRPC address has no path; say {bare}")
+        raise InvalidArgument(f"url {url!r}: a gRPC address has no path; write {bare}")
     return path

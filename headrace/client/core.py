@@ -1,8 +1,8 @@
-"""What a client does, free of protocol and of I/O: a call is a generator that yields what to send
-and gets what came.
+"""What a client does, without protocol and I/O: a call is a generator that yields each request to
+send and receives the response.
 
-So the synchronous and the asynchronous client share every decision. A wire (rest, grpc) words the
-calls.
+The synchronous and the asynchronous client share every decision this way. A codec (rest, grpc)
+builds the requests and reads the responses.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from headrace.client import inputs as casting
+from headrace.client.casting import cast_inputs
 from headrace.client.deadline import Deadline
-from headrace.protocol import signatures
+from headrace.client.errors import UnexpectedResponse
 from headrace.protocol.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -24,27 +24,25 @@ from headrace.protocol.errors import (
     InvalidArgument,
     NotFound,
     Unavailable,
-    Unknown,
 )
 from headrace.protocol.model_spec import ModelSpec
-from headrace.protocol.signatures import Signature
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
 
+T = TypeVar("T")
 Result = np.ndarray | dict[str, np.ndarray]
-Flow = Generator[Any, Any, Any]
+Flow = Generator[Any, Any, T]
 
 DEFAULT_TIMEOUT_S = 30.0
-# How long the signatures of "the latest version" or of a label are believed. A call that does not
-# fit asks again in any case; this bounds the one change no answer shows: an output published anew
-# with another dtype, over REST.
+# How long the signatures of the latest version, or of a label, are cached. A call that does not fit
+# fetches them again at once. The limit matters for the one change no response shows: a new version
+# whose output has another dtype, over REST.
 METADATA_MAX_AGE_S = 60.0
 
 
 def model_spec(name: str, version: int | None = None, label: str | None = None) -> ModelSpec:
-    """The model a call is for; InvalidArgument when no server could tell which is meant."""
+    """InvalidArgument if the arguments do not name one version of one model."""
     if not name:
-        raise InvalidArgument(
-            "no model named; models() or the server's config says which there are"
-        )
+        raise InvalidArgument("no model named; models() or the server's config lists them")
     if version is not None and label is not None:
         raise InvalidArgument(f"{name}: give a version or a label, not both")
     return ModelSpec(name, version, label)
@@ -55,53 +53,55 @@ class Metadata:
     version: int
     signatures: dict[str, Signature]
 
-    def signature(self, target: ModelSpec, name: str) -> Signature:
-        if name not in self.signatures:
-            known = (
-                ", ".join(sorted(s for s in self.signatures if not s.startswith("__"))) or "none"
-            )
-            raise InvalidArgument(
-                f"{target.name}: no signature {name!r} in version {self.version}; it has {known}"
-            )
-        return self.signatures[name]
+    def signature(self, model: ModelSpec, name: str) -> Signature:
+        if name in self.signatures:
+            return self.signatures[name]
+        names = ", ".join(sorted(n for n in self.signatures if not n.startswith("__"))) or "none"
+        raise InvalidArgument(
+            f"{model.name}: no signature {name!r} in version {self.version}; it has {names}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """``state`` is START, LOADING, AVAILABLE, UNLOADING or END; ``error_code`` "OK" unless the load
-    failed."""
+    """``state`` is START, LOADING, AVAILABLE, UNLOADING or END.
+
+    ``error_code`` is "OK" unless loading failed.
+    """
 
     version: int
     state: str
     error_code: str = "OK"
     error_message: str = ""
 
+    @property
+    def is_available(self) -> bool:
+        return self.state == "AVAILABLE"
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """``version`` is which one answered, None where the protocol does not say."""
+    """``version`` is the one that answered, None if the protocol does not say."""
 
     outputs: dict[str, np.ndarray]
     version: int | None = None
 
 
-class Misfit(Unknown):
-    """An answer that is not what the signature promised."""
+class Codec(Protocol):
+    """Builds the requests of one protocol. Sending a request gives what the method is named after.
 
-
-class Wire(Protocol):
-    """One protocol's words. Each method but ``prediction`` gives a call; sending it gives what the
-    name says."""
+    Only ``prediction`` reads a response: that of ``predict``, which needs the signature.
+    """
 
     def predict(
-        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
+        self, model: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
     ) -> Any: ...
 
-    def prediction(self, answer: Any, signature: Signature) -> Prediction: ...
+    def prediction(self, response: Any, signature: Signature) -> Prediction: ...
 
-    def metadata(self, target: ModelSpec) -> Any: ...
+    def metadata(self, model: ModelSpec) -> Any: ...
 
-    def status(self, target: ModelSpec) -> Any: ...
+    def status(self, model: ModelSpec) -> Any: ...
 
     def models(self) -> Any: ...
 
@@ -109,120 +109,134 @@ class Wire(Protocol):
 
 
 class Core:
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._known: dict[ModelSpec, tuple[Metadata, float]] = {}
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        # The signatures of each model, and when they were fetched.
+        self._cache: dict[ModelSpec, tuple[Metadata, float]] = {}
 
-    def predict(self, target: ModelSpec, inputs: Any, signature_name: str) -> Flow:
-        return (
-            yield from self._with_versions(target, self._predict(target, inputs, signature_name))
-        )
+    def predict(self, model: ModelSpec, inputs: Any, signature_name: str | None) -> Flow[Result]:
+        flow = self._predict(model, inputs, signature_name or DEFAULT_SIGNATURE)
+        return (yield from self._naming_versions(model, flow))
 
-    def metadata(self, target: ModelSpec) -> Flow:
-        return (yield from self._with_versions(target, self._fetch(target))).signatures
+    def metadata(self, model: ModelSpec) -> Flow[dict[str, Signature]]:
+        metadata = yield from self._naming_versions(model, self._fetch_metadata(model))
+        return metadata.signatures
 
-    def status(self, target: ModelSpec) -> Flow:
-        return (yield from self._with_versions(target, self._status(target)))
+    def status(self, model: ModelSpec) -> Flow[list[VersionStatus]]:
+        return (yield from self._naming_versions(model, self._fetch_status(model)))
 
-    def models(self) -> Flow:
-        return (yield self._wire.models())
+    def models(self) -> Flow[list[dict[str, Any]]]:
+        models: list[dict[str, Any]] = yield self._codec.models()
+        return models
 
-    def ready(self, model: str | None) -> Flow:
+    def ready(self, model_name: str | None) -> Flow[bool]:
         try:
-            if model is None:
-                return (yield self._wire.ready())
-            versions = yield self._wire.status(model_spec(model))
+            if model_name is None:
+                return bool((yield self._codec.ready()))
+            versions = yield from self._fetch_status(model_spec(model_name))
         except (Unavailable, DeadlineExceeded, NotFound):
             return False
-        return any(v.state == "AVAILABLE" for v in versions)
+        return any(version.is_available for version in versions)
 
-    def _predict(self, target: ModelSpec, inputs: Any, signature_name: str) -> Flow:
-        metadata, is_fresh = yield from self._metadata(target)
-        while True:
-            try:
-                signature = metadata.signature(target, signature_name)
-                arrays = casting.named(inputs, signature, model=target.name)
-                answer = yield self._wire.predict(target, arrays, signature)
-                break
-            except (InvalidArgument, FailedPrecondition, NotFound):
-                # Perhaps another version is live than the one this call was made for. Such a
-                # refusal ran nothing.
-                if is_fresh:
-                    raise
-                newer = yield from self._fetch(target)
-                if _promise(newer, signature_name) == _promise(metadata, signature_name):
-                    raise
-                metadata, is_fresh = newer, True
+    def _predict(self, model: ModelSpec, inputs: Any, signature_name: str) -> Flow[Result]:
+        metadata, is_fresh = yield from self._metadata(model)
         try:
-            prediction = self._wire.prediction(answer, signature)
-        except Misfit:
+            signature = metadata.signature(model, signature_name)
+            response = yield from self._send_predict(model, inputs, signature)
+        except (InvalidArgument, FailedPrecondition, NotFound):
+            # The live version may be another than the one in the cache. A refused request ran
+            # nothing, so it is safe to send it again, built for the new signature.
             if is_fresh:
                 raise
-            metadata = yield from self._fetch(target)
-            prediction = self._wire.prediction(answer, metadata.signature(target, signature_name))
+            cached = metadata
+            metadata = yield from self._fetch_metadata(model)
+            if _tensors(metadata, signature_name) == _tensors(cached, signature_name):
+                raise
+            is_fresh = True
+            signature = metadata.signature(model, signature_name)
+            response = yield from self._send_predict(model, inputs, signature)
+        try:
+            prediction = self._codec.prediction(response, signature)
+        except UnexpectedResponse:
+            if is_fresh:
+                raise
+            metadata = yield from self._fetch_metadata(model)
+            signature = metadata.signature(model, signature_name)
+            prediction = self._codec.prediction(response, signature)
         if prediction.version not in (None, metadata.version):
-            self._known.pop(target, None)
-        return (
-            next(iter(prediction.outputs.values()))
-            if len(prediction.outputs) == 1
-            else prediction.outputs
-        )
+            self._cache.pop(model, None)
+        return _result(prediction.outputs)
 
-    def _with_versions(self, target: ModelSpec, flow: Flow) -> Flow:
-        """The flow; where there is no such version, servers leave out which there are."""
+    def _send_predict(self, model: ModelSpec, inputs: Any, signature: Signature) -> Flow[Any]:
+        arrays = cast_inputs(inputs, signature, model=model.name)
+        return (yield self._codec.predict(model, arrays, signature))
+
+    def _naming_versions(self, model: ModelSpec, flow: Flow[T]) -> Flow[T]:
+        """Runs the flow. An error about a missing version names those there are, which servers
+        leave out."""
         try:
             return (yield from flow)
-        except NotFound as refusal:
-            if target.version is None:
+        except NotFound as error:
+            if model.version is None:
                 raise
             try:
-                versions = yield from self._status(ModelSpec(target.name))
+                statuses = yield from self._fetch_status(ModelSpec(model.name))
             except HeadraceError:
-                raise refusal from None
-            numbers = sorted(v.version for v in versions if v.state == "AVAILABLE")
-            if target.version in numbers:
+                raise error from None
+            available = sorted(status.version for status in statuses if status.is_available)
+            if model.version in available:
                 raise
-            there = ", ".join(map(str, numbers)) or "none"
+            numbers = ", ".join(map(str, available)) or "none"
             raise NotFound(
-                f"{target.name}: no version {target.version}; available: {there}"
-            ) from refusal
+                f"{model.name}: no version {model.version}; available: {numbers}"
+            ) from error
 
-    def _status(self, target: ModelSpec) -> Flow:
-        return (yield self._wire.status(target))
+    def _metadata(self, model: ModelSpec) -> Flow[tuple[Metadata, bool]]:
+        """The metadata, and whether it was fetched just now."""
+        if model in self._cache:
+            metadata, fetched_at = self._cache[model]
+            age_s = time.monotonic() - fetched_at
+            # The signatures of a numbered version do not change.
+            if model.version is not None or age_s < METADATA_MAX_AGE_S:
+                return metadata, False
+        metadata = yield from self._fetch_metadata(model)
+        return metadata, True
 
-    def _metadata(self, target: ModelSpec) -> Generator[Any, Any, tuple[Metadata, bool]]:
-        metadata, since = self._known.get(target, (None, 0.0))
-        is_settled = target.version is not None or time.monotonic() - since < METADATA_MAX_AGE_S
-        if metadata is not None and is_settled:
-            return metadata, False
-        return (yield from self._fetch(target)), True
-
-    def _fetch(self, target: ModelSpec) -> Generator[Any, Any, Metadata]:
-        metadata: Metadata = yield self._wire.metadata(target)
-        self._known[target] = metadata, time.monotonic()
+    def _fetch_metadata(self, model: ModelSpec) -> Flow[Metadata]:
+        metadata: Metadata = yield self._codec.metadata(model)
+        self._cache[model] = metadata, time.monotonic()
         return metadata
 
+    def _fetch_status(self, model: ModelSpec) -> Flow[list[VersionStatus]]:
+        statuses: list[VersionStatus] = yield self._codec.status(model)
+        return statuses
 
-def drive(flow: Flow, send: Callable[[Any, Deadline], Any], deadline: Deadline) -> Any:
-    """Runs a flow to its end. The async client has its twin."""
+
+def drive(flow: Flow[T], send: Callable[[Any, Deadline], Any], deadline: Deadline) -> T:
+    """Runs a flow to its end. The async client has the same loop with await."""
     try:
-        call = next(flow)
+        request = next(flow)
         while True:
             try:
-                answer = send(call, deadline)
+                response = send(request, deadline)
             except HeadraceError as error:
-                call = flow.throw(error)
+                request = flow.throw(error)
             else:
-                call = flow.send(answer)
+                request = flow.send(response)
     except StopIteration as end:
-        return end.value
+        result: T = end.value
+        return result
 
 
-def _promise(metadata: Metadata, signature_name: str) -> object:
-    """What of a signature decides how a request is made and read."""
+def _result(outputs: dict[str, np.ndarray]) -> Result:
+    if len(outputs) == 1:
+        return next(iter(outputs.values()))
+    return outputs
+
+
+def _tensors(metadata: Metadata, signature_name: str) -> object:
+    """The part of a signature that decides how a request is built and a response is read."""
     signature = metadata.signatures.get(signature_name)
-    return signature and (dict(signature.inputs), dict(signature.outputs))
-
-
-def signature_or_default(name: str | None) -> str:
-    return name or signatures.DEFAULT_SIGNATURE
+    if signature is None:
+        return None
+    return dict(signature.inputs), dict(signature.outputs)

@@ -1,5 +1,4 @@
-"""When a call has to end: one deadline for all the requests it takes, worded with what the caller
-gave."""
+"""The deadline of a call, shared by all the requests the call takes."""
 
 from __future__ import annotations
 
@@ -9,19 +8,19 @@ from headrace.protocol.errors import DeadlineExceeded, InvalidArgument
 
 
 class Deadline:
-    """Begins when made. ``address`` is only for the words."""
+    """Starts when it is made. ``address`` is for the error message."""
 
     def __init__(self, timeout_s: float, address: object) -> None:
         self._timeout_s = timeout_s
         self._address = address
         self._ends_at = time.monotonic() + timeout_s
 
-    def left_s(self) -> float:
-        """Seconds left, above 0; DeadlineExceeded when there are none."""
-        left = self._ends_at - time.monotonic()
-        if left <= 0:
+    def remaining_s(self) -> float:
+        """Seconds left, above 0; DeadlineExceeded if there are none."""
+        remaining_s = self._ends_at - time.monotonic()
+        if remaining_s <= 0:
             raise self.exceeded()
-        return left
+        return remaining_s
 
     def exceeded(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"no answer from {self._address} within {self._timeout_s:g} s")

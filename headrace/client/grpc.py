@@ -1,4 +1,4 @@
-"""gRPC: the calls as TensorFlow Serving's messages, and the channels that carry them, blocking and
+"""gRPC: calls as TensorFlow Serving's messages, and the channels that carry them, blocking and
 asyncio."""
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import numpy as np
 from headrace.client.address import Address
 from headrace.client.core import Metadata, Prediction, VersionStatus
 from headrace.client.deadline import Deadline
-from headrace.client.errors import Unreachable, WrongProtocol
+from headrace.client.errors import Unreachable, WrongProtocol, checked_details
 from headrace.protocol import messages, signatures, tensors
 from headrace.protocol.errors import DETAILS_METADATA, HeadraceError, Unimplemented, from_grpc_code
 from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import Signature
 from headrace.protocol.version_state import VersionState
 
+_METHODS = (messages.PREDICT, messages.GET_MODEL_METADATA, messages.GET_MODEL_STATUS)
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
-# gRPC's own texts, as against those a server wrote.
+# Texts of gRPC itself, not of a server.
 _NO_CONNECTION = re.compile(
     r"failed to connect|connection (refused|reset)|socket closed|errors resolving|dns resol|goaway",
     re.I,
@@ -35,38 +36,39 @@ _LOCAL_DEADLINE = "Deadline Exceeded"
 
 @dataclass(frozen=True, slots=True)
 class GrpcCall:
+    """``read`` turns the response message into what the call returns."""
+
     method: messages.Method
     request: Any
     read: Callable[[Any], Any]
 
 
-class GrpcWire:
+class GrpcCodec:
     def predict(
-        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
+        self, model: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
     ) -> GrpcCall:
         request = messages.PredictRequest()
-        _fill(request.model_spec, target)
+        _fill(request.model_spec, model)
         request.model_spec.signature_name = signature.name
         for name, array in arrays.items():
             request.inputs[name].CopyFrom(tensors.to_proto(array, signature.inputs[name].dtype))
         return GrpcCall(messages.PREDICT, request, lambda response: response)
 
-    def prediction(self, answer: Any, signature: Signature) -> Prediction:
-        spec = answer.model_spec
-        version = int(spec.version.value) if spec.HasField("version") else None
-        return Prediction(
-            {name: tensors.from_proto(proto) for name, proto in answer.outputs.items()}, version
-        )
+    def prediction(self, response: Any, signature: Signature) -> Prediction:
+        outputs = {name: tensors.from_proto(proto) for name, proto in response.outputs.items()}
+        if response.model_spec.HasField("version"):
+            return Prediction(outputs, int(response.model_spec.version.value))
+        return Prediction(outputs)
 
-    def metadata(self, target: ModelSpec) -> GrpcCall:
+    def metadata(self, model: ModelSpec) -> GrpcCall:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
-        _fill(request.model_spec, target)
-        return GrpcCall(messages.GET_MODEL_METADATA, request, _metadata)
+        _fill(request.model_spec, model)
+        return GrpcCall(messages.GET_MODEL_METADATA, request, _read_metadata)
 
-    def status(self, target: ModelSpec) -> GrpcCall:
+    def status(self, model: ModelSpec) -> GrpcCall:
         request = messages.GetModelStatusRequest()
-        _fill(request.model_spec, target)
-        return GrpcCall(messages.GET_MODEL_STATUS, request, _statuses)
+        _fill(request.model_spec, model)
+        return GrpcCall(messages.GET_MODEL_STATUS, request, _read_status)
 
     def models(self) -> GrpcCall:
         raise Unimplemented("gRPC has no call that lists models; ask the gateway's http:// address")
@@ -82,17 +84,21 @@ class GrpcTransport:
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        target = address.host_and_port
+        options = _options(address)
         if address.is_encrypted:
-            self._channel = grpc.secure_channel(*_secure(address))
+            credentials = grpc.ssl_channel_credentials()
+            self._channel = grpc.secure_channel(target, credentials, options)
         else:
-            self._channel = grpc.insecure_channel(address.host_and_port, options=_options(address))
+            self._channel = grpc.insecure_channel(target, options)
         self._stubs = _stubs(self._channel)
 
     def send(self, call: GrpcCall, deadline: Deadline) -> Any:
+        stub = self._stubs[call.method.path]
         try:
-            response = self._stubs[call.method.path](call.request, timeout=deadline.left_s())
-        except grpc.RpcError as cause:
-            raise _translated(cause, self._address, deadline) from cause
+            response = stub(call.request, timeout=deadline.remaining_s())
+        except grpc.RpcError as error:
+            raise _translated(error, self._address, deadline) from error
         return call.read(response)
 
     def close(self) -> None:
@@ -100,23 +106,25 @@ class GrpcTransport:
 
 
 class AioTransport:
-    """The same over grpc.aio; belongs to the event loop it is made in."""
+    """GrpcTransport over grpc.aio; belongs to the event loop it is made in."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        target = address.host_and_port
+        options = _options(address)
         if address.is_encrypted:
-            self._channel = grpc.aio.secure_channel(*_secure(address))
+            credentials = grpc.ssl_channel_credentials()
+            self._channel = grpc.aio.secure_channel(target, credentials, options)
         else:
-            self._channel = grpc.aio.insecure_channel(
-                address.host_and_port, options=_options(address)
-            )
+            self._channel = grpc.aio.insecure_channel(target, options)
         self._stubs = _stubs(self._channel)
 
     async def send(self, call: GrpcCall, deadline: Deadline) -> Any:
+        stub = self._stubs[call.method.path]
         try:
-            response = await self._stubs[call.method.path](call.request, timeout=deadline.left_s())
-        except grpc.RpcError as cause:
-            raise _translated(cause, self._address, deadline) from cause
+            response = await stub(call.request, timeout=deadline.remaining_s())
+        except grpc.RpcError as error:
+            raise _translated(error, self._address, deadline) from error
         return call.read(response)
 
     async def close(self) -> None:
@@ -125,13 +133,10 @@ class AioTransport:
 
 def _options(address: Address) -> list[tuple[str, Any]]:
     return [
-        (
-            "grpc.max_receive_message_length",
-            -1,
-            # Python's default of 4 MiB is less than a batch of pictures.
-        ),
+        # The default limit of 4 MiB is less than a batch of pictures.
+        ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
-        # A server that comes back is found within a second, not within gRPC's two minutes.
+        # Finds a restarted server within a second, not within gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
@@ -139,68 +144,66 @@ def _options(address: Address) -> list[tuple[str, Any]]:
     ]
 
 
-def _secure(address: Address) -> tuple[Any, ...]:
-    return address.host_and_port, grpc.ssl_channel_credentials(), _options(address)
-
-
 def _stubs(channel: Any) -> dict[str, Any]:
-    return {
-        method.path: channel.unary_unary(
+    stubs = {}
+    for method in _METHODS:
+        stubs[method.path] = channel.unary_unary(
             method.path,
             request_serializer=method.request.SerializeToString,
             response_deserializer=method.response.FromString,
         )
-        for method in (messages.PREDICT, messages.GET_MODEL_METADATA, messages.GET_MODEL_STATUS)
-    }
+    return stubs
 
 
-def _translated(cause: Any, address: Address, deadline: Deadline) -> HeadraceError:
-    code, said = cause.code(), cause.details() or ""
-    if code is grpc.StatusCode.UNAVAILABLE and _HTTP1_SERVER in said:
-        return WrongProtocol(f"{address} is an HTTP port: use {address.other}")
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED and said == _LOCAL_DEADLINE:
+def _translated(error: Any, address: Address, deadline: Deadline) -> HeadraceError:
+    code = error.code()
+    message = error.details() or ""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and message == _LOCAL_DEADLINE:
         return deadline.exceeded()
-    if code is grpc.StatusCode.UNAVAILABLE and (not said or _NO_CONNECTION.search(said)):
-        return Unreachable(
-            f"cannot reach {address}: {said.rpartition(': ')[2].rstrip(']') or 'no reason given'}"
-        )
-    error = from_grpc_code(code.value[0], said)
-    error.details = _details(cause)
-    return error
+    if code is grpc.StatusCode.UNAVAILABLE:
+        if _HTTP1_SERVER in message:
+            return WrongProtocol(f"{address} is an HTTP port: use {address.with_other_protocol}")
+        if not message or _NO_CONNECTION.search(message):
+            reason = message.rpartition(": ")[2].rstrip("]") or "no reason given"
+            return Unreachable(f"cannot reach {address}: {reason}")
+    translated = from_grpc_code(code.value[0], message)
+    translated.details = _details(error)
+    return translated
 
 
-def _details(cause: Any) -> list[dict[str, Any]]:
-    """What a gateway says beside its message; nothing, where the server is another."""
-    told = dict(cause.trailing_metadata() or ()).get(DETAILS_METADATA, "[]")
+def _details(error: Any) -> list[dict[str, Any]]:
+    trailers = dict(error.trailing_metadata() or ())
     try:
-        details = json.loads(told)
+        return checked_details(json.loads(trailers.get(DETAILS_METADATA, "[]")))
     except ValueError:
         return []
-    return [d for d in details if isinstance(d, dict)] if isinstance(details, list) else []
 
 
-def _fill(spec: Any, target: ModelSpec) -> None:
-    spec.name = target.name
-    if target.version is not None:
-        spec.version.value = target.version
-    if target.label is not None:
-        spec.version_label = target.label
+def _fill(message: Any, model: ModelSpec) -> None:
+    message.name = model.name
+    if model.version is not None:
+        message.version.value = model.version
+    if model.label is not None:
+        message.version_label = model.label
 
 
-def _metadata(response: Any) -> Metadata:
+def _read_metadata(response: Any) -> Metadata:
     definitions = messages.SignatureDefMap()
     response.metadata["signature_def"].Unpack(definitions)
-    found = {n: signatures.from_signature_def(n, d) for n, d in definitions.signature_def.items()}
-    return Metadata(int(response.model_spec.version.value), found)
+    version = int(response.model_spec.version.value)
+    return Metadata(version, signatures.from_signature_defs(definitions.signature_def))
 
 
-def _statuses(response: Any) -> list[VersionStatus]:
-    return [
-        VersionStatus(
-            int(row.version),
-            VersionState(row.state).name,
-            _CODE_NAMES.get(row.status.error_code, str(row.status.error_code)),
-            row.status.error_message,
+def _read_status(response: Any) -> list[VersionStatus]:
+    statuses = []
+    for status in response.model_version_status:
+        code = status.status.error_code
+        statuses.append(
+            VersionStatus(
+                version=int(status.version),
+                state=VersionState(status.state).name,
+                error_code=_CODE_NAMES.get(code, str(code)),
+                error_message=status.status.error_message,
+            )
         )
-        for row in response.model_version_status
-    ]
+    return statuses

@@ -1,8 +1,7 @@
-"""For the tests of code that calls models: a Client whose models are functions in this process, no
-server needed.
+"""For the tests of code that calls models: a Client whose models are Python functions, without a
+server.
 
-Only the network is missing: names, dtypes, versions and errors are the real client's business here
-too.
+Only the network is replaced: names, dtypes, versions and errors work as in the real client.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ from headrace.protocol.errors import HeadraceError, InvalidArgument, NotFound
 from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec, missing_text
 
-_Answer = Callable[[], Any]
+_Request = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class FakeModel:
-    """``function`` takes the inputs by name and gives an array, or a dict of arrays by output name.
+    """``function`` takes the inputs by name and returns an array, or a dict of arrays by output
+    name.
 
-    ``inputs`` says each input's numpy dtype ("float32", or object for strings).
+    ``inputs`` holds the numpy dtype of each input ("float32"; object for strings).
     """
 
     function: Callable[..., Any]
@@ -40,7 +40,7 @@ class FakeModel:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One prediction as it would have gone out: the arrays after naming and casting."""
+    """One prediction as the real client would send it: the arrays after naming and casting."""
 
     model: str
     arrays: Mapping[str, np.ndarray]
@@ -51,8 +51,8 @@ class Call:
 class FakeClient(Client):
     """``FakeClient({"half_plus_two": FakeModel(lambda x: x / 2 + 2, inputs={"x": "float32"})})``.
 
-    ``calls`` lists what was asked. ``fail_with`` is raised by every request while it is set:
-    Unavailable("down").
+    ``calls`` lists the predictions so far. While ``fail_with`` is set, for example to
+    Unavailable("down"), every request raises it.
     """
 
     def __init__(
@@ -61,81 +61,82 @@ class FakeClient(Client):
         self.address = Address("fake", "models", 0)
         self.timeout_s = timeout_s
         self.fail_with: HeadraceError | None = None
-        self._models = _Models(models)
-        self._core = Core(self._models)
+        self._codec = _FakeCodec(models)
+        self._core = Core(self._codec)
         self._transport = self
         self._is_closed = False
 
     @property
     def calls(self) -> list[Call]:
-        return self._models.calls
+        return self._codec.calls
 
-    def send(self, call: _Answer, deadline: Deadline) -> Any:
-        deadline.left_s()
+    def send(self, request: _Request, deadline: Deadline) -> Any:
+        deadline.remaining_s()
         if self.fail_with is not None:
             raise self.fail_with
-        return call()
+        return request()
 
     def close(self) -> None:
         self._is_closed = True
 
 
 @dataclass(frozen=True, slots=True)
-class _Models:
-    """The wire of functions: a call is itself one."""
+class _FakeCodec:
+    """A request is a function that gives the response."""
 
-    served: Mapping[str, FakeModel]
+    models_by_name: Mapping[str, FakeModel]
     calls: list[Call] = field(default_factory=list)
 
     def predict(
-        self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
-    ) -> _Answer:
-        def run() -> dict[str, np.ndarray]:
-            model = self._model(target)
-            missing = sorted(model.inputs.keys() - arrays.keys())
+        self, model: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
+    ) -> _Request:
+        def respond() -> dict[str, np.ndarray]:
+            fake_model = self._find(model)
+            missing = sorted(fake_model.inputs.keys() - arrays.keys())
             if missing:
-                raise InvalidArgument(f"{target.name}: {missing_text(missing)}")
-            self.calls.append(Call(target.name, arrays, target.version, target.label))
-            outputs = model.function(**arrays)
-            named = outputs if isinstance(outputs, Mapping) else {"output": outputs}
-            return {name: np.asarray(value) for name, value in named.items()}
+                raise InvalidArgument(f"{model.name}: {missing_text(missing)}")
+            self.calls.append(Call(model.name, arrays, model.version, model.label))
+            outputs = fake_model.function(**arrays)
+            if not isinstance(outputs, Mapping):
+                outputs = {"output": outputs}
+            return {name: np.asarray(value) for name, value in outputs.items()}
 
-        return run
+        return respond
 
-    def prediction(self, answer: dict[str, np.ndarray], signature: Signature) -> Prediction:
-        return Prediction(answer)
+    def prediction(self, response: dict[str, np.ndarray], signature: Signature) -> Prediction:
+        return Prediction(response)
 
-    def metadata(self, target: ModelSpec) -> _Answer:
-        def read() -> Metadata:
-            model = self._model(target)
-            return Metadata(model.version, {model.signature: _signature(model)})
+    def metadata(self, model: ModelSpec) -> _Request:
+        def respond() -> Metadata:
+            fake_model = self._find(model)
+            return Metadata(fake_model.version, {fake_model.signature: _signature(fake_model)})
 
-        return read
+        return respond
 
-    def status(self, target: ModelSpec) -> _Answer:
-        return lambda: [VersionStatus(self._model(target).version, "AVAILABLE")]
+    def status(self, model: ModelSpec) -> _Request:
+        return lambda: [VersionStatus(self._find(model).version, "AVAILABLE")]
 
-    def models(self) -> _Answer:
-        return lambda: [{"name": name, "state": "AVAILABLE"} for name in sorted(self.served)]
+    def models(self) -> _Request:
+        names = sorted(self.models_by_name)
+        return lambda: [{"name": name, "state": "AVAILABLE"} for name in names]
 
-    def ready(self) -> _Answer:
+    def ready(self) -> _Request:
         return lambda: True
 
-    def _model(self, target: ModelSpec) -> FakeModel:
-        model = self.served.get(target.name)
-        if model is None or target.version not in (None, model.version):
-            raise NotFound(
-                f"no fake model {target.name!r}"
-                + (f" version {target.version}" if target.version else "")
-            )
-        return model
+    def _find(self, model: ModelSpec) -> FakeModel:
+        fake_model = self.models_by_name.get(model.name)
+        if fake_model is None:
+            raise NotFound(f"no fake model {model.name!r}")
+        if model.version not in (None, fake_model.version):
+            raise NotFound(f"no version {model.version} of the fake model {model.name!r}")
+        return fake_model
 
 
 def _signature(model: FakeModel) -> Signature:
     specs = {}
-    for name, wanted in model.inputs.items():
-        dtype = dtypes.by_numpy(np.dtype(wanted))
+    for name, numpy_dtype in model.inputs.items():
+        dtype = dtypes.by_numpy(np.dtype(numpy_dtype))
         if dtype is None:
-            raise ValueError(f"input {name!r}: {wanted!r} is no dtype of TensorFlow's")
+            raise ValueError(f"input {name!r}: TensorFlow has no dtype {numpy_dtype!r}")
         specs[name] = TensorSpec(name, f"{name}:0", dtype, None, dtype.number)
     return Signature(model.signature, specs, {})

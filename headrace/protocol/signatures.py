@@ -140,6 +140,10 @@ def callable_ones(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
     return {name: signatures[name] for name in names}
 
 
+def from_signature_defs(signature_defs: Mapping[str, Any]) -> dict[str, Signature]:
+    return {name: from_signature_def(name, message) for name, message in signature_defs.items()}
+
+
 def from_signature_def(name: str, signature_def: Any) -> Signature:
     """A Signature from a SignatureDef message (ours or the official one)."""
     return Signature(

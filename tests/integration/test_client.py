@@ -50,9 +50,9 @@ def client(url: str):
 
 
 def test_a_known_answer(client: Client) -> None:
-    found = client.predict("half_plus_two", [[1.0], [2.0], [5.0]])
-    assert isinstance(found, np.ndarray)
-    assert (found.dtype, found.tolist()) == (np.float32, [[2.5], [3.0], [4.5]])
+    outputs = client.predict("half_plus_two", [[1.0], [2.0], [5.0]])
+    assert isinstance(outputs, np.ndarray)
+    assert (outputs.dtype, outputs.tolist()) == (np.float32, [[2.5], [3.0], [4.5]])
 
 
 @pytest.mark.parametrize("verb", ["predict", "metadata", "status"])
@@ -83,14 +83,14 @@ def test_the_wrong_protocol_for_a_port_is_told_with_the_right_one(
         cli.main(["predict", "half_plus_two", "--data", "[[1.0]]", "--url", f"{wrong}://{address}"])
         == 1
     )
-    told = f"{wrong}://{address} is {kind} port: use {right}://{address}"
-    assert capsys.readouterr().err == f"headrace: {told}\n"
+    message = f"{wrong}://{address} is {kind} port: use {right}://{address}"
+    assert capsys.readouterr().err == f"headrace: {message}\n"
 
     async def ask() -> None:
         async with AsyncClient(f"{wrong}://{address}") as client:
             await client.ready("half_plus_two")
 
-    with pytest.raises(InvalidArgument, match=f"^{told}$"):
+    with pytest.raises(InvalidArgument, match=f"^{message}$"):
         asyncio.run(ask())
 
 
@@ -98,23 +98,23 @@ def test_images_answer_the_same_through_every_door(client: Client, stack: Stack)
     images = np.random.default_rng(1).random((32, 28, 28, 1))
     with Client(address(stack, "serving grpc")) as direct:
         expected = direct.predict("mnist_cnn", images)
-    found = client.predict("mnist_cnn", images)
-    assert isinstance(found, np.ndarray)
-    assert (found.dtype, found.shape) == (np.float32, (32, 10))
+    outputs = client.predict("mnist_cnn", images)
+    assert isinstance(outputs, np.ndarray)
+    assert (outputs.dtype, outputs.shape) == (np.float32, (32, 10))
     # JSON answers carry six digits where those read back to the same float, so nothing is lost.
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_strings_and_several_tensors(client: Client) -> None:
-    found = client.predict(
+    outputs = client.predict(
         "two_in_two_out", {"int_t": [[1, 2], [3, 4]], "str_t": [["a", "é"], [b"", "d"]]}
     )
-    assert isinstance(found, dict)
-    assert {name: a.tolist() for name, a in found.items()} == {
+    assert isinstance(outputs, dict)
+    assert {name: a.tolist() for name, a in outputs.items()} == {
         "int_o": [[1, 2], [3, 4]],
         "str_o": [[b"a", "é".encode()], [b"", b"d"]],
     }
-    assert found["int_o"].dtype == np.int32
+    assert outputs["int_o"].dtype == np.int32
 
 
 def test_a_version_is_chosen(client: Client) -> None:
@@ -280,12 +280,12 @@ def test_a_swap_to_another_signature_loses_no_call(
                     lambda: _live(client) == [124], within_s=20, what="version 124 is the only one"
                 )
                 wait_for(lambda: "int_t" in _inputs(client), within_s=20, what="the new signature")
-                found = client.predict("half_plus_two", {"int_t": [7], "str_t": ["z"]})
+                outputs = client.predict("half_plus_two", {"int_t": [7], "str_t": ["z"]})
             finally:
                 stop.set()
             counts = [c.result() for c in calls]
-    assert isinstance(found, dict)
-    assert found["int_o"].tolist() == [7]
+    assert isinstance(outputs, dict)
+    assert outputs["int_o"].tolist() == [7]
     assert sum(old for old, _ in counts) > 0
 
 

@@ -278,8 +278,9 @@ def test_a_newest_version_that_does_not_load_is_told_by_all_and_the_older_one_se
     listed = store.trainer("list").stdout
     assert re.search(rf"^{MODEL} +1 2 +1 +", listed, re.MULTILINE)
     assert f"{MODEL}: {told}\n" in listed
-    (finding,) = doctor.the_gateway({"HEADRACE_HTTP_PORT": str(store.stack.gateway.ports["http"])})
-    assert finding.is_problem and finding.found == f"{MODEL}: {told}"
+    http_port = str(store.stack.gateway.ports["http"])
+    (finding,) = doctor.check_gateway({"HEADRACE_HTTP_PORT": http_port})
+    assert finding.is_problem and finding.text == f"{MODEL}: {told}"
     assert store.answer() == 2.5
     shutil.rmtree(store.stack.store / MODEL / "2")
     wait_for(

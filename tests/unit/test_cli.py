@@ -1,4 +1,4 @@
-"""The command line: what each verb prints, its exit code, and how it goes on when something is
+"""The command line: what each command prints, its exit code, and its advice when something is
 wrong."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace import cli, client, doctor
+from headrace import cli, client
 from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.client.testing import FakeClient, FakeModel
 from headrace.protocol.errors import (
@@ -34,7 +34,7 @@ TWO = f"model_config_list {{ {ENTRY} {ENTRY.replace('half', 'other')} }}\n"
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
-    """What every verb talks to instead of a server."""
+    """What every command calls instead of a server."""
     models = {
         "half": FakeModel(lambda x: x / 2 + 2, inputs={"x": "float32"}),
         "tenth": FakeModel(lambda x: x / 10, inputs={"x": "float32"}),
@@ -75,18 +75,18 @@ def test_help_is_quick_and_imports_no_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["predict", "status", "models", "check-config", "render", "doctor"]
+    "command", ["predict", "status", "models", "check-config", "render", "doctor"]
 )
 def test_every_verb_explains_itself_with_an_example(
-    verb: str, capsys: pytest.CaptureFixture[str]
+    command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.main([verb, "--help"])
+        cli.main([command, "--help"])
     assert end.value.code == 0
-    assert f"headrace {verb}" in capsys.readouterr().out.split("example", 1)[1]
+    assert f"headrace {command}" in capsys.readouterr().out.split("example", 1)[1]
 
 
-def test_no_verb_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     assert "check-config" in capsys.readouterr().out
 
@@ -102,10 +102,10 @@ def test_python_m_headrace_is_the_command_line() -> None:
 def test_serve_gets_its_arguments_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     from headrace import server
 
-    seen: list[str] = []
-    monkeypatch.setattr(server, "main", lambda argv: seen.extend(argv) or 7)
+    arguments: list[str] = []
+    monkeypatch.setattr(server, "main", lambda argv: arguments.extend(argv) or 7)
     assert cli.main(["serve", "--port=1", "--help", "--url", "-"]) == 7
-    assert seen == ["--port=1", "--help", "--url", "-"]
+    assert arguments == ["--port=1", "--help", "--url", "-"]
 
 
 def test_serve_without_its_extra_says_what_to_install() -> None:
@@ -180,7 +180,7 @@ class TestPredict:
         assert "allow_pickle=False" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             (["--data", "[1"], "--data cannot be read: Expecting"),
             (["--data", '[{"b64": "?"}]'], "--data cannot be read"),
@@ -188,11 +188,15 @@ class TestPredict:
             (["--data", '["a"]'], "x: text, expected float"),
         ],
     )
-    def test_bad_input_is_told_and_ends_with_1(
-        self, fake: FakeClient, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    def test_bad_input_is_reported_and_ends_with_1(
+        self,
+        fake: FakeClient,
+        capsys: pytest.CaptureFixture[str],
+        arguments: list[str],
+        message: str,
     ) -> None:
         assert cli.main(["predict", "half", *arguments]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         "arguments", [[], ["--data", "[1]", "-"], ["--data", "[1]", "--file", "x"]]
@@ -204,7 +208,7 @@ class TestPredict:
 
 
 START = "Not started yet? `make up` starts the stack"
-LOGS = "with --timeout SECONDS, or look whether the server is well: `make logs`."
+LOGS = "with --timeout SECONDS, or look for the cause in the server's log: `make logs`."
 MODELS = "`headrace models` lists what is served and what each model takes."
 ELSEWHERE = "http://elsewhere:8000"
 
@@ -230,7 +234,7 @@ ELSEWHERE = "http://elsewhere:8000"
         (InvalidArgument("x: rank 2"), [], MODELS),
         (NotFound("no model"), ["--url", "grpc://elsewhere:8001"], ""),  # which has no list
         (WrongProtocol("http://x is a gRPC port: use grpc://x"), [], ""),
-        (Unimplemented("x: half does not travel as JSON"), [], ""),
+        (Unimplemented("x: half cannot be sent as JSON"), [], ""),
     ],
 )
 def test_a_servers_error_is_shown_with_the_next_step_where_there_is_one(
@@ -248,16 +252,15 @@ def test_a_servers_error_is_shown_with_the_next_step_where_there_is_one(
     assert advice in "".join(more)
 
 
-def test_an_unreachable_address_of_the_environment_is_told_as_such(
+def test_an_unreachable_address_of_the_environment_is_named_as_such(
     fake: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_URL", ELSEWHERE)
     fake.fail_with = Unreachable(f"cannot reach {ELSEWHERE}")
     assert cli.main(["models"]) == 1
-    said = capsys.readouterr().err
+    err = capsys.readouterr().err
     assert (
-        "This address is that of HEADRACE_URL; --url names another." in said
-        and "make up" not in said
+        "This address comes from HEADRACE_URL; --url names another." in err and "make up" not in err
     )
 
 
@@ -296,33 +299,33 @@ def closed_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "verb", [["status", "half"], ["models"], ["predict", "half", "--data", "[1]"]]
+    "command", [["status", "half"], ["models"], ["predict", "half", "--data", "[1]"]]
 )
 def test_the_environment_says_where_the_server_is_and_url_wins(
     closed_port: int,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    verb: list[str],
+    command: list[str],
 ) -> None:
     monkeypatch.delenv("HEADRACE_URL", raising=False)
     monkeypatch.setenv("HEADRACE_HTTP_PORT", str(closed_port))
-    assert cli.main(verb) == 1
+    assert cli.main(command) == 1
     assert f"cannot reach http://127.0.0.1:{closed_port}: " in capsys.readouterr().err
     monkeypatch.setenv("HEADRACE_URL", f"http://localhost:{closed_port}")
-    assert cli.main(verb) == 1
+    assert cli.main(command) == 1
     assert f"cannot reach http://localhost:{closed_port}: " in capsys.readouterr().err
-    assert cli.main([*verb, "--url", f"http://127.0.0.1:{closed_port}/mine"]) == 1
+    assert cli.main([*command, "--url", f"http://127.0.0.1:{closed_port}/mine"]) == 1
     assert f"cannot reach http://127.0.0.1:{closed_port}/mine: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["predict", "status", "models", "doctor"])
+@pytest.mark.parametrize("command", ["predict", "status", "models", "doctor"])
 def test_help_names_the_variables_that_say_where_the_server_is(
-    verb: str, capsys: pytest.CaptureFixture[str]
+    command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.main([verb, "--help"])
-    said = capsys.readouterr().out
-    assert "HEADRACE_URL" in said and "HEADRACE_HTTP_PORT" in said
+        cli.main([command, "--help"])
+    out = capsys.readouterr().out
+    assert "HEADRACE_URL" in out and "HEADRACE_HTTP_PORT" in out
 
 
 def test_status_prints_versions(fake: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +372,7 @@ def test_models_prints_what_each_takes(
     )
 
 
-def test_no_model_is_told_with_the_next_step_where_that_is_known(
+def test_no_model_is_reported_with_the_next_step_where_that_is_known(
     fake: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fake, "models", list)
@@ -415,7 +418,7 @@ def test_labels_on_versions_that_are_not_served_are_warned_of(
     ("text", "place"),
     [("model_config_list {\n  confg {}\n}\n", ":2:3: "), (TWO.replace("other", "half"), ":1:")],
 )
-def test_a_bad_config_is_told_with_its_place(
+def test_a_bad_config_is_reported_with_its_position(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, place: str
 ) -> None:
     path = tmp_path / "models.config"
@@ -424,7 +427,7 @@ def test_a_bad_config_is_told_with_its_place(
     assert f"{path}{place}" in capsys.readouterr().err
 
 
-def test_a_missing_config_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_config_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check-config", "/nowhere/models.config"]) == 1
     assert "/nowhere/models.config: cannot be read: No such file" in capsys.readouterr().err
 
@@ -439,8 +442,7 @@ def test_render_writes_the_live_config_and_says_who_waits(
     live = store / "multimodel.config"
     assert capsys.readouterr().out == (
         f"{live} written; served: half\nwaiting for their first version: other; `python -m "
-        "trainer train` makes "
-        "one of a model of the zoo, `python -m trainer publish` takes a SavedModel\n"
+        "trainer train` trains a model of the zoo, `python -m trainer publish` takes a SavedModel\n"
     )
     assert 'name: "half"' in live.read_text()
     assert cli.main(arguments) == 0
@@ -480,81 +482,3 @@ def test_render_leaves_the_live_config_when_the_new_one_is_broken(
     assert cli.main(arguments) == 1
     assert f"{desired}:1:" in capsys.readouterr().err
     assert (store / "multimodel.config").read_text() == before
-
-
-class TestDoctor:
-    @pytest.fixture
-    def taken(self) -> Iterator[int]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            yield listener.getsockname()[1]
-
-    def test_prints_a_line_each_and_ends_with_1_on_a_problem(
-        self, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        desired = tmp_path / "multimodel.config"
-        desired.write_text(GOOD.replace("half", "other"))
-        assert cli.main(["doctor", "--config", str(desired), "--store", str(store)]) == 1
-        out = capsys.readouterr().out
-        assert "problem model       other has no version" in out
-        assert "-> `python -m trainer train other` makes one" in out
-        assert f"ok      store       {store}: half 1" in out
-
-    def test_all_well_ends_with_0(
-        self,
-        tmp_path: Path,
-        store: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("python", "3.11")])
-        assert cli.main(["doctor"]) == 0
-        assert capsys.readouterr().out == "ok      python      3.11\n"
-
-    @pytest.mark.parametrize(
-        ("version", "fits"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)]
-    )
-    def test_python_versions(self, version: tuple[int, int], fits: bool) -> None:
-        assert doctor.python(version).is_problem is not fits
-
-    def test_the_server_of_the_environment_is_asked(self, closed_port: int) -> None:
-        assert doctor.the_server({}) == []
-        url = f"http://127.0.0.1:{closed_port}"
-        (finding,) = doctor.the_server({"HEADRACE_URL": url})
-        assert finding.is_problem and finding.found.startswith(f"cannot reach {url}")
-
-    def test_a_taken_port_is_named_with_its_variable(self, taken: int) -> None:
-        environ = {
-            name: str(taken) if name == "HEADRACE_GRPC_PORT" else "0" for name in doctor.PORTS
-        }
-        found = doctor.ports(environ)
-        assert f"{taken} (HEADRACE_GRPC_PORT)" in found.found
-        assert "make up HEADRACE_GRPC_PORT=PORT" in found.advice
-
-    @pytest.mark.parametrize("value", ["http", "99999", "-1"])
-    def test_a_port_that_is_none_is_told(self, value: str) -> None:
-        assert "number from 1 to 65535" in doctor.ports({"HEADRACE_HTTP_PORT": value}).advice
-
-    def test_tools_that_are_missing_are_told(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setenv("PATH", str(tmp_path))
-        assert "apt-get install make" in doctor.make().advice
-        assert not doctor.engine().is_problem
-
-    def test_a_half_copied_version_is_told(self, store: Path) -> None:
-        (store / "half" / "2").mkdir()
-        findings = doctor.the_store(store)
-        assert [str(f.found) for f in findings if f.is_problem] == [
-            f"{store}/half/2 is not a whole SavedModel"
-        ]
-
-    def test_a_missing_store_is_told(self, tmp_path: Path) -> None:
-        (finding,) = doctor.the_store(tmp_path / "models")
-        assert "name it with --store" in finding.advice
-
-    def test_a_broken_config_is_told_with_its_place(self, tmp_path: Path) -> None:
-        path = tmp_path / "multimodel.config"
-        path.write_text("what\n")
-        (finding,) = doctor.the_config(path, tmp_path)
-        assert f"{path}:" in finding.found
-        assert finding.is_problem

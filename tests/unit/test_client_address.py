@@ -1,10 +1,10 @@
-"""Addresses: what a url may be, and what is said of one that is none."""
+"""Addresses: which urls are accepted, and how the error says to correct the others."""
 
 from __future__ import annotations
 
 import pytest
 
-from headrace.client import address
+from headrace.client.address import Address, default_url
 from headrace.protocol.errors import InvalidArgument
 
 
@@ -20,34 +20,37 @@ from headrace.protocol.errors import InvalidArgument
         ("HTTP://Localhost:8000", "http://localhost:8000", False, False),
     ],
 )
-def test_a_good_url_is_taken_apart(url: str, shown: str, is_grpc: bool, is_encrypted: bool) -> None:
-    found = address.parse(url)
-    assert (str(found), found.is_grpc, found.is_encrypted) == (shown, is_grpc, is_encrypted)
+def test_a_valid_url_is_parsed(url: str, shown: str, is_grpc: bool, is_encrypted: bool) -> None:
+    parsed = Address.parse(url)
+    assert (str(parsed), parsed.is_grpc, parsed.is_encrypted) == (shown, is_grpc, is_encrypted)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
-        ("127.0.0.1:8000", r"no scheme; say http://127\.0\.0\.1:8000 or grpc://127\.0\.0\.1:8000"),
+        (
+            "127.0.0.1:8000",
+            r"no scheme; write http://127\.0\.0\.1:8000 or grpc://127\.0\.0\.1:8000",
+        ),
         ("", "no scheme"),
-        ("ftp://host:1", "scheme 'ftp' is none of http, https, grpc, grpcs"),
+        ("ftp://host:1", "scheme 'ftp' is not one of http, https, grpc, grpcs"),
         ("http://:8000", "names no host"),
         ("http://host:99999", "cannot be read: Port out of range"),
         ("http://host:port", "cannot be read: Port could not be cast"),
         ("http://[::1:8000", "cannot be read: Invalid IPv6 URL"),
         ("http://me:secret@host:1", "user name or password"),
         ("grpc://host", "no port; Headrace's gateway has gRPC on 8001"),
-        ("grpc://host:1/path", "a gRPC address has no path; say grpc://host:1$"),
-        ("http://host:1/?a=1", "only the server's address is wanted; say http://host:1$"),
+        ("grpc://host:1/path", "a gRPC address has no path; write grpc://host:1$"),
+        ("http://host:1/?a=1", "give the server's address alone: http://host:1$"),
         (
             "http://host:1/v1/models/m:predict",
-            "goes on to a model; give the server's address alone: http://host:1$",
+            "names a model; give the server's address alone: http://host:1$",
         ),
     ],
 )
-def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, said: str) -> None:
-    with pytest.raises(InvalidArgument, match=said) as caught:
-        address.parse(url)
+def test_an_invalid_url_is_refused_with_its_correction(url: str, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message) as caught:
+        Address.parse(url)
     assert "secret" not in caught.value.message
 
 
@@ -61,8 +64,8 @@ def test_a_bad_url_is_refused_in_words_that_mend_it(url: str, said: str) -> None
         ("http://models.example", False),
     ],
 )
-def test_this_machine_is_known_as_such(url: str, is_loopback: bool) -> None:
-    assert address.parse(url).is_loopback is is_loopback
+def test_loopback_addresses_are_recognised(url: str, is_loopback: bool) -> None:
+    assert Address.parse(url).is_loopback is is_loopback
 
 
 @pytest.mark.parametrize(
@@ -74,13 +77,13 @@ def test_this_machine_is_known_as_such(url: str, is_loopback: bool) -> None:
         ({"HEADRACE_URL": "grpc://host:1", "HEADRACE_HTTP_PORT": "9000"}, "grpc://host:1"),
     ],
 )
-def test_the_environment_says_which_server_is_meant(environ: dict[str, str], url: str) -> None:
-    assert address.from_environment(environ) == url
+def test_the_default_url_comes_from_the_environment(environ: dict[str, str], url: str) -> None:
+    assert default_url(environ) == url
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1"])
-def test_a_port_of_the_environment_that_is_none_is_told_with_its_variable(port: str) -> None:
+def test_an_invalid_port_of_the_environment_is_reported_with_its_variable(port: str) -> None:
     with pytest.raises(
         InvalidArgument, match=f"HEADRACE_HTTP_PORT={port}: expected a port from 1 to 65535"
     ):
-        address.from_environment({"HEADRACE_HTTP_PORT": port})
+        default_url({"HEADRACE_HTTP_PORT": port})

@@ -47,16 +47,16 @@ def test_the_client_works_without_extras(url: str, unneeded: str) -> None:
     assert child.stdout.startswith(f"cannot reach {url}: "), child.stderr
 
 
-@pytest.mark.parametrize("verb", ["predict", "status", "models", "check-config", "render"])
-def test_verbs_that_serve_nothing_work_without_extras(verb: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["predict", "status", "models", "check-config", "render"])
+def test_commands_that_serve_nothing_work_without_extras(command: str, tmp_path: Path) -> None:
     arguments = {
         "predict": ["half", "--data", "[1]", "--url", "http://127.0.0.1:9"],
         "status": ["half", "--url", "grpc://127.0.0.1:9"],
         "models": ["--url", "http://127.0.0.1:9"],
         "check-config": ["/nowhere/models.config"],
         "render": ["--config", "/nowhere/models.config", "--store", str(tmp_path)],
-    }[verb]
-    child = run(f"from headrace import cli; sys.exit(cli.main({[verb, *arguments]}))")
+    }[command]
+    child = run(f"from headrace import cli; sys.exit(cli.main({[command, *arguments]}))")
     assert child.returncode == 1
     assert child.stderr.startswith("headrace: ")
     assert "Traceback" not in child.stderr

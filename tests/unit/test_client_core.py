@@ -1,5 +1,5 @@
-"""The client's decisions, free of any protocol: when signatures are asked for, believed, and asked
-for again."""
+"""The client's decisions without a protocol: when signatures are fetched, cached and fetched
+again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from headrace.client.core import (
     Core,
     Metadata,
-    Misfit,
     Prediction,
     VersionStatus,
     drive,
     model_spec,
 )
 from headrace.client.deadline import Deadline, checked_timeout_s
+from headrace.client.errors import UnexpectedResponse
 from headrace.protocol import dtypes
 from headrace.protocol.dtypes import DType
 from headrace.protocol.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
@@ -29,20 +29,22 @@ from headrace.protocol.signatures import Signature, TensorSpec
 M = ModelSpec("m")
 
 
-def live(version: int, taken: str, dtype: DType = dtypes.FLOAT, given: str = "y") -> Metadata:
-    inputs = {taken: TensorSpec(taken, "a:0", dtype, (-1,))}
-    outputs = {given: TensorSpec(given, "b:0", dtypes.FLOAT, (-1,))}
+def live(
+    version: int, input_name: str, dtype: DType = dtypes.FLOAT, output_name: str = "y"
+) -> Metadata:
+    inputs = {input_name: TensorSpec(input_name, "a:0", dtype, (-1,))}
+    outputs = {output_name: TensorSpec(output_name, "b:0", dtypes.FLOAT, (-1,))}
     return Metadata(version, {"serving_default": Signature("serving_default", inputs, outputs)})
 
 
 class Server:
-    """A wire and its other end in one: half of x plus two, by the signature that is live."""
+    """A codec and the server behind it: half of x plus two, by the signature that is live."""
 
     def __init__(self, metadata: Metadata) -> None:
         self.live = metadata
-        self.seen: list[str] = []
+        self.requests: list[str] = []
         self.refusal: Exception | None = None
-        self.tells_version = False
+        self.reports_version = False
 
     def predict(
         self, target: ModelSpec, arrays: Mapping[str, np.ndarray], signature: Signature
@@ -51,8 +53,8 @@ class Server:
 
     def prediction(self, answer: Any, signature: Signature) -> Prediction:
         if answer.keys() != signature.outputs.keys():
-            raise Misfit("other outputs")
-        return Prediction(dict(answer), self.live.version if self.tells_version else None)
+            raise UnexpectedResponse("other outputs")
+        return Prediction(dict(answer), self.live.version if self.reports_version else None)
 
     def metadata(self, target: ModelSpec) -> Any:
         return lambda: self.live
@@ -73,7 +75,7 @@ class Server:
 
     def send(self, call: Any, deadline: Deadline) -> Any:
         answer = call()
-        self.seen.append("metadata" if isinstance(answer, Metadata) else "predict")
+        self.requests.append("metadata" if isinstance(answer, Metadata) else "predict")
         return answer
 
     def _run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -81,7 +83,7 @@ class Server:
             raise self.refusal
         signature = self.live.signatures["serving_default"]
         if arrays.keys() != signature.inputs.keys():
-            raise InvalidArgument(f"wanted {sorted(signature.inputs)}")
+            raise InvalidArgument(f"expected {sorted(signature.inputs)}")
         half = next(iter(arrays.values())) / 2 + 2
         return dict.fromkeys(signature.outputs, half)
 
@@ -100,12 +102,12 @@ def predict(
     return run(server, client.predict(target, inputs, signature))
 
 
-def test_signatures_are_asked_for_once() -> None:
+def test_signatures_are_fetched_once() -> None:
     server = Server(live(1, "x"))
     client = Core(server)
     for _ in range(3):
         np.testing.assert_array_equal(predict(server, client, [1, 2]), [2.5, 3])
-    assert server.seen == ["metadata", "predict", "predict", "predict"]
+    assert server.requests == ["metadata", "predict", "predict", "predict"]
 
 
 def test_each_version_and_label_has_its_own_signatures() -> None:
@@ -113,16 +115,16 @@ def test_each_version_and_label_has_its_own_signatures() -> None:
     client = Core(server)
     for target in (M, ModelSpec("m", version=1), ModelSpec("m", label="stable"), M):
         predict(server, client, [1], target)
-    assert server.seen.count("metadata") == 3
+    assert server.requests.count("metadata") == 3
 
 
-def test_a_new_version_with_another_input_is_met_by_asking_once_more() -> None:
+def test_a_new_version_with_another_input_makes_the_client_fetch_signatures_again() -> None:
     server = Server(live(1, "x"))
     client = Core(server)
     predict(server, client, [1])
     server.live = live(2, "features")
     np.testing.assert_array_equal(predict(server, client, [1]), [2.5])
-    assert server.seen == ["metadata", "predict", "metadata", "predict"]
+    assert server.requests == ["metadata", "predict", "metadata", "predict"]
 
 
 def test_a_name_that_only_the_new_version_has_is_accepted() -> None:
@@ -140,33 +142,33 @@ def test_a_refused_call_is_not_sent_again_while_the_signature_is_the_same() -> N
     server.refusal = InvalidArgument("x must be positive")
     with pytest.raises(InvalidArgument, match="x must be positive"):
         predict(server, client, [-1])
-    assert server.seen == ["metadata", "predict", "metadata"]
+    assert server.requests == ["metadata", "predict", "metadata"]
 
 
-def test_an_answer_of_a_new_version_is_read_anew_without_a_second_run() -> None:
+def test_an_answer_of_a_new_version_is_read_again_without_a_second_run() -> None:
     server = Server(live(1, "x"))
     client = Core(server)
     predict(server, client, [1])
-    server.live = live(2, "x", given="score")
+    server.live = live(2, "x", output_name="score")
     np.testing.assert_array_equal(predict(server, client, [1]), [2.5])
-    assert server.seen == ["metadata", "predict", "predict", "metadata"]
+    assert server.requests == ["metadata", "predict", "predict", "metadata"]
 
 
-def test_an_answer_from_another_version_ends_the_belief_in_the_old_signature() -> None:
+def test_an_answer_from_another_version_drops_the_cached_signature() -> None:
     server = Server(live(1, "x"))
-    server.tells_version = True
+    server.reports_version = True
     client = Core(server)
     predict(server, client, [1])
     server.live = live(2, "x", dtypes.DOUBLE)
     predict(server, client, [1])
     assert predict(server, client, [1]).dtype == np.float64
-    assert server.seen == ["metadata", "predict", "predict", "metadata", "predict"]
+    assert server.requests == ["metadata", "predict", "predict", "metadata", "predict"]
 
 
 def test_an_answer_that_fits_no_signature_is_an_error() -> None:
     server = Server(live(1, "x"))
-    server.prediction = lambda answer, signature: (_ for _ in ()).throw(Misfit("no"))  # type: ignore[method-assign]
-    with pytest.raises(Misfit):
+    server.prediction = lambda answer, signature: (_ for _ in ()).throw(UnexpectedResponse("no"))  # type: ignore[method-assign]
+    with pytest.raises(UnexpectedResponse):
         predict(server, Core(server), [1])
 
 
@@ -209,13 +211,13 @@ def test_the_timeout_bounds_all_requests_of_a_call_together() -> None:
     server = Server(live(1, "x"))
 
     def slow(call: Any, deadline: Deadline) -> Any:
-        deadline.left_s()
+        deadline.remaining_s()
         time.sleep(0.06)  # the server's own slowness
         return server.send(call, deadline)
 
     with pytest.raises(DeadlineExceeded, match=r"no answer from here within 0\.05 s"):
         drive(Core(server).predict(M, [1], "serving_default"), slow, Deadline(0.05, "here"))
-    assert server.seen == ["metadata"]
+    assert server.requests == ["metadata"]
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("inf"), float("nan")])
@@ -224,7 +226,7 @@ def test_a_call_without_a_limit_is_refused(timeout_s: float) -> None:
         checked_timeout_s(timeout_s)
 
 
-def test_a_version_and_a_label_are_not_given_together() -> None:
+def test_a_version_together_with_a_label_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="a version or a label, not both"):
         model_spec("m", version=1, label="stable")
 

@@ -49,9 +49,9 @@ class Half:
         response = messages.PredictResponse()
         response.model_spec.version.value = 7
         if request.model_spec.signature_name == "strings":
-            found = tensors.from_proto(request.inputs["s"])
-            response.outputs["bytes"].CopyFrom(tensors.to_proto(found))
-            lengths = np.array([len(s) for s in found], np.int64)
+            strings = tensors.from_proto(request.inputs["s"])
+            response.outputs["bytes"].CopyFrom(tensors.to_proto(strings))
+            lengths = np.array([len(s) for s in strings], np.int64)
             response.outputs["length"].CopyFrom(tensors.to_proto(lengths))
             return response
         x = tensors.from_proto(request.inputs["x"])
@@ -66,12 +66,12 @@ class Half:
                 grpc.StatusCode.NOT_FOUND,
                 f"Servable not found for request: Latest({request.model_spec.name})",
             )
-        found = messages.SignatureDefMap()
-        plain = found.signature_def["serving_default"]
+        definitions = messages.SignatureDefMap()
+        plain = definitions.signature_def["serving_default"]
         for alias, info in (("x", plain.inputs["x"]), ("y", plain.outputs["y"])):
             info.name, info.dtype = f"{alias}:0", 1
             info.tensor_shape.dim.add(size=-1)
-        strings = found.signature_def["strings"]
+        strings = definitions.signature_def["strings"]
         for alias, info in (
             ("s", strings.inputs["s"]),
             ("b", strings.outputs["bytes"]),
@@ -80,7 +80,7 @@ class Half:
             info.name, info.dtype = f"{alias}:0", 9 if alias == "l" else 7
         response = messages.GetModelMetadataResponse()
         response.model_spec.name, response.model_spec.version.value = request.model_spec.name, 7
-        response.metadata["signature_def"].CopyFrom(messages.pack(found))
+        response.metadata["signature_def"].CopyFrom(messages.pack(definitions))
         return response
 
     def status(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -125,16 +125,16 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     """One call of either client: ask(url, "predict", ...)."""
     if request.param == "blocking":
 
-        def blocking(url: str, verb: str, *args: Any, **kwargs: Any) -> Any:
+        def blocking(url: str, method: str, *args: Any, **kwargs: Any) -> Any:
             with Client(url) as client:
-                return getattr(client, verb)(*args, **kwargs)
+                return getattr(client, method)(*args, **kwargs)
 
         return blocking
 
-    def waiting(url: str, verb: str, *args: Any, **kwargs: Any) -> Any:
+    def waiting(url: str, method: str, *args: Any, **kwargs: Any) -> Any:
         async def call() -> Any:
             async with AsyncClient(url) as client:
-                return await getattr(client, verb)(*args, **kwargs)
+                return await getattr(client, method)(*args, **kwargs)
 
         return asyncio.run(call())
 
@@ -142,21 +142,21 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 
 def test_numbers_go_in_and_come_out(url: str, ask: Ask) -> None:
-    found = ask(url, "predict", "half", [1.0, 2.0, 5.0])
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, np.float32([2.5, 3.0, 4.5]))
+    outputs = ask(url, "predict", "half", [1.0, 2.0, 5.0])
+    assert outputs.dtype == np.float32
+    np.testing.assert_array_equal(outputs, np.float32([2.5, 3.0, 4.5]))
 
 
-@pytest.mark.parametrize("verb", [("predict", "half", [1.0]), ("ready",)])
-def test_a_grpc_port_asked_by_http_is_told(url: str, ask: Ask, verb: Any) -> None:
+@pytest.mark.parametrize("method", [("predict", "half", [1.0]), ("ready",)])
+def test_a_grpc_port_called_over_http_is_reported(url: str, ask: Ask, method: Any) -> None:
     http = url.replace("grpc://", "http://")
     with pytest.raises(InvalidArgument, match=f"^{http} is a gRPC port: use {url}$"):
-        ask(http, *verb)
+        ask(http, *method)
 
 
 def test_strings_and_several_outputs(url: str, ask: Ask) -> None:
-    found = ask(url, "predict", "half", ["é", b"\xff\0"], signature="strings")
-    assert {name: a.tolist() for name, a in found.items()} == {
+    outputs = ask(url, "predict", "half", ["é", b"\xff\0"], signature="strings")
+    assert {name: a.tolist() for name, a in outputs.items()} == {
         "bytes": [b"\xc3\xa9", b"\xff\0"],
         "length": [2, 2],
     }
@@ -185,11 +185,11 @@ def test_version_and_label_reach_the_server(
 
 
 def test_metadata_is_signatures(url: str, ask: Ask) -> None:
-    found = ask(url, "metadata", "half")
-    assert sorted(found) == ["serving_default", "strings"]
+    signatures = ask(url, "metadata", "half")
+    assert sorted(signatures) == ["serving_default", "strings"]
     assert (
-        str(found["serving_default"].inputs["x"].dtype),
-        found["serving_default"].inputs["x"].shape,
+        str(signatures["serving_default"].inputs["x"].dtype),
+        signatures["serving_default"].inputs["x"].shape,
     ) == (
         "float",
         (-1,),
@@ -208,7 +208,7 @@ def test_ready_asks_the_model(url: str, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "args", "error", "said"),
+    ("method", "args", "error", "message"),
     [
         ("predict", ("half", [[1.0]]), InvalidArgument, r"^x: rank 2, expected 1$"),
         (
@@ -222,10 +222,10 @@ def test_ready_asks_the_model(url: str, ask: Ask) -> None:
     ],
 )
 def test_errors_are_of_the_tree_with_the_servers_words(
-    url: str, ask: Ask, verb: str, args: tuple[Any, ...], error: type[HeadraceError], said: str
+    url: str, ask: Ask, method: str, args: tuple[Any, ...], error: type[HeadraceError], message: str
 ) -> None:
-    with pytest.raises(error, match=said):
-        ask(url, verb, *args)
+    with pytest.raises(error, match=message):
+        ask(url, method, *args)
 
 
 def test_a_refusal_that_needs_no_retry_is_sent_once(url: str, ask: Ask, half: Half) -> None:
@@ -239,7 +239,7 @@ def test_a_slow_model_ends_at_the_timeout(url: str, ask: Ask) -> None:
         ask(url, "predict", "slow", [1.0], timeout_s=0.3)
 
 
-def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
+def test_no_server_is_unavailable_with_the_address(ask: Ask) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"grpc://127.0.0.1:{free.getsockname()[1]}"
@@ -247,7 +247,7 @@ def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
             ask(url, "predict", "half", [1.0])
 
 
-def test_what_the_server_says_of_its_own_trouble_is_kept(url: str, ask: Ask, half: Half) -> None:
+def test_the_servers_own_unavailable_error_is_kept(url: str, ask: Ask, half: Half) -> None:
     def full(request: Any, context: grpc.ServicerContext) -> Any:
         context.abort(grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue is full")
 
@@ -257,7 +257,7 @@ def test_what_the_server_says_of_its_own_trouble_is_kept(url: str, ask: Ask, hal
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("trailer", "details"),
     [
         (
             '[{"path": "/inputs/x", "expected": "float"}]',
@@ -268,16 +268,16 @@ def test_what_the_server_says_of_its_own_trouble_is_kept(url: str, ask: Ask, hal
     ],
 )
 def test_a_gateways_details_are_kept(
-    url: str, ask: Ask, half: Half, told: str, kept: list[Any]
+    url: str, ask: Ask, half: Half, trailer: str, details: list[Any]
 ) -> None:
     def refuse(request: Any, context: grpc.ServicerContext) -> Any:
-        context.set_trailing_metadata((("headrace-details", told),))
+        context.set_trailing_metadata((("headrace-details", trailer),))
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "inputs.x: int32, expected float")
 
     half.handlers[messages.PREDICT] = refuse
     with pytest.raises(InvalidArgument) as caught:
         ask(url, "predict", "half", [1.0])
-    assert caught.value.details == kept
+    assert caught.value.details == details
 
 
 def test_a_closed_client_says_so(url: str) -> None:
@@ -289,8 +289,8 @@ def test_a_closed_client_says_so(url: str) -> None:
 
 def test_one_client_serves_many_threads(url: str) -> None:
     with Client(url) as client, ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: float(client.predict("half", [float(i)])[0]), range(64)))  # type: ignore[index]
-    assert found == [i / 2 + 2 for i in range(64)]
+        outputs = list(pool.map(lambda i: float(client.predict("half", [float(i)])[0]), range(64)))  # type: ignore[index]
+    assert outputs == [i / 2 + 2 for i in range(64)]
 
 
 def test_calls_of_one_event_loop_run_side_by_side(url: str) -> None:

@@ -132,8 +132,8 @@ def url(fake: Fake) -> Iterator[str]:
         def answer(self, body: Any) -> None:
             fake.requests.append((self.path, body))
             fake.peers.add(self.client_address)
-            found = fake.answers.get(self.path, (404, error("Not found")))
-            status, text = found(body) if callable(found) else found
+            response = fake.answers.get(self.path, (404, error("Not found")))
+            status, text = response(body) if callable(response) else response
             data = text if isinstance(text, bytes) else text.encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
@@ -164,16 +164,16 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     """One call of either client: ask(url, "predict", ...)."""
     if request.param == "blocking":
 
-        def blocking(url: str, verb: str, *args: Any, **kwargs: Any) -> Any:
+        def blocking(url: str, method: str, *args: Any, **kwargs: Any) -> Any:
             with Client(url) as client:
-                return getattr(client, verb)(*args, **kwargs)
+                return getattr(client, method)(*args, **kwargs)
 
         return blocking
 
-    def waiting(url: str, verb: str, *args: Any, **kwargs: Any) -> Any:
+    def waiting(url: str, method: str, *args: Any, **kwargs: Any) -> Any:
         async def call() -> Any:
             async with AsyncClient(url) as client:
-                return await getattr(client, verb)(*args, **kwargs)
+                return await getattr(client, method)(*args, **kwargs)
 
         return asyncio.run(call())
 
@@ -181,35 +181,35 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 
 def test_numbers_go_in_and_come_out(url: str, ask: Ask) -> None:
-    found = ask(url, "predict", "half", [1.0, 2.0, 5.0])
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, np.float32([2.5, 3.0, 4.5]))
+    outputs = ask(url, "predict", "half", [1.0, 2.0, 5.0])
+    assert outputs.dtype == np.float32
+    np.testing.assert_array_equal(outputs, np.float32([2.5, 3.0, 4.5]))
 
 
 def test_rows_keep_their_shape_and_their_floats(url: str, ask: Ask) -> None:
     images = np.float32([[[0.1, 0], [0, 16777217]], [[1e-30, 0], [0, -0.0]]])
-    found = ask(url, "predict", "half", images, signature="image")
-    np.testing.assert_array_equal(found, np.float32([[0.1, 16777217, 0.1], [1e-30, 0, 0.1]]))
+    outputs = ask(url, "predict", "half", images, signature="image")
+    np.testing.assert_array_equal(outputs, np.float32([[0.1, 16777217, 0.1], [1e-30, 0, 0.1]]))
 
 
 def test_strings_and_several_outputs(url: str, ask: Ask) -> None:
-    found = ask(url, "predict", "half", ["é", b"\xff\0"], signature="strings")
-    assert {name: a.tolist() for name, a in found.items()} == {
+    outputs = ask(url, "predict", "half", ["é", b"\xff\0"], signature="strings")
+    assert {name: a.tolist() for name, a in outputs.items()} == {
         "out_bytes": ["é".encode(), b"\xff\0"],
         "length": [2**53 + 1, 2**53 + 1],
     }
-    assert found["length"].dtype == np.int64
+    assert outputs["length"].dtype == np.int64
 
 
 def test_a_scalar_output_is_asked_for_in_columns(url: str, ask: Ask) -> None:
-    found = ask(url, "predict", "half", [1.0, 2.5], signature="total")
-    assert (found.shape, found.dtype, found) == ((), np.float32, 3.5)
+    outputs = ask(url, "predict", "half", [1.0, 2.5], signature="total")
+    assert (outputs.shape, outputs.dtype, outputs) == ((), np.float32, 3.5)
 
 
 def test_an_empty_answer_has_the_signatures_inner_shape(url: str, ask: Ask, fake: Fake) -> None:
     fake.answers["/v1/models/half:predict"] = (200, '{"predictions": []}')
-    found = ask(url, "predict", "half", np.ones((1, 2, 2)), signature="image")
-    assert (found.shape, found.dtype) == ((0, 3), np.float32)
+    outputs = ask(url, "predict", "half", np.ones((1, 2, 2)), signature="image")
+    assert (outputs.shape, outputs.dtype) == ((0, 3), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ def test_a_server_under_a_prefix(url: str, ask: Ask, fake: Fake) -> None:
 
 
 def test_metadata_is_signatures(url: str, ask: Ask) -> None:
-    found = ask(url, "metadata", "half")
-    image = found["image"].inputs["i"]
-    assert (str(image.dtype), image.shape, found["total"].outputs["sum"].shape) == (
+    signatures = ask(url, "metadata", "half")
+    image = signatures["image"].inputs["i"]
+    assert (str(image.dtype), image.shape, signatures["total"].outputs["sum"].shape) == (
         "float",
         (-1, 2, 2),
         (),
@@ -255,7 +255,7 @@ def test_the_gateway_lists_models(url: str, ask: Ask, fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (503, False)])
-def test_ready_is_the_gateways_word(
+def test_ready_is_the_gateways_answer(
     url: str, ask: Ask, fake: Fake, status: int, ready: bool
 ) -> None:
     fake.answers["/readyz"] = (status, "{}")
@@ -263,7 +263,7 @@ def test_ready_is_the_gateways_word(
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "said"),
+    ("answer", "kind", "message"),
     [
         ((400, error("x: rank 2, expected 1")), InvalidArgument, "^x: rank 2, expected 1$"),
         (
@@ -293,10 +293,10 @@ def test_ready_is_the_gateways_word(
     ],
 )
 def test_errors_are_of_the_tree_with_the_servers_words(
-    url: str, ask: Ask, fake: Fake, answer: Any, kind: type[HeadraceError], said: str
+    url: str, ask: Ask, fake: Fake, answer: Any, kind: type[HeadraceError], message: str
 ) -> None:
     fake.answers["/v1/models/half:predict"] = answer
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         ask(url, "predict", "half", [1.0])
     assert [path for path, _ in fake.requests].count("/v1/models/half:predict") == 1
 
@@ -309,49 +309,49 @@ def test_a_servers_details_are_kept(url: str, ask: Ask, fake: Fake) -> None:
     assert caught.value.details == details
 
 
-@pytest.mark.parametrize("verb", ["models", "ready"])
+@pytest.mark.parametrize("method", ["models", "ready"])
 @pytest.mark.parametrize(
     "answer",
     [(400, error("Missing model name in request.")), (404, "<html>Not Found</html>")],
     ids=["400", "404"],
 )
-def test_what_tensorflow_serving_lacks_is_said(
-    url: str, ask: Ask, fake: Fake, verb: str, answer: Any
+def test_what_tensorflow_serving_lacks_is_reported(
+    url: str, ask: Ask, fake: Fake, method: str, answer: Any
 ) -> None:
-    if verb == "ready" and answer[0] == 400:
+    if method == "ready" and answer[0] == 400:
         answer = (404, error("Malformed request: GET /readyz"))
     fake.answers["/v1/models"] = fake.answers["/readyz"] = answer
     with pytest.raises(Unimplemented, match="TensorFlow Serving has none"):
-        ask(url, verb)
+        ask(url, method)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "signature", "kind", "said"),
+    ("inputs", "signature", "kind", "message"),
     [
         (
             np.ones(2),
             "half",
             Unimplemented,
-            r"^h: half does not travel as JSON; use a grpc:// address",
+            r"^h: half cannot be sent as JSON; use a grpc:// address",
         ),
         (
             np.ones((0, 2, 2)),
             "image",
             InvalidArgument,
-            r"^i: JSON cannot say the shape \(0, 2, 2\); use a grpc://",
+            r"^i: JSON cannot express the shape \(0, 2, 2\); use a grpc://",
         ),
     ],
 )
-def test_what_json_cannot_hold_is_said_before_it_is_sent(
+def test_what_json_cannot_express_is_refused_before_it_is_sent(
     url: str,
     ask: Ask,
     fake: Fake,
     inputs: Any,
     signature: str,
     kind: type[HeadraceError],
-    said: str,
+    message: str,
 ) -> None:
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         ask(url, "predict", "half", inputs, signature=signature)
     assert not any(path.endswith(":predict") for path, _ in fake.requests)
 
@@ -418,7 +418,7 @@ def test_a_connection_that_breaks_is_unavailable(ask: Ask, cut: bytes) -> None:
         thread.join()
 
 
-def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
+def test_no_server_is_unavailable_with_the_address(ask: Ask) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -426,12 +426,17 @@ def test_nobody_there_is_unavailable_with_the_address(ask: Ask) -> None:
             ask(url, "predict", "half", [1.0])
 
 
-def test_a_host_that_is_none_is_unavailable(ask: Ask) -> None:
+def test_an_unknown_host_is_unavailable(ask: Ask) -> None:
     with pytest.raises(Unavailable, match=r"^cannot reach http://no-such-host\.invalid:80: "):
         ask("http://no-such-host.invalid", "status", "half")
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+def test_a_host_that_requests_refuses_is_unavailable(ask: Ask) -> None:
+    with pytest.raises(Unavailable, match=r"^cannot reach http://\*\.invalid:80: "):
+        ask("http://*.invalid", "status", "half")
+
+
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     url: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -455,8 +460,8 @@ def test_a_closed_client_says_so(url: str) -> None:
 
 def test_one_client_serves_many_threads(url: str) -> None:
     with Client(url) as client, ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: float(client.predict("half", [float(i)])[0]), range(64)))  # type: ignore[index]
-    assert found == [i / 2 + 2 for i in range(64)]
+        outputs = list(pool.map(lambda i: float(client.predict("half", [float(i)])[0]), range(64)))  # type: ignore[index]
+    assert outputs == [i / 2 + 2 for i in range(64)]
 
 
 def test_calls_of_one_event_loop_run_side_by_side(url: str) -> None:

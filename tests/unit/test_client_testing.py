@@ -1,4 +1,4 @@
-"""The double that ships with the client: it must be as strict as the real one, network apart."""
+"""FakeClient: as strict as the real client, without the network."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def client() -> FakeClient:
 
 def test_a_function_answers_like_a_model(client: FakeClient) -> None:
     assert isinstance(client, Client)
-    found = client.predict("half", [1.0, 2.0, 5.0], version=3)
-    assert isinstance(found, np.ndarray)
-    assert (found.dtype, found.tolist()) == (np.float32, [2.5, 3.0, 4.5])
+    outputs = client.predict("half", [1.0, 2.0, 5.0], version=3)
+    assert isinstance(outputs, np.ndarray)
+    assert (outputs.dtype, outputs.tolist()) == (np.float32, [2.5, 3.0, 4.5])
 
 
 def test_several_inputs_and_outputs_go_by_name(client: FakeClient) -> None:
-    found = client.predict("both", {"a": [1], "s": ["é"]})
-    assert isinstance(found, dict)
-    assert {name: a.tolist() for name, a in found.items()} == {"a": [1], "n": [2]}
+    outputs = client.predict("both", {"a": [1], "s": ["é"]})
+    assert isinstance(outputs, dict)
+    assert {name: a.tolist() for name, a in outputs.items()} == {"a": [1], "n": [2]}
 
 
-def test_what_was_asked_can_be_looked_at(client: FakeClient) -> None:
+def test_calls_are_recorded(client: FakeClient) -> None:
     client.predict("half", [1], version=3)
     (call,) = client.calls
     assert (call.model, call.version, call.label, call.arrays["x"].dtype) == (
@@ -58,7 +58,7 @@ def test_it_refuses_what_a_server_refuses(client: FakeClient) -> None:
     assert client.calls == []
 
 
-def test_a_failure_is_staged(client: FakeClient) -> None:
+def test_a_failure_can_be_simulated(client: FakeClient) -> None:
     client.fail_with = Unavailable("down")
     with pytest.raises(Unavailable, match="down"):
         client.predict("half", [1])
@@ -67,7 +67,7 @@ def test_a_failure_is_staged(client: FakeClient) -> None:
     assert client.ready("half") is True
 
 
-def test_the_rest_of_the_client_is_there(client: FakeClient) -> None:
+def test_the_other_methods_of_the_client_work(client: FakeClient) -> None:
     assert [m["name"] for m in client.models()] == ["both", "half"]
     assert client.status("half")[0].version == 3
     assert client.metadata("both")["serving_default"].required == ("a", "s")

@@ -1,5 +1,5 @@
-"""AsyncClient: the same client for asyncio. gRPC through grpc.aio; REST in threads, since requests
-knows no asyncio."""
+"""AsyncClient: the same client for asyncio. gRPC uses grpc.aio; REST uses threads, because requests
+has no asyncio."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from headrace.client import address as addresses
 from headrace.client.address import Address
 from headrace.client.core import (
     DEFAULT_TIMEOUT_S,
@@ -19,7 +18,6 @@ from headrace.client.core import (
     VersionStatus,
     drive,
     model_spec,
-    signature_or_default,
 )
 from headrace.client.deadline import Deadline, checked_timeout_s
 from headrace.protocol.errors import HeadraceError
@@ -28,23 +26,23 @@ from headrace.protocol.signatures import Signature
 if TYPE_CHECKING:
     from headrace.client.grpc import AioTransport
 
+T = TypeVar("T")
 MAX_THREADS = 32
 
 
 class AsyncClient:
-    """``AsyncClient("grpc://127.0.0.1:8001")``: Client's methods, awaited. Belongs to one event
-    loop.
+    """``AsyncClient("grpc://127.0.0.1:8001")``: the methods of Client, awaited, on one event loop.
 
-    Over http:// each call takes one of 32 threads, and a cancelled call's thread goes on until its
-    answer or its timeout; many calls at once are cheaper over grpc://, where cancelling a call
+    Over http:// each call takes one of 32 threads. The thread of a cancelled call goes on until the
+    response or the timeout. Over grpc:// many calls at once cost less, and cancelling a call
     cancels it at the server too.
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self.address = addresses.parse(url)
+        self.address = Address.parse(url)
         self.timeout_s = checked_timeout_s(timeout_s)
-        wire, self._runner = _connected(self.address)
-        self._core = Core(wire)
+        codec, self._runner = _codec_and_runner(self.address)
+        self._core = Core(codec)
         self._is_closed = False
 
     async def predict(
@@ -58,11 +56,8 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Result:
         """As Client.predict."""
-        flow = self._core.predict(
-            model_spec(model, version, label), inputs, signature_or_default(signature)
-        )
-        found: Result = await self._run(flow, timeout_s)
-        return found
+        flow = self._core.predict(model_spec(model, version, label), inputs, signature)
+        return await self._run(flow, timeout_s)
 
     async def metadata(
         self,
@@ -73,28 +68,22 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> dict[str, Signature]:
         """As Client.metadata."""
-        found: dict[str, Signature] = await self._run(
-            self._core.metadata(model_spec(model, version, label)), timeout_s
-        )
-        return found
+        flow = self._core.metadata(model_spec(model, version, label))
+        return await self._run(flow, timeout_s)
 
     async def status(
         self, model: str, *, version: int | None = None, timeout_s: float | None = None
     ) -> list[VersionStatus]:
         """As Client.status."""
-        found: list[VersionStatus] = await self._run(
-            self._core.status(model_spec(model, version)), timeout_s
-        )
-        return found
+        return await self._run(self._core.status(model_spec(model, version)), timeout_s)
 
     async def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
         """As Client.models."""
-        found: list[dict[str, Any]] = await self._run(self._core.models(), timeout_s)
-        return found
+        return await self._run(self._core.models(), timeout_s)
 
     async def ready(self, model: str | None = None, *, timeout_s: float | None = None) -> bool:
         """As Client.ready."""
-        return bool(await self._run(self._core.ready(model), timeout_s))
+        return await self._run(self._core.ready(model), timeout_s)
 
     async def close(self) -> None:
         self._is_closed = True
@@ -114,7 +103,7 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient({str(self.address)!r})"
 
-    async def _run(self, flow: Flow, timeout_s: float | None) -> Any:
+    async def _run(self, flow: Flow[T], timeout_s: float | None) -> T:
         if self._is_closed:
             raise RuntimeError(f"{self!r} is closed")
         limit_s = self.timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
@@ -122,13 +111,14 @@ class AsyncClient:
 
 
 class _Runner(Protocol):
-    async def run(self, flow: Flow, deadline: Deadline) -> Any: ...
+    async def run(self, flow: Flow[T], deadline: Deadline) -> T: ...
 
     async def close(self) -> None: ...
 
 
-class _Threads:
-    """Whole flows in threads: the JSON of a large call must not hold up the event loop either."""
+class _RestRunner:
+    """Runs whole flows in threads: reading a large JSON body must not block the event loop
+    either."""
 
     def __init__(self, address: Address) -> None:
         from headrace.client.rest import RestTransport
@@ -136,7 +126,7 @@ class _Threads:
         self._transport = RestTransport(address)
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="headrace-client")
 
-    async def run(self, flow: Flow, deadline: Deadline) -> Any:
+    async def run(self, flow: Flow[T], deadline: Deadline) -> T:
         work = partial(drive, flow, self._transport.send, deadline)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
@@ -145,28 +135,29 @@ class _Threads:
         self._transport.close()
 
 
-class _Channel:
-    """Flows on the event loop, over a channel made at the first call: grpc.aio ties it to the
-    running loop."""
+class _GrpcRunner:
+    """Runs flows on the event loop. The channel is made at the first call, because grpc.aio ties it
+    to the running loop."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._transport: AioTransport | None = None
 
-    async def run(self, flow: Flow, deadline: Deadline) -> Any:
-        """core.drive(), awaited."""
+    async def run(self, flow: Flow[T], deadline: Deadline) -> T:
+        """core.drive() with await."""
         transport = self._connected()
         try:
-            call = next(flow)
+            request = next(flow)
             while True:
                 try:
-                    answer = await transport.send(call, deadline)
+                    response = await transport.send(request, deadline)
                 except HeadraceError as error:
-                    call = flow.throw(error)
+                    request = flow.throw(error)
                 else:
-                    call = flow.send(answer)
+                    request = flow.send(response)
         except StopIteration as end:
-            return end.value
+            result: T = end.value
+            return result
 
     async def close(self) -> None:
         if self._transport is not None:
@@ -180,11 +171,11 @@ class _Channel:
         return self._transport
 
 
-def _connected(address: Address) -> tuple[Any, _Runner]:
+def _codec_and_runner(address: Address) -> tuple[Any, _Runner]:
     if address.is_grpc:
-        from headrace.client.grpc import GrpcWire
+        from headrace.client.grpc import GrpcCodec
 
-        return GrpcWire(), _Channel(address)
-    from headrace.client.rest import RestWire
+        return GrpcCodec(), _GrpcRunner(address)
+    from headrace.client.rest import RestCodec
 
-    return RestWire(), _Threads(address)
+    return RestCodec(), _RestRunner(address)

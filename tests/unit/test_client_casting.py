@@ -1,4 +1,4 @@
-"""From a caller's values to a signature's tensors: every cast that is made, and every one that is
+"""A caller's values as a signature's tensors: every cast that is made and every one that is
 refused."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from headrace.client import inputs
+from headrace.client.casting import cast_inputs
 from headrace.protocol import dtypes
 from headrace.protocol.dtypes import DType
 from headrace.protocol.errors import HeadraceError, InvalidArgument, Unimplemented
@@ -22,7 +22,7 @@ def signature(**taken: DType | None) -> Signature:
 
 
 def cast(value: Any, dtype: DType | None) -> np.ndarray:
-    return inputs.named(value, signature(x=dtype), model="m")["x"]
+    return cast_inputs(value, signature(x=dtype), model="m")["x"]
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def cast(value: Any, dtype: DType | None) -> np.ndarray:
     ],
 )
 def test_a_value_becomes_the_inputs_dtype(value: Any, dtype: DType, expected: Any) -> None:
-    found = cast(value, dtype)
-    assert found.dtype == dtype.numpy
-    np.testing.assert_array_equal(found, expected)
-    assert found.shape == np.shape(expected)
+    array = cast(value, dtype)
+    assert array.dtype == dtype.numpy
+    np.testing.assert_array_equal(array, expected)
+    assert array.shape == np.shape(expected)
 
 
 def test_an_array_that_fits_is_not_copied() -> None:
@@ -61,7 +61,7 @@ def test_an_array_that_fits_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype", "said"),
+    ("value", "dtype", "message"),
     [
         pytest.param(
             [1.5],
@@ -98,9 +98,9 @@ def test_an_array_that_fits_is_not_copied() -> None:
     ],
 )
 def test_a_cast_that_would_change_the_meaning_is_refused(
-    value: Any, dtype: DType, said: str
+    value: Any, dtype: DType, message: str
 ) -> None:
-    with pytest.raises(InvalidArgument, match=said):
+    with pytest.raises(InvalidArgument, match=message):
         cast(value, dtype)
 
 
@@ -115,18 +115,18 @@ def test_a_cast_that_would_change_the_meaning_is_refused(
     ],
 )
 def test_strings_travel_as_bytes(value: Any, expected: Any) -> None:
-    found = cast(value, dtypes.STRING)
-    assert found.dtype == object
-    assert found.tolist() == expected
+    array = cast(value, dtypes.STRING)
+    assert array.dtype == object
+    assert array.tolist() == expected
 
 
 def test_many_inputs_come_by_name() -> None:
-    found = inputs.named({"b": [1], "a": [2]}, signature(a=dtypes.FLOAT, b=dtypes.INT32), model="m")
-    assert {name: a.dtype for name, a in found.items()} == {"a": np.float32, "b": np.int32}
+    arrays = cast_inputs({"b": [1], "a": [2]}, signature(a=dtypes.FLOAT, b=dtypes.INT32), model="m")
+    assert {name: a.dtype for name, a in arrays.items()} == {"a": np.float32, "b": np.int32}
 
 
 @pytest.mark.parametrize(
-    ("value", "error", "said"),
+    ("value", "error", "message"),
     [
         (
             [1.0],
@@ -142,8 +142,8 @@ def test_many_inputs_come_by_name() -> None:
         ({"z": [1.0]}, Unimplemented, r"^z: its dtype cannot be sent over the wire"),
     ],
 )
-def test_what_does_not_fit_the_names_is_told_what_does(
-    value: Any, error: type[HeadraceError], said: str
+def test_an_unknown_input_is_refused_with_the_names_that_exist(
+    value: Any, error: type[HeadraceError], message: str
 ) -> None:
-    with pytest.raises(error, match=said):
-        inputs.named(value, signature(a=dtypes.FLOAT, b=dtypes.INT32, z=None), model="m")
+    with pytest.raises(error, match=message):
+        cast_inputs(value, signature(a=dtypes.FLOAT, b=dtypes.INT32, z=None), model="m")
