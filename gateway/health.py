@@ -19,8 +19,12 @@ class Health:
         self._was_ready = was_ready
 
     @property
+    def replicas_up(self) -> int:
+        return sum(replica.up for replica in self.replicas)
+
+    @property
     def up(self) -> bool:
-        return any(replica.up for replica in self.replicas)
+        return self.replicas_up > 0
 
     @property
     def reason(self) -> str:
@@ -39,7 +43,7 @@ class Health:
 
     def replica_recovered(self) -> None:
         """If all were down, the models are checked again before the gateway reports ready."""
-        if sum(replica.up for replica in self.replicas) == 1:
+        if self.replicas_up == 1:
             self.models_are_stale = True
 
     def readiness(self, catalog: Catalog) -> Readiness:
@@ -77,17 +81,14 @@ class Readiness:
         return self.reason is None
 
     def as_json(self) -> dict[str, Any]:
-        replicas = self.health.replicas
+        health = self.health
         return {
             "ready": self.ready,
             "reason": self.reason or "",
             "backend": {
-                "answers": self.health.up,
-                "reason": self.health.reason,
-                "replicas": {
-                    "up": sum(replica.up for replica in replicas),
-                    "of": len(replicas),
-                },
+                "answers": health.up,
+                "reason": health.reason,
+                "replicas": {"up": health.replicas_up, "of": len(health.replicas)},
             },
             "config_error": self.catalog.config_error or "",
             "models": [model_state(model) for model in self.models],

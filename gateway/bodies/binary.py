@@ -13,7 +13,7 @@ import numpy as np
 
 from gateway.bodies.media import PICTURE_STARTS, Media
 from gateway.contracts.catalog import Contract
-from headrace.codec import answers, npy
+from headrace.codec import answers, npy, placeholders
 from headrace.protocol import dtypes, faults, messages, tensors
 from headrace.protocol.errors import InvalidArgument, NotAcceptable, UnsupportedMedia
 from headrace.protocol.faults import Fault
@@ -49,9 +49,10 @@ def read(body: bytes, signature: Signature, media: Media, *, limit: int) -> dict
 def encode(contract: Contract, signature_name: str, arrays: Mapping[str, np.ndarray]) -> bytes:
     """A serialized PredictRequest, pinned to the version."""
     request = messages.PredictRequest()
-    request.model_spec.name = contract.model
-    request.model_spec.version.value = contract.version
-    request.model_spec.signature_name = signature_name
+    spec = request.model_spec
+    spec.name = contract.model
+    spec.version.value = contract.version
+    spec.signature_name = signature_name
     parts: list[Any] = [request.SerializeToString()]
     for alias, array in arrays.items():
         key = _field(_KEY_TAG, [alias.encode()])
@@ -64,27 +65,29 @@ def check_answer(signature: Signature, media: Media) -> None:
     """Before the model runs: NotAcceptable where its answer cannot be written as ``media``."""
     if media is Media.JSON:
         return
-    if media is Media.NPY and len(signature.outputs) != 1:
-        names = ", ".join(sorted(signature.outputs))
+    names = sorted(signature.outputs)
+    if media is Media.NPY and len(names) != 1:
         raise NotAcceptable(
-            f"{Media.NPY.value} holds one output, there are {names}; accept {Media.NPZ.value}"
+            f"{Media.NPY.value} holds one output, there are {', '.join(names)}; "
+            f"accept {Media.NPZ.value}"
         )
-    for alias, spec in sorted(signature.outputs.items()):
-        if spec.dtype is None:
-            raise NotAcceptable(
-                f"output {alias} is {spec.dtype_number}, which npy cannot hold; call over gRPC can"
-            )
-        if spec.dtype in _NOT_IN_NPY:
-            alternative = "JSON" if spec.dtype is dtypes.STRING else "call over gRPC"
-            raise NotAcceptable(
-                f"output {alias} is {spec.dtype.word}, which npy cannot hold; {alternative} can"
-            )
+    for name in names:
+        spec = signature.outputs[name]
+        if _fits_npy(spec):
+            continue
+        dtype = spec.dtype.word if spec.dtype else spec.dtype_number
+        alternative = "call over gRPC"
+        if spec.dtype is dtypes.STRING:
+            alternative = "JSON"
+        raise NotAcceptable(f"output {name} is {dtype}, which npy cannot hold; {alternative} can")
 
 
 def write_answer(reply: bytes, signature: Signature, media: Media, *, row_format: bool) -> bytes:
     """A PredictResponse as a body of this media; ``row_format`` is for JSON alone."""
     response = messages.parse(messages.PREDICT.response, reply)
-    arrays = {alias: tensors.from_proto(proto) for alias, proto in response.outputs.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for alias, tensor in response.outputs.items():
+        arrays[alias] = tensors.from_proto(tensor)
     if media is Media.NPZ:
         return npy.write_zip(arrays)
     if media is Media.NPY:
@@ -94,26 +97,34 @@ def write_answer(reply: bytes, signature: Signature, media: Media, *, row_format
 
 
 def takes_npy(signature: Signature) -> bool:
-    return bool(signature.inputs) and all(
-        spec.dtype is not None and spec.dtype not in _NOT_IN_NPY
-        for spec in signature.inputs.values()
-    )
+    inputs = signature.inputs.values()
+    return bool(inputs) and all(map(_fits_npy, inputs))
 
 
 def takes_picture(signature: Signature) -> bool:
-    return [spec.dtype for spec in signature.inputs.values()] == [dtypes.STRING]
+    if len(signature.inputs) != 1:
+        return False
+    (spec,) = signature.inputs.values()
+    return spec.dtype is dtypes.STRING
+
+
+def _fits_npy(spec: TensorSpec) -> bool:
+    return spec.dtype is not None and spec.dtype not in _NOT_IN_NPY
 
 
 def _tensor(array: np.ndarray) -> list[Any]:
     """The parts of a serialized TensorProto."""
     if array.dtype == object:
         return [tensors.to_proto(array).SerializeToString()]
-    head = tensors.to_proto(np.empty((0,), array.dtype))
-    del head.tensor_shape.dim[:]
+    empty = np.empty((0,), array.dtype)
+    head = tensors.to_proto(empty)
+    dims = head.tensor_shape.dim
+    del dims[:]
     for size in array.shape:
-        head.tensor_shape.dim.add(size=size)
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return [head.SerializeToString(), *_field(_CONTENT_TAG, [content.data])]
+        dims.add(size=size)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    content = flat.view(np.uint8).data
+    return [head.SerializeToString(), *_field(_CONTENT_TAG, [content])]
 
 
 def _field(tag: bytes, parts: list[Any]) -> list[Any]:
@@ -124,7 +135,9 @@ def _field(tag: bytes, parts: list[Any]) -> list[Any]:
 def _refuse_what_npy_lacks(signature: Signature) -> None:
     for spec in signature.inputs.values():
         if spec.dtype is not None and spec.dtype in _NOT_IN_NPY:
-            alternative = "JSON or gRPC" if spec.dtype is dtypes.STRING else "gRPC"
+            alternative = "gRPC"
+            if spec.dtype is dtypes.STRING:
+                alternative = "JSON or gRPC"
             raise UnsupportedMedia(
                 f"input {spec.alias} is {spec.dtype.word}, which npy cannot hold; "
                 f"send it by {alternative}"
@@ -159,8 +172,8 @@ def _picture(body: bytes, spec: TensorSpec, media: Media) -> np.ndarray:
     picture[0] = body
     if spec.shape is None:
         return picture
-    # Free dimensions are 1. Where others are not, the check rejects the picture.
-    shape = tuple(1 if size < 0 else size for size in spec.shape)
-    if any(size != 1 for size in shape):
-        return picture
-    return picture.reshape(shape)
+    shape = placeholders.smallest_shape(spec)
+    if set(shape) <= {1}:
+        return picture.reshape(shape)
+    # The signature takes several at once, which the check will say.
+    return picture

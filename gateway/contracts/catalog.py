@@ -40,9 +40,10 @@ class Contract:
     checked_signatures: Mapping[str, Signature] = field(init=False)
 
     def __post_init__(self) -> None:
-        checked = self.signatures
+        checked = dict(self.signatures)
         if self.lenient:
-            checked = {name: _without_shapes(s) for name, s in self.signatures.items()}
+            for name, signature in self.signatures.items():
+                checked[name] = _without_shapes(signature)
         object.__setattr__(self, "checked_signatures", checked)
 
     @property
@@ -99,7 +100,9 @@ class Model:
     latest: Contract | None = field(init=False)
 
     def __post_init__(self) -> None:
-        latest = self.contracts[max(self.contracts)] if self.contracts else None
+        latest = None
+        if self.contracts:
+            latest = self.contracts[max(self.contracts)]
         object.__setattr__(self, "latest", latest)
 
     @property
@@ -148,11 +151,11 @@ class Catalog:
     @property
     def failed_versions(self) -> list[tuple[str, int]]:
         """Model and version of each that could not be loaded."""
-        return [
-            (name, version.version)
-            for name, model in sorted(self.models.items())
-            for version in model.failed_versions
-        ]
+        failed = []
+        for name, model in sorted(self.models.items()):
+            for version in model.failed_versions:
+                failed.append((name, version.version))
+        return failed
 
     def resolve(self, spec: ModelSpec) -> Contract:
         """The contract that a call is checked against and pinned to."""
@@ -169,7 +172,10 @@ class Catalog:
             version = model.labels.get(spec.label)
             if version is None:
                 raise _unknown_label(spec.label[:_MAX_NAME_SHOWN], model)
-        contract = model.latest if version is None else model.contracts.get(version)
+        if version is None:
+            contract = model.latest
+        else:
+            contract = model.contracts.get(version)
         if contract is None:
             raise _unknown_version(version, model)
         return contract
@@ -218,7 +224,9 @@ def _unknown_version(version: int | None, model: Model) -> NotFound | Unavailabl
 
 
 def _without_shapes(signature: Signature) -> Signature:
-    inputs = {alias: replace(spec, shape=None) for alias, spec in signature.inputs.items()}
+    inputs = {}
+    for alias, spec in signature.inputs.items():
+        inputs[alias] = replace(spec, shape=None)
     return replace(signature, inputs=inputs)
 
 

@@ -46,13 +46,16 @@ def examine(versions: Versions, config: ModelConfig | None, models_root: Path) -
         # Taken out of the list meanwhile.
         return versions, ()
     folder_of = _version_folders(config, models_root)
-    explained = tuple(
-        replace(v, reason=explain(v.reason, folder_of.get(v.version))) for v in versions
-    )
-    numbers = list(folder_of) or [v.version for v in versions]
+    numbers = list(folder_of) or [version.version for version in versions]
     selected = version_policy.select(config.policy, numbers)
-    failed = tuple(v for v in explained if v.state == "END" and v.reason and v.version in selected)
-    return explained, failed
+    explained, failed = [], []
+    for version in versions:
+        folder = folder_of.get(version.version)
+        version = replace(version, reason=explain(version.reason, folder))
+        explained.append(version)
+        if version.state == "END" and version.reason and version.version in selected:
+            failed.append(version)
+    return tuple(explained), tuple(failed)
 
 
 def explain(reason: str, folder: Path | None) -> str:

@@ -20,6 +20,7 @@ from gateway.upstream.replicas import Replicas
 from headrace.protocol import messages, signatures
 from headrace.protocol.errors import ConfigError, HeadraceError, NotFound
 from headrace.protocol.messages import Method
+from headrace.protocol.signatures import Signature
 from headrace.protocol.version_state import VersionState
 from headrace.store import folders, model_list
 from headrace.store.model_list import ModelConfig, ServingConfig
@@ -94,7 +95,7 @@ class Registry:
         catalog says why."""
         try:
             stat = os.stat(self._config_file)
-            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            stamp = stat.st_mtime_ns, stat.st_size, stat.st_ino
             if stamp == self._config_stamp:
                 return
             loaded = model_list.load(self._config_file)
@@ -187,16 +188,18 @@ class Registry:
     async def _explain_failures(self, model: Model, versions: Versions) -> failures.Examined:
         """The same versions with their reasons in plain words, and those of them that have
         failed."""
-        config, root = self._configs.get(model.name), self._config_file.parent
-        explained, failed = await asyncio.to_thread(failures.examine, versions, config, root)
-        server_reasons = {version.version: version.reason for version in versions}
-        logged = {version.version for version in model.failed_versions}
-        for version in failed:
-            if version.version not in logged:
+        config = self._configs.get(model.name)
+        models_root = self._config_file.parent
+        explained, failed = await asyncio.to_thread(failures.examine, versions, config, models_root)
+        new = {version.version for version in failed}
+        new -= {version.version for version in model.failed_versions}
+        for version in versions:
+            if version.version in new:
                 fields = {
                     "model": model.name,
                     "version": version.version,
-                    "reason": server_reasons[version.version],
+                    # The server's own words.
+                    "reason": version.reason,
                 }
                 log.warning("version failed", extra=fields)
         return explained, failed
@@ -230,11 +233,7 @@ class Registry:
         request.model_spec.name = name
         request.model_spec.version.value = version
         reply = await self._call(messages.GET_MODEL_METADATA, request)
-        definitions = messages.signature_def_map(reply).signature_def
-        by_name = {
-            signature_name: signatures.from_signature_def(signature_name, definition)
-            for signature_name, definition in sorted(definitions.items())
-        }
+        by_name = _signatures(reply)
         folder = self._version_folder(name, version)
         pin = messages.PredictRequest()
         pin.model_spec.version.value = version
@@ -251,7 +250,8 @@ class Registry:
     def _version_folder(self, name: str, version: int) -> Path | None:
         """Where the version lies, if this process can see the store: beside the model list."""
         try:
-            base = folders.local_path(self._configs[name].base_path, self._config_file.parent)
+            config = self._configs[name]
+            base = folders.local_path(config.base_path, self._config_file.parent)
             return folders.version_path(base, version)
         except (HeadraceError, KeyError, OSError):
             return None
@@ -263,14 +263,20 @@ class Registry:
         return messages.parse(method.response, reply)
 
 
+def _signatures(reply: Any) -> dict[str, Signature]:
+    definitions = messages.signature_def_map(reply).signature_def
+    by_name = {}
+    for name in sorted(definitions):
+        by_name[name] = signatures.from_signature_def(name, definitions[name])
+    return by_name
+
+
 def _version_statuses(reply: bytes) -> Iterable[VersionStatus]:
     response = messages.parse(messages.GET_MODEL_STATUS.response, reply)
     for status in response.model_version_status:
-        yield VersionStatus(
-            int(status.version),
-            VersionState(status.state).name,
-            str(status.status.error_message),
-        )
+        state = VersionState(status.state)
+        reason = str(status.status.error_message)
+        yield VersionStatus(int(status.version), state.name, reason)
 
 
 def _progress(status: VersionStatus) -> int:

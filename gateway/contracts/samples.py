@@ -51,13 +51,15 @@ def for_signatures(known: Mapping[str, Signature], folder: Path | None) -> Sampl
     samples: dict[str, Body] = {}
     if folder is not None:
         for name, body in _recorded(folder):
-            if name in known and name not in samples and _is_valid(body, known[name]):
+            is_wanted = name in known and name not in samples
+            if is_wanted and _is_valid(body, known[name]):
                 samples[name] = body
     for name, signature in known.items():
-        if name not in samples:
-            placeholder = _placeholder(signature)
-            if placeholder is not None:
-                samples[name] = placeholder
+        if name in samples:
+            continue
+        placeholder = _placeholder(signature)
+        if placeholder is not None:
+            samples[name] = placeholder
     return samples
 
 
@@ -142,10 +144,14 @@ def _predict_record(request: Any) -> tuple[str, Body]:
 def _first_row(columns: Mapping[str, Any]) -> Any:
     row = {}
     for alias, column in columns.items():
-        row[alias] = column[0] if isinstance(column, list) and column else column
-    if len(row) == 1:
-        return next(iter(row.values()))
-    return row
+        if isinstance(column, list) and column:
+            row[alias] = column[0]
+        else:
+            row[alias] = column
+    if len(row) != 1:
+        return row
+    (cell,) = row.values()
+    return cell
 
 
 def _body(signature_name: str, **members: Any) -> Body:
@@ -155,13 +161,15 @@ def _body(signature_name: str, **members: Any) -> Body:
 
 
 def _features(example: Any) -> dict[str, list[Any]]:
-    features = {}
+    features: dict[str, list[Any]] = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
-        values = list(getattr(feature, kind).value) if kind else []
-        if kind == "bytes_list":
-            values = [value.decode("utf-8") for value in values]
-        features[name] = values
+        if kind is None:
+            features[name] = []
+        elif kind == "bytes_list":
+            features[name] = [value.decode("utf-8") for value in feature.bytes_list.value]
+        else:
+            features[name] = list(getattr(feature, kind).value)
     return features
 
 

@@ -19,7 +19,9 @@ _Schema = dict[str, Any]
 _BASE64: _Schema = {
     "type": "object",
     "required": ["b64"],
-    "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+    "properties": {
+        "b64": {"type": "string", "contentEncoding": "base64"},
+    },
     "additionalProperties": False,
 }
 _NOT_IN_JSON = (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128, dtypes.UINT16)
@@ -44,7 +46,9 @@ def request(signature: Signature) -> _Schema:
     if row is not None:
         properties["instances"] = {"type": "array", "minItems": 1, "items": row}
         forms.append({"required": ["instances"]})
-    columns = {alias: tensor(spec, spec.shape) for alias, spec in signature.inputs.items()}
+    columns = {}
+    for alias, spec in signature.inputs.items():
+        columns[alias] = tensor(spec, spec.shape)
     properties["inputs"] = _named_or_alone(columns, signature.required)
     forms.append({"required": ["inputs"]})
     schema: _Schema = {"type": "object", "properties": properties}
@@ -59,12 +63,16 @@ def response(signature: Signature) -> _Schema:
     for alias, spec in signature.outputs.items():
         rows[alias] = tensor(spec, _row_shape(spec), is_answer=True)
         columns[alias] = tensor(spec, spec.shape, is_answer=True)
-    row = _only_or_object(rows)
-    column = _only_or_object(columns)
     return {
         "type": "object",
-        "properties": {"predictions": {"type": "array", "items": row}, "outputs": column},
-        "oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}],
+        "properties": {
+            "predictions": {"type": "array", "items": _only_or_object(rows)},
+            "outputs": _only_or_object(columns),
+        },
+        "oneOf": [
+            {"required": ["predictions"]},
+            {"required": ["outputs"]},
+        ],
     }
 
 
@@ -75,24 +83,26 @@ def tensor(spec: TensorSpec, shape: Shape | None, *, is_answer: bool = False) ->
         return {"not": {}, "description": f"{name} does not travel as JSON"}
     if shape is None:
         return {"description": f"{spec.dtype}, of any shape"}
+    schema = _element(spec.dtype)
     if is_answer and spec.dtype is dtypes.STRING:
-        # The backend writes an output as base64 when its name says that it is bytes.
-        schema = _BASE64 if spec.alias.endswith("_bytes") else {"type": "string"}
-    else:
-        schema = _element(spec.dtype)
+        schema = _answered_text(spec)
     for size in reversed(shape):
-        if size < 0:
-            schema = {"type": "array", "items": schema}
-        else:
-            schema = {"type": "array", "minItems": size, "maxItems": size, "items": schema}
+        schema = {"type": "array", "items": schema}
+        if size >= 0:
+            schema["minItems"] = size
+            schema["maxItems"] = size
     return {**schema, "description": f"{spec.dtype} {spec.shape_text}"}
 
 
 def _request_row(signature: Signature) -> _Schema | None:
     """One instance; None where an input has no first dimension to cut along."""
-    if not signature.inputs or any(spec.shape == () for spec in signature.inputs.values()):
+    cells = {}
+    for alias, spec in signature.inputs.items():
+        if spec.shape == ():
+            return None
+        cells[alias] = tensor(spec, _row_shape(spec))
+    if not cells:
         return None
-    cells = {alias: tensor(spec, _row_shape(spec)) for alias, spec in signature.inputs.items()}
     return _named_or_alone(cells, tuple(cells))
 
 
@@ -133,5 +143,16 @@ def _element(dtype: DType) -> _Schema:
         return {"type": "boolean"}
     if dtype.numpy.kind in "iu":
         limits = np.iinfo(dtype.numpy)
-        return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
+        return {
+            "type": "integer",
+            "minimum": int(limits.min),
+            "maximum": int(limits.max),
+        }
     return {"type": "number"}
+
+
+def _answered_text(spec: TensorSpec) -> _Schema:
+    """The backend answers with base64 when the output's name says that it is bytes."""
+    if spec.alias.endswith("_bytes"):
+        return _BASE64
+    return {"type": "string"}
