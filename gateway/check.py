@@ -82,9 +82,8 @@ def predict_body(
     signature = contract.checked_signatures[info.signature]
     try:
         values = parsed.tensors(contract.signatures[info.signature])
-        signatures.check(
-            signature, values.shapes(signature), row_format=values.row_format, named=values.named
-        )
+        shapes = values.shapes(signature)
+        signatures.check(signature, shapes, row_format=values.row_format, named=values.named)
     except InvalidArgument as error:
         raise _with_hint(_first_fault(parsed, signature, error), parsed) from None
     return contract, values
@@ -92,7 +91,9 @@ def predict_body(
 
 def arrays(contract: Contract, signature_name: str, values: Mapping[str, np.ndarray]) -> None:
     """Check arrays by input name, as npy and npz bodies have them."""
-    shapes = {alias: (dtypes.by_numpy(array.dtype), array.shape) for alias, array in values.items()}
+    shapes = {}
+    for alias, array in values.items():
+        shapes[alias] = (dtypes.by_numpy(array.dtype), array.shape)
     signatures.check(contract.checked_signatures[signature_name], shapes, row_format=False)
 
 
@@ -150,20 +151,14 @@ def tasks_message(catalog: Catalog, spec: ModelSpec, message: Any, info: Request
     info.model = contract.model
     info.version = str(contract.version)
     for i, task in enumerate(message.tasks):
-        path = ("tasks", i)
-        if task.model_spec.name != spec.name:
-            expected = f'"{spec.name}" as in the first task'
-            _reject(Fault("task_model", (*path, "model_spec", "name"), expected))
+        task_spec = task.model_spec
+        if task_spec.name != spec.name:
+            path = ("tasks", i, "model_spec", "name")
+            _reject(Fault("task_model", path, f'"{spec.name}" as in the first task'))
         if task.method_name not in _TASK_METHODS:
-            fault = Fault(
-                "task_method",
-                (*path, "method_name"),
-                " or ".join(_TASK_METHODS),
-                f'"{task.method_name[:80]}"',
-            )
-            raise Unimplemented(our_text(fault), fault=fault)
+            _reject_task_method(task.method_name, i)
         method = task.method_name.rpartition("/")[2]
-        info.signature = contract.signature_name(task.model_spec.signature_name)
+        info.signature = contract.signature_name(task_spec.signature_name)
         _check_examples(contract, info.signature, method, message.input)
     return contract
 
@@ -171,11 +166,9 @@ def tasks_message(catalog: Catalog, spec: ModelSpec, message: Any, info: Request
 def takes_examples(signature: Signature, method: str) -> bool:
     """Whether the signature can classify or regress, by its one input and by its outputs."""
     outputs = _OUTPUTS[method]
-    return (
-        set(signature.inputs) == {_INPUT}
-        and any(alias in signature.outputs for alias in outputs)
-        and len(signature.outputs) <= len(outputs)
-    )
+    if set(signature.inputs) != {_INPUT} or len(signature.outputs) > len(outputs):
+        return False
+    return any(alias in signature.outputs for alias in outputs)
 
 
 def _first_fault(
@@ -217,7 +210,10 @@ def _check_examples(contract: Contract, signature_name: str, method: str, sent: 
     an example."""
     signature = contract.signatures[signature_name]
     if not takes_examples(signature, method):
-        suitable = sorted(n for n, s in contract.signatures.items() if takes_examples(s, method))
+        suitable = []
+        for name, other in sorted(contract.signatures.items()):
+            if takes_examples(other, method):
+                suitable.append(name)
         expected = ", ".join(suitable) or "none of this model"
         facts = {"signature": signature_name, "method": method}
         _reject(Fault("not_for_examples", (_SIGNATURE_NAME,), expected, facts=facts))
@@ -228,6 +224,13 @@ def _check_examples(contract: Contract, signature_name: str, method: str, sent: 
     signatures.check(
         contract.checked_signatures[signature_name], shapes, place=("examples",), named=False
     )
+
+
+def _reject_task_method(method: str, task: int) -> NoReturn:
+    expected = " or ".join(_TASK_METHODS)
+    path = ("tasks", task, "method_name")
+    fault = Fault("task_method", path, expected, f'"{method[:80]}"')
+    raise Unimplemented(our_text(fault), fault=fault)
 
 
 def _reject(fault: Fault) -> NoReturn:

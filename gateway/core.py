@@ -81,11 +81,12 @@ class Core:
             timeout_s=s.probe_timeout_s,
             on_probe=lambda: self.metrics.backend(up=self.health.up),
         )
+        self._tasks = []
         for replica in replicas.all:
             self._tasks.append(asyncio.create_task(self._prober.run(replica)))
         self._tasks.append(asyncio.create_task(self._refresh_forever()))
-        # Calls before the first refresh could only be told to come back, so it is waited for; but a
-        # backend that is away must not keep the doors shut.
+        # The first refresh is waited for, since calls before it cannot be answered. A backend that
+        # is away must not keep the doors shut for long.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(s.probe_timeout_s):
                 await self._first_refresh_done.wait()

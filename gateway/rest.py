@@ -198,8 +198,9 @@ class RestDoor:
     async def _send(
         self, request: Request, reply: Reply, send: Send, error_headers: Headers
     ) -> None:
+        content_type = reply.content_type.encode("latin-1")
         headers = [
-            (b"content-type", reply.content_type.encode("latin-1")),
+            (b"content-type", content_type),
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.request_id.encode("ascii")),
             *error_headers,

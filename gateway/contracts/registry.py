@@ -140,9 +140,9 @@ class Registry:
         if model is None:
             return
         try:
-            seen = await self._describe(model)
+            answer = await self._describe(model)
         except NotFound as error:
-            seen = Model(name, problem=f"the serving backend does not have it: {error.message}")
+            answer = Model(name, problem=f"the serving backend does not have it: {error.message}")
         except HeadraceError as error:
             log.debug("no status", extra={"model": name, "error": error.message})
             return
@@ -150,9 +150,11 @@ class Registry:
         latest = self.catalog.models.get(name)
         if latest is None:
             return
-        if set(seen.contracts) != set(latest.contracts):
-            log.info("versions live", extra={"model": name, "versions": sorted(seen.contracts)})
-        self.catalog = self.catalog.with_model(replace(seen, labels=latest.labels, has_status=True))
+        if set(answer.contracts) != set(latest.contracts):
+            log.info("versions live", extra={"model": name, "versions": sorted(answer.contracts)})
+        self.catalog = self.catalog.with_model(
+            replace(answer, labels=latest.labels, has_status=True)
+        )
 
     async def _describe(self, model: Model) -> Model:
         """The model as the backend has it now, without its labels."""
