@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from gateway.contracts.catalog import Catalog
-from gateway.core import Core, trouble
+from gateway.core import Core
+from gateway.probes import failure_of
 from gateway.settings import Settings, variable
 from gateway.upstream.address import Address
 from gateway.upstream.base import GrpcChannel
@@ -53,7 +54,7 @@ async def _ask(settings: Settings) -> int:
         print(
             (
                 f"  {name}: {model.state} "
-                f"{', '.join(str(v) for v in sorted(model.contracts))}{model.reason}"
+                f"{', '.join(str(v) for v in sorted(model.contracts))}{model.reason or ''}"
             ).rstrip()
         )
         away += [] if model.contracts else [name]
@@ -80,7 +81,7 @@ async def _answers(settings: Settings, rest: str, grpc: str) -> bool:
     for address, answer in zip(
         asked, await asyncio.gather(*asked.values(), return_exceptions=True), strict=True
     ):
-        fault = trouble(answer)
+        fault = failure_of(answer)
         good = good and fault is None
         print(f"backend {address}: {'answers' if fault is None else fault}")
     await pool.close()

@@ -99,7 +99,7 @@ class Server:
     def _close(self, grpc: GrpcDoor, app: App) -> None:
         """Both doors stop accepting at once; the core, closed by the app's lifespan, waits for the
         gRPC calls."""
-        app.core.last_calls = asyncio.ensure_future(grpc.stop(grace_s=self.settings.drain_s))
+        app.core.grpc_stopped = asyncio.ensure_future(grpc.stop(grace_s=self.settings.drain_s))
 
 
 class _Uvicorn(LimitedServer):

@@ -86,7 +86,7 @@ def run(backend: Echo, config: Path, work: Callable[[App], Awaitable[Any]], **ch
     async def main() -> Any:
         app = gateway(backend, config, **changes)
         async with app.core:
-            await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+            await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
             return await work(app)
 
     return asyncio.run(main())

@@ -73,7 +73,7 @@ async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIte
     async with app.core:
         door = GrpcDoor(app.core)
         port = await door.start()
-        await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+        await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             try:
                 yield app, channel

@@ -70,7 +70,7 @@ def run(
     async def main() -> Any:
         app = gateway(backend, config, **changes)
         async with app.core:
-            await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+            await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
             return await work(app)
 
     return asyncio.run(main())
@@ -245,7 +245,7 @@ def test_golden_requests_beside_a_version_are_its_examples(tmp_path: Path) -> No
     ]
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "golden.json").write_text(json.dumps(golden))
-    assert samples.of(tmp_path, KNOWN) == {
+    assert samples.for_signatures(KNOWN, tmp_path) == {
         "serving_default": {"instances": [[1.5, 2.5]]},
         "other": {
             "signature_name": "other",
@@ -261,7 +261,7 @@ def test_warm_up_requests_beside_a_version_are_its_examples(tmp_path: Path) -> N
     (tmp_path / "assets.extra").mkdir()
     with (tmp_path / "assets.extra" / "tf_serving_warmup_requests").open("wb") as file:
         records.write(file, [log.SerializeToString()])
-    assert samples.of(tmp_path, KNOWN)["serving_default"] == {
+    assert samples.for_signatures(KNOWN, tmp_path)["serving_default"] == {
         "signature_name": "serving_default",
         "inputs": {"x": [[1.5, 2.5]]},
     }
@@ -282,4 +282,4 @@ def test_golden_requests_that_are_broken_or_do_not_fit_are_passed_over(
 ) -> None:
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "golden.json").write_text(content)
-    assert samples.of(tmp_path, KNOWN)["serving_default"] == {"instances": [[1, 1]]}
+    assert samples.for_signatures(KNOWN, tmp_path)["serving_default"] == {"instances": [[1, 1]]}

@@ -483,7 +483,7 @@ def backend() -> FakeBackend:
 async def running(backend: FakeBackend, config: Path) -> AsyncIterator[App]:
     app = gateway(backend, config)
     async with app.core:
-        await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+        await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
         yield app
 
 

@@ -64,7 +64,7 @@ async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIte
     app = gateway(backend, config, **changes)
     async with app.core:
         await eventually(
-            lambda: all(m.asked for m in app.core.catalog.models.values()) or backend.down
+            lambda: all(m.has_status for m in app.core.catalog.models.values()) or backend.down
         )
         yield app
 
@@ -301,7 +301,7 @@ def test_a_path_that_is_not_there_is_told_with_those_that_are(
 
 def test_the_paths_that_are_told_are_the_paths_that_are_there(backend, config):
     app = gateway(backend, config)
-    there = {route.path for route in app.frame.routes}
+    there = {route.path for route in app.fastapi.routes}
     told = set(
         re.findall(r"/[a-z0-9/.]+(?=, | and |$)", routes.NO_SUCH_PATH.partition("and GET")[2])
     )
