@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from gateway.contracts.catalog import Catalog
 from gateway.contracts.registry import Registry
@@ -24,7 +23,7 @@ from gateway.upstream.backend_health import BackendHealth
 from gateway.upstream.base import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from gateway.upstream.http1 import Pool
 from gateway.upstream.replicas import Replica, Replicas
-from headrace.protocol import messages
+from headrace.protocol import messages, rest_paths
 from headrace.protocol.errors import HeadraceError, NotFound, Unavailable
 from headrace.protocol.model_spec import ModelSpec
 
@@ -242,7 +241,7 @@ class Core:
                 messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=timeout_s
             ),
             replica.pulse_rest.send(
-                "GET", f"/v1/models/{quote(name, safe='')}", None, timeout_s=timeout_s
+                "GET", rest_paths.path(ModelSpec(name)), None, timeout_s=timeout_s
             ),
             return_exceptions=True,
         )

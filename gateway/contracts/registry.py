@@ -10,13 +10,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from gateway.contracts import failures, samples
 from gateway.contracts.catalog import Catalog, Contract, Model, VersionStatus
 from gateway.upstream.replicas import Replicas
-from headrace.protocol import messages, signatures
+from headrace.protocol import messages, rest_paths, signatures
 from headrace.protocol.errors import ConfigError, HeadraceError, NotFound
+from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.version_state import VersionState
 from headrace.store import folders, model_list
 from headrace.store.model_list import ModelConfig
@@ -225,7 +225,7 @@ class Registry:
             signatures=found,
             samples=await asyncio.to_thread(samples.of, self._folder(name, version), found),
             lenient=name in self._lenient,
-            predict_path=f"/v1/models/{quote(name, safe='')}/versions/{version}:predict",
+            predict_path=rest_paths.path(ModelSpec(name, version), ":predict"),
             grpc_pin=pin.SerializeToString(),
         )
 
