@@ -51,10 +51,10 @@ def _check(settings: Settings) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    from gateway import log
     from gateway.process.server import Server
+    from headrace.http import log
 
-    log.configure(settings.log_level)
+    log.install("json", settings.log_level, loggers=("gateway", "headrace"))
     if settings.processes > 1:
         from gateway.process.workers import Workers
 

@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import errors, routes
-from gateway import log as logs
 from gateway.bodies.body import Receive
 from gateway.contracts.catalog import Model
 from gateway.core import Core
@@ -24,6 +23,7 @@ from gateway.health import model_state
 from gateway.rest import RestDoor, Send
 from gateway.settings import Settings
 from headrace import __version__
+from headrace.http import request_id as request_ids
 from headrace.protocol import signatures
 from headrace.protocol.errors import HeadraceError, NotFound
 
@@ -99,7 +99,7 @@ async def _refusal(request: Request, error: Exception) -> Response:
     elif error.status_code == 405:
         told = errors.MethodNotAllowed(request.method, headers.get("Allow", "another"))
     given = request.headers.get("x-request-id")
-    request_id = headers["x-request-id"] = logs.request_id(
+    request_id = headers["x-request-id"] = request_ids.accept(
         given.encode("latin-1") if given else None
     )
     accept = request.headers.get("accept", "").encode("latin-1", "replace")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.contracts.catalog import Catalog, Contract
-from gateway.metrics import UNKNOWN
 from headrace.codec import examples, predict
 from headrace.codec.examples import ExamplesBody
 from headrace.codec.json.rapidjson import ANY_DEPTH
 from headrace.codec.predict import PredictBody, Tensors
+from headrace.http.access_log import RequestInfo
 from headrace.protocol import dtypes, signatures, tensors
 from headrace.protocol.dtypes import DType
 from headrace.protocol.errors import (
@@ -36,15 +36,6 @@ _SIGNATURE_NAME = "signature_name"
 # The one input of a signature that takes examples.
 _INPUT = "inputs"
 _OUTPUTS = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
-
-
-@dataclass(slots=True)
-class RequestInfo:
-    """Who a call turned out to be for."""
-
-    model: str = UNKNOWN
-    version: str = UNKNOWN
-    signature: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

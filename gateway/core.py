@@ -15,7 +15,6 @@ from gateway.contracts.catalog import Catalog
 from gateway.contracts.registry import Registry
 from gateway.errors import BackendDown
 from gateway.health import Health, Readiness
-from gateway.log import AccessLog
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.upstream.address import Address
@@ -23,6 +22,7 @@ from gateway.upstream.backend_health import BackendHealth
 from gateway.upstream.base import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from gateway.upstream.http1 import Pool
 from gateway.upstream.replicas import Replica, Replicas
+from headrace.http.access_log import AccessLog
 from headrace.protocol import messages, rest_paths
 from headrace.protocol.errors import HeadraceError, NotFound, Unavailable
 from headrace.protocol.model_spec import ModelSpec
@@ -53,7 +53,7 @@ class Core:
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics(enabled=settings.metrics)
-        self.access_log = AccessLog(enabled=settings.access_log)
+        self.access_log = AccessLog("json" if settings.access_log else "off")
         self._refresh_now = asyncio.Event()
         self._used_at = float("-inf")
         # Wakes those who are idle.
@@ -84,6 +84,7 @@ class Core:
         self.rest = self.grpc = Replicas(self._replicas())
         self.registry = Registry(self.grpc, Path(s.model_config_file), lenient=s.lenient_models)
         self.registry.read_config()
+        self.access_log.start()
         self.metrics.failures.read = lambda: self.catalog.failed
         self._tasks = [
             asyncio.create_task(self._probe_forever(replica)) for replica in self.rest.all
@@ -103,7 +104,7 @@ class Core:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.rest.close()
-        self.access_log.flush()
+        self.access_log.close()
 
     async def predict(
         self,

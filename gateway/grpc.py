@@ -18,11 +18,12 @@ import grpc
 import grpc.aio
 
 from gateway import check, errors
-from gateway import log as logs
 from gateway.check import VERSION_HEADER
 from gateway.contracts.catalog import Catalog, Contract
 from gateway.core import Core
-from gateway.metrics import UNKNOWN
+from headrace.http import request_id as request_ids
+from headrace.http.access_log import UNKNOWN, RequestInfo
+from headrace.http.request_id import HEADER
 from headrace.protocol import messages
 from headrace.protocol.errors import (
     DETAILS_METADATA,
@@ -42,12 +43,11 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Error texts and details travel in headers, whose room is small.
 _TEXT_LIMIT = 1024
 _DETAILS_LIMIT = 4096
-_REQUEST_ID = "x-request-id"
 
 
 @dataclass(slots=True, kw_only=True)
-class Call(check.RequestInfo):
-    method: str
+class Call(RequestInfo):
+    path: str
     request_id: str
     passed_id: str
     started: float
@@ -121,16 +121,18 @@ class GrpcDoor:
         }
         for method in messages.METHODS:
             handler = grpc.unary_unary_rpc_method_handler(
-                self._handler(method.name, answers[method.name])
+                self._handler(method.path, answers[method.name])
             )
             services.setdefault(method.service, {})[method.name] = handler
         return tuple(
             grpc.method_handlers_generic_handler(name, table) for name, table in services.items()
         )
 
-    def _handler(self, method: str, answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    def _handler(self, path: str, answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(request: bytes, context: Any) -> bytes:
-            call = self._call(method, context)
+            call = self._call(path, context)
+            call.request_bytes = len(request)
+            reply = b""
             self._core.metrics.began()
             # Stays when the caller goes away: gRPC then cancels this task, and with it what it
             # awaits.
@@ -147,22 +149,22 @@ class GrpcDoor:
                 raise AssertionError("abort() raises") from e
             finally:
                 self._core.metrics.ended()
-                self._record(call, status)
+                self._record(call, status, len(reply))
 
         return handle
 
-    def _call(self, method: str, context: Any) -> Call:
+    def _call(self, path: str, context: Any) -> Call:
         now, remaining = time.monotonic(), context.time_remaining()
         given = next(
-            (value for key, value in context.invocation_metadata() or () if key == _REQUEST_ID),
+            (value for key, value in context.invocation_metadata() or () if key == HEADER),
             None,
         )
         timeout_s = self._settings.timeout_s
-        request_id = logs.request_id(
+        request_id = request_ids.accept(
             given.encode("utf-8", "replace") if isinstance(given, str) else None
         )
         return Call(
-            method=method,
+            path=path,
             request_id=request_id,
             # An id of our own is for our log and the caller; metadata that nobody asked for costs
             # 20 us on its way.
@@ -253,19 +255,20 @@ class GrpcDoor:
 
         return answer
 
-    def _record(self, call: Call, code: str) -> None:
+    def _record(self, call: Call, code: str, response_bytes: int) -> None:
         seconds = time.monotonic() - call.started
         self._core.metrics.answered(
             "grpc", call.model, call.version, call.signature, code, seconds=seconds
         )
         self._core.access_log.write(
-            id=call.request_id,
-            door="grpc",
-            method=call.method,
-            model=call.model,
-            version=call.version,
+            call,
+            request_id=call.request_id,
+            protocol="grpc",
+            method="POST",
+            path=call.path,
             status=code,
-            ms=round(seconds * 1000, 3),
+            seconds=seconds,
+            response_bytes=response_bytes,
         )
 
 
@@ -284,9 +287,7 @@ def _target(message: Any, place: str = "model_spec") -> ModelSpec:
 
 
 def _examples(method: str) -> Check:
-    def checked(
-        catalog: Catalog, target: ModelSpec, message: Any, noted: check.RequestInfo
-    ) -> Contract:
+    def checked(catalog: Catalog, target: ModelSpec, message: Any, noted: RequestInfo) -> Contract:
         return check.examples_message(catalog, target, method, message, noted)
 
     return checked
@@ -301,7 +302,7 @@ async def _refuse_reload(request: bytes, call: Call) -> bytes:
 
 def _trailing(error: HeadraceError, call: Call) -> tuple[tuple[str, str], ...]:
     """What REST says in head and body beside the message."""
-    entries = [(_REQUEST_ID, call.request_id)]
+    entries = [(HEADER, call.request_id)]
     if call.version != UNKNOWN:
         entries.append((VERSION_HEADER, call.version))
     told = json.dumps(errors.details(error))
@@ -314,7 +315,7 @@ def _told(e: Exception, call: Call) -> HeadraceError:
     """An error of the tree: a fault of ours is logged whole and told without its insides."""
     if isinstance(e, HeadraceError):
         return e
-    log.exception("a call failed inside the gateway", extra={"id": call.request_id})
+    log.exception("a call failed inside the gateway", extra={"request_id": call.request_id})
     return Internal("the gateway failed on this call; its log says why")
 
 

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 from gateway import check, errors, routes
-from gateway import log as logs
 from gateway.bodies import binary, media
 from gateway.bodies import body as bodies
 from gateway.bodies.body import Disconnected, Incoming, Message, Receive
@@ -27,9 +26,10 @@ from gateway.contracts import schema
 from gateway.contracts.catalog import Catalog, Contract
 from gateway.core import Core
 from gateway.disconnect import cancel_on_disconnect
-from gateway.metrics import UNKNOWN
 from gateway.routes import Kind, Route
 from gateway.upstream.base import NOT_SERVED, Reply
+from headrace.http import request_id
+from headrace.http.access_log import UNKNOWN, RequestInfo
 from headrace.protocol import messages
 from headrace.protocol.errors import HeadraceError, Internal, InvalidArgument, NotFound, Unavailable
 from headrace.protocol.model_spec import ModelSpec
@@ -48,7 +48,7 @@ _SIGNATURE = b"headrace-signature"
 
 
 @dataclass(slots=True, kw_only=True)
-class Call(check.RequestInfo):
+class Call(RequestInfo):
     """One request on its way through; what is learnt about it ends in the log and the metrics."""
 
     scope: Scope
@@ -57,7 +57,6 @@ class Call(check.RequestInfo):
     headers: Mapping[bytes, bytes]
     receive: Incoming
     request_id: str
-    body_bytes: int = 0
 
 
 class RestDoor:
@@ -76,7 +75,7 @@ class RestDoor:
             path=scope.get("raw_path") or scope["path"].encode(),
             headers=headers,
             receive=Incoming(receive),
-            request_id=logs.request_id(headers.get(b"x-request-id")),
+            request_id=request_id.accept(headers.get(b"x-request-id")),
         )
         extra: list[tuple[bytes, bytes]] = []
         self._core.metrics.began()
@@ -93,7 +92,9 @@ class RestDoor:
                 extra.append(_CLOSE)
             reply = _refusal(call, e)
         except Exception:
-            log.exception("a request failed inside the gateway", extra={"id": call.request_id})
+            log.exception(
+                "a request failed inside the gateway", extra={"request_id": call.request_id}
+            )
             reply = _refusal(call, Internal("the gateway failed on this request; its log says why"))
         finally:
             self._core.metrics.ended()
@@ -127,7 +128,7 @@ class RestDoor:
         body = await bodies.read(
             call.headers, call.receive, limit=s.max_body_bytes, timeout_s=s.body_s
         )
-        call.body_bytes = len(body)
+        call.request_bytes = len(body)
         deadline = time.monotonic() + s.timeout_s
         work: Awaitable[Reply]
         if route.kind is not Kind.PREDICT:
@@ -287,20 +288,15 @@ class RestDoor:
             metrics.answered(
                 "rest", call.model, call.version, call.signature, str(status), seconds=seconds
             )
-        if not access_log.enabled:
-            return
         access_log.write(
-            id=call.request_id,
-            door="rest",
+            call,
+            request_id=call.request_id,
+            protocol="rest",
             method=call.method,
-            path=call.path[:300].decode("latin-1"),
-            model=call.model,
-            version=call.version,
-            signature=call.signature,
+            path=call.path.decode("latin-1"),
             status=status,
-            ms=round(seconds * 1000, 3),
-            bytes_in=call.body_bytes,
-            bytes_out=sent,
+            seconds=seconds,
+            response_bytes=sent,
         )
 
 

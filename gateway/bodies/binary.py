@@ -15,9 +15,9 @@ import numpy as np
 
 from gateway import check
 from gateway.bodies.media import Media
-from gateway.check import RequestInfo
 from gateway.contracts.catalog import Catalog, Contract
 from headrace.codec import answers, npy
+from headrace.http.access_log import RequestInfo
 from headrace.protocol import dtypes, faults, messages, signatures, tensors
 from headrace.protocol.errors import InvalidArgument, NotAcceptable, UnsupportedMedia
 from headrace.protocol.faults import Fault

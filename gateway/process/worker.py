@@ -15,12 +15,12 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from gateway import log as logs
 from gateway.app import create_app
 from gateway.core import Core
 from gateway.metrics import Metrics
 from gateway.process.server import Server
 from gateway.settings import Settings
+from headrace.http import log
 from headrace.protocol.errors import Unavailable
 
 
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         given: dict[str, Any] = order["settings"]
         given.update((k, tuple(v)) for k, v in order["settings"].items() if isinstance(v, list))
         settings = Settings(**given)
-        logs.configure(settings.log_level)
+        log.install("json", settings.log_level, loggers=("gateway", "headrace"))
         metrics = Metrics(enabled=settings.metrics, folder=order["metrics"])
         core = Core(settings, metrics=metrics, was_ready=order["was_ready"])
 

@@ -176,15 +176,15 @@ def test_the_access_log_has_a_line_a_request(live: LiveServer) -> None:
 
     def written() -> bool:
         lines[:] = [
-            json.loads(line) for line in live.said().splitlines() if line.startswith('{"at"')
+            json.loads(line) for line in live.said().splitlines() if line.startswith('{"time"')
         ]
         return any(
-            line["door"] == "grpc" and line["status"] == "FAILED_PRECONDITION" for line in lines
+            line["protocol"] == "grpc" and line["status"] == "FAILED_PRECONDITION" for line in lines
         )
 
     until(written, 5)
     assert any(
-        line["target"] == "/v1/models/tagged:predict" and line["status"] == 200 for line in lines
+        line["path"] == "/v1/models/tagged:predict" and line["status"] == 200 for line in lines
     )
 
 
