@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import errors, routes
-from gateway.bodies.body import Receive
 from gateway.contracts.catalog import Model
 from gateway.core import Core
 from gateway.docs import page
@@ -24,6 +23,7 @@ from gateway.rest import RestDoor, Send
 from gateway.settings import Settings
 from headrace import __version__
 from headrace.http import request_id as request_ids
+from headrace.http.body import Receive
 from headrace.protocol import signatures
 from headrace.protocol.errors import HeadraceError, NotFound
 

@@ -19,7 +19,7 @@ from typing import Any
 from gateway import check, errors, routes
 from gateway.bodies import binary, media
 from gateway.bodies import body as bodies
-from gateway.bodies.body import Disconnected, Incoming, Message, Receive
+from gateway.bodies.body import Incoming
 from gateway.bodies.media import Media
 from gateway.check import VERSION_HEADER
 from gateway.contracts import schema
@@ -28,8 +28,10 @@ from gateway.core import Core
 from gateway.disconnect import cancel_on_disconnect
 from gateway.routes import Kind, Route
 from gateway.upstream.base import NOT_SERVED, Reply
+from headrace.http import body as http_body
 from headrace.http import request_id
 from headrace.http.access_log import UNKNOWN, RequestInfo
+from headrace.http.body import Disconnected, Message, Receive
 from headrace.protocol import messages
 from headrace.protocol.errors import HeadraceError, Internal, InvalidArgument, NotFound, Unavailable
 from headrace.protocol.model_spec import ModelSpec
@@ -125,9 +127,16 @@ class RestDoor:
     async def _infer(self, call: Call, route: Route) -> Reply:
         s = self._settings
         sent, wanted = media.of_request(call.headers), media.of_answer(call.headers)
-        body = await bodies.read(
-            call.headers, call.receive, limit=s.max_body_bytes, timeout_s=s.body_s
+        is_gzip = b"content-encoding" in call.headers and bodies.is_gzip(call.headers)
+        body = await http_body.read(
+            call.receive,
+            call.headers,
+            limit=s.max_body_bytes,
+            setting=bodies.LIMIT,
+            timeout_s=s.body_s,
         )
+        if is_gzip:
+            body = await bodies.inflate(body, limit=s.max_body_bytes)
         call.request_bytes = len(body)
         deadline = time.monotonic() + s.timeout_s
         work: Awaitable[Reply]
@@ -276,7 +285,7 @@ class RestDoor:
         # Refused before the body was read.
         if _CLOSE in extra:
             await send({"type": "http.response.body", "body": reply.body, "more_body": True})
-            await bodies.drain(call.headers, call.receive)
+            await bodies.discard(call.headers, call.receive)
             await send({"type": "http.response.body", "body": b""})
         else:
             await send({"type": "http.response.body", "body": reply.body})

@@ -15,7 +15,7 @@ from headrace.codec.json.rapidjson import ANY_DEPTH
 from headrace.http import body
 from headrace.http import request_id as request_ids
 from headrace.http.access_log import AccessLog, RequestInfo
-from headrace.http.body import CallerGone, Receive
+from headrace.http.body import Disconnected, Receive
 from headrace.protocol import signatures
 from headrace.protocol.errors import BodyTooLarge, HeadraceError, InvalidArgument
 from headrace.protocol.model_spec import ModelSpec
@@ -88,7 +88,7 @@ class RestDoor:
         info = RequestInfo()
         try:
             response = await self._answer(scope, target, receive, info)
-        except CallerGone:
+        except Disconnected:
             return
         headers = [
             (
@@ -151,7 +151,7 @@ class RestDoor:
                 api = route.kind.value if route.kind in INFERENCES else ""
             outcome = "OK"
             self._metrics.answered(route.spec.name, api, "REST", time.perf_counter() - started)
-        except CallerGone:
+        except Disconnected:
             outcome = "CANCELLED"
             raise
         except HeadraceError as error:
@@ -202,7 +202,9 @@ class RestDoor:
         headers = dict(scope["headers"])
         if b"expect" in headers and headers[b"expect"].lower() != _CONTINUE:
             return page(HTTPStatus.EXPECTATION_FAILED)
-        sent = await body.read(receive, headers, self._max_body_bytes)
+        sent = await body.read(
+            receive, headers, limit=self._max_body_bytes, setting="rest_api_max_body_bytes"
+        )
         info.request_bytes = len(sent)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
         is_gone = scope.get(GONE)
@@ -221,10 +223,18 @@ class RestDoor:
         answer = INFERENCES[route.kind]
 
         def work() -> bytes:
-            plain = body.inflate(sent, self._max_inflated_bytes) if is_gzip else sent
+            plain = self._inflated(sent) if is_gzip else sent
             return answer(self._core, route.spec, plain, deadline, self._max_depth, info)
 
         return Response(200, await self._runner.call(work, deadline=deadline, is_gone=is_gone))
+
+    def _inflated(self, sent: bytes) -> bytes:
+        """As in TensorFlow Serving, a body that cannot be inflated counts as empty."""
+        limit = self._max_inflated_bytes
+        try:
+            return body.inflate(sent, limit=limit, setting="rest_api_max_inflated_bytes")
+        except InvalidArgument:
+            return b""
 
     def _metrics_page(self, target: bytes) -> Response:
         if target != self._metrics_path:
