@@ -56,9 +56,9 @@ def _serve(settings: Settings) -> int:
 
     log.install("json", settings.log_level, loggers=("gateway", "headrace"))
     if settings.processes > 1:
-        from gateway.process.workers import Workers
+        from gateway.process import workers
 
-        Workers(settings, settings.processes).run()
+        workers.run(settings, settings.processes)
     else:
         Server(settings).run()
     return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +29,18 @@ _TICKS = 5
 # Models, gRPC, the gateway's own connections.
 _OTHER_DESCRIPTORS = 1024
 _VERSIONS = ("1.1", "1.0")
+
+
+# Of uvicorn.Config: nothing of its own logging, and no timer for kept connections, which the sweep
+# closes.
+UVICORN_OPTIONS: Mapping[str, Any] = {
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "proxy_headers": False,
+    "server_header": False,
+    "timeout_keep_alive": 1 << 30,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
