@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import signal
 import socket
@@ -18,7 +17,8 @@ from gateway.grpc import GrpcDoor
 from gateway.process.connection import Connection, limits
 from gateway.process.ports import listen, taken, write_ports
 from gateway.settings import Settings
-from headrace.http.connection import UVICORN_OPTIONS, LimitedServer, allow_descriptors
+from headrace.http.limits import raise_descriptor_limit
+from headrace.http.server import SweepingServer, uvicorn_config
 from headrace.protocol.errors import Unavailable
 
 log = logging.getLogger("gateway")
@@ -47,12 +47,19 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Unavailable when a port is taken."""
-        allow_descriptors(self.settings.max_connections)
+        raise_descriptor_limit(self.settings.max_connections)
         listener = self._listener or listen(self.settings)
         app = self._app or create_app(self.settings)
         grpc = GrpcDoor(app.core, shared=self._listener is not None)
+        config = uvicorn_config(
+            app,
+            Connection,
+            limits(self.settings),
+            lifespan="on",
+            shutdown_s=int(self.settings.drain_s) + 1,
+        )
         self._http = _Uvicorn(
-            self._config(app),
+            config,
             on_startup=lambda: self._open(grpc, listener),
             on_shutdown=lambda: self._close(grpc, app),
         )
@@ -67,16 +74,6 @@ class Server:
     def stop(self) -> None:
         if self._http is not None:
             self._http.should_exit = True
-
-    def _config(self, app: App) -> uvicorn.Config:
-        return uvicorn.Config(
-            app,
-            loop="uvloop",
-            http=functools.partial(Connection, limits=limits(self.settings)),  # type: ignore[arg-type]
-            lifespan="on",
-            timeout_graceful_shutdown=int(self.settings.drain_s) + 1,
-            **UVICORN_OPTIONS,
-        )
 
     async def _open(self, grpc: GrpcDoor, listener: socket.socket) -> None:
         try:
@@ -95,7 +92,7 @@ class Server:
         app.core.last_calls = asyncio.ensure_future(grpc.stop(grace_s=self.settings.drain_s))
 
 
-class _Uvicorn(LimitedServer):
+class _Uvicorn(SweepingServer):
     """Opens the gRPC door after its own; a signal that it obeyed ends it with exit code 0."""
 
     def __init__(

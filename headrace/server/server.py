@@ -15,7 +15,7 @@ from types import TracebackType
 import grpc
 
 from headrace.http.access_log import AccessLog
-from headrace.http.connection import Limits
+from headrace.http.limits import Limits
 from headrace.protocol import messages
 from headrace.protocol.errors import InvalidArgument, Unavailable
 from headrace.server import paths, textfiles

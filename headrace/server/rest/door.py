@@ -16,6 +16,7 @@ from headrace.http import body
 from headrace.http import request_id as request_ids
 from headrace.http.access_log import AccessLog, RequestInfo
 from headrace.http.body import Disconnected, Receive
+from headrace.http.protocol import TARGET
 from headrace.protocol import signatures
 from headrace.protocol.errors import BodyTooLarge, HeadraceError, InvalidArgument
 from headrace.protocol.model_spec import ModelSpec
@@ -29,9 +30,7 @@ from headrace.server.runner import Runner
 
 log = logging.getLogger(__name__)
 
-# Where our HTTP protocol leaves the request target as it was sent.
-TARGET = "headrace.target"
-# And what tells whether the caller has left.
+# Extensions of the scope. What tells whether the caller has left.
 GONE = "headrace.gone"
 # And whether nobody else is connected, whose calls could run together with this one.
 ALONE = "headrace.alone"
@@ -207,7 +206,8 @@ class RestDoor:
         )
         info.request_bytes = len(sent)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
-        is_gone = scope.get(GONE)
+        extensions = scope.get("extensions") or {}
+        is_gone = extensions.get(GONE)
         if route.kind is _PREDICT and len(sent) <= _SMALL_BYTES and not is_gzip:
             text = await predict_soon(
                 self._core,
@@ -217,7 +217,7 @@ class RestDoor:
                 self._max_depth,
                 info,
                 is_gone=is_gone,
-                is_alone=scope.get(ALONE),
+                is_alone=extensions.get(ALONE),
             )
             return Response(200, text)
         answer = INFERENCES[route.kind]
