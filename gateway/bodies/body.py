@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from gateway.settings import variable
 from headrace.http import body
 from headrace.http.body import Message, Receive
 from headrace.protocol.errors import UnsupportedMedia
+from headrace.settings import variable
 
 # Names the limit in error texts.
 LIMIT = variable("max_body_bytes")

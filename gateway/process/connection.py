@@ -7,10 +7,11 @@ from http import HTTPStatus
 
 from gateway import errors
 from gateway.disconnect import EXTENSION, HangUps
-from gateway.settings import Settings, variable
+from gateway.settings import Settings
 from headrace.http.limits import Limits
 from headrace.http.protocol import HttpProtocol
 from headrace.protocol.errors import InvalidArgument, Unavailable
+from headrace.settings import variable
 
 _REASONS = {
     HTTPStatus.BAD_REQUEST: "the request is not valid HTTP",

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.settings import Settings, variable
+from gateway.settings import Settings
 from headrace.protocol.errors import Unavailable
+from headrace.settings import variable
 from headrace.store import folders
 
 _BACKLOG = 2048

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from gateway.contracts.catalog import Catalog
 from gateway.core import Core, trouble
-from gateway.settings import Settings, variable
+from gateway.settings import Settings
 from gateway.upstream.address import Address
 from gateway.upstream.base import GrpcChannel
 from gateway.upstream.http1 import Pool
 from headrace.protocol import messages
 from headrace.protocol.errors import ConfigError
+from headrace.settings import variable
 from headrace.store import model_list
 
 # For the signatures of models that are there.
