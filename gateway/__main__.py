@@ -60,14 +60,14 @@ def _check(settings: Settings) -> int:
 
 
 def _serve(settings: Settings) -> None:
-    from gateway import log
     from gateway.process.server import Server
+    from headrace.http import log
 
-    log.configure(settings.log_level)
+    log.install("json", settings.log_level, loggers=("gateway", "headrace"))
     if settings.processes > 1:
-        from gateway.process.workers import Workers
+        from gateway.process import workers
 
-        Workers(settings, settings.processes).run()
+        workers.run(settings, settings.processes)
     else:
         Server(settings).run()
 

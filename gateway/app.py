@@ -15,8 +15,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import errors, routes
-from gateway import log as logs
-from gateway.bodies.body import Receive
 from gateway.contracts.catalog import Model
 from gateway.core import Core
 from gateway.docs import page
@@ -24,6 +22,8 @@ from gateway.health import model_state
 from gateway.rest import RestDoor, Send
 from gateway.settings import Settings
 from headrace import __version__
+from headrace.http import request_id as request_ids
+from headrace.http.body import Receive
 from headrace.protocol import signatures
 from headrace.protocol.errors import HeadraceError, NotFound
 
@@ -132,7 +132,7 @@ async def _http_error(request: Request, cause: Exception) -> Response:
     else:
         error = HeadraceError(f"{request.method} {request.url.path[:200]}: {cause.detail}")
     caller_id = request.headers.get("x-request-id")
-    request_id = logs.request_id(None if caller_id is None else caller_id.encode("latin-1"))
+    request_id = request_ids.accept(None if caller_id is None else caller_id.encode("latin-1"))
     headers["x-request-id"] = request_id
     content_type, body = errors.answer(
         error,

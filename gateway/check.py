@@ -7,17 +7,17 @@ that the call is for. Nothing here knows of a transport.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from gateway.contracts.catalog import Catalog, Contract
-from gateway.metrics import UNKNOWN
 from headrace.codec import examples, predict
 from headrace.codec.examples import ExamplesBody
 from headrace.codec.json.rapidjson import ANY_DEPTH
 from headrace.codec.predict import PredictBody, Tensors
+from headrace.http.access_log import RequestInfo
 from headrace.protocol import dtypes, signatures, tensors
 from headrace.protocol.errors import (
     FailedPrecondition,
@@ -38,19 +38,6 @@ _SIGNATURE_NAME = "signature_name"
 _INPUT = "inputs"
 _OUTPUTS = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
 _TASK_METHODS = ("tensorflow/serving/classify", "tensorflow/serving/regress")
-
-
-@dataclass(slots=True)
-class RequestInfo:
-    """What the access log and the metrics say of a request.
-
-    Filled in on the way, so that rejected calls have it as far as it was known.
-    """
-
-    request_id: str = ""
-    model: str = UNKNOWN
-    version: str = UNKNOWN
-    signature: str = UNKNOWN
 
 
 def resolve(catalog: Catalog, spec: ModelSpec, signature_name: str, info: RequestInfo) -> Contract:

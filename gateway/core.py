@@ -13,7 +13,6 @@ from gateway.calls.call import Call
 from gateway.contracts.catalog import Catalog
 from gateway.contracts.registry import Registry
 from gateway.health import Health, Readiness
-from gateway.log import AccessLog
 from gateway.metrics import Metrics
 from gateway.probes import Prober
 from gateway.settings import Settings
@@ -22,6 +21,7 @@ from gateway.upstream.backend_health import BackendHealth
 from gateway.upstream.base import NOT_SERVED, GrpcChannel, GrpcUpstream, RestUpstream
 from gateway.upstream.http1 import Pool
 from gateway.upstream.replicas import Replica, Replicas
+from headrace.http.access_log import AccessLog
 from headrace.protocol.errors import NotFound, Unavailable
 
 log = logging.getLogger("gateway")
@@ -51,7 +51,7 @@ class Core:
         """Tests bring upstreams of their own; without them those of the settings are opened."""
         self.settings = settings
         self.metrics = metrics or Metrics(enabled=settings.metrics)
-        self.access_log = AccessLog(enabled=settings.access_log)
+        self.access_log = AccessLog("json" if settings.access_log else "off")
         self._rest_upstream = rest
         self._grpc_upstream = grpc
         count = 1 if rest else len(settings.upstream_rest)
@@ -73,6 +73,7 @@ class Core:
         self.rest = self.grpc = replicas = Replicas(self._replicas())
         self.registry = Registry(replicas, Path(s.model_config_file), lenient=s.lenient_models)
         self.registry.read_config()
+        self.access_log.start()
         self.metrics.failures.read = lambda: self.catalog.failed_versions
         self._prober = Prober(
             replicas,
@@ -99,7 +100,7 @@ class Core:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.rest.close()
-        self.access_log.flush()
+        self.access_log.close()
 
     async def run(self, call: Call[Answer]) -> Answer:
         """Check the call, if need be in a thread, and send it to the version it was checked for.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from gateway.bodies.body import Disconnected, Receive
+from headrace.http.body import Disconnected, Receive
 
 T = TypeVar("T")
 

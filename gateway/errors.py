@@ -56,14 +56,6 @@ class MethodNotAllowed(InvalidArgument):
         self.allowed = allowed
 
 
-class UnsupportedEncoding(InvalidArgument):
-    http_status = 415
-
-
-class RequestTimeout(InvalidArgument):
-    http_status = 408
-
-
 class BackendDown(Unavailable):
     """The backend could not be reached at all: nothing was sent, so nothing can have run."""
 

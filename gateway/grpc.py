@@ -17,7 +17,6 @@ import grpc
 import grpc.aio
 
 from gateway import check, errors
-from gateway import log as logs
 from gateway.calls.grpc_calls import (
     ExamplesMessageCall,
     MultiInferenceCall,
@@ -26,7 +25,9 @@ from gateway.calls.grpc_calls import (
 )
 from gateway.check import VERSION_HEADER
 from gateway.core import Core
-from gateway.metrics import UNKNOWN
+from headrace.http import request_id as request_ids
+from headrace.http.access_log import UNKNOWN, RequestInfo
+from headrace.http.request_id import HEADER
 from headrace.protocol import messages
 from headrace.protocol.errors import (
     DETAILS_METADATA,
@@ -45,12 +46,11 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Error texts and details travel in headers, whose room is small.
 _MAX_TEXT = 1024
 _MAX_DETAILS = 4096
-_REQUEST_ID = "x-request-id"
 
 
 @dataclass(slots=True, kw_only=True)
-class Request(check.RequestInfo):
-    method: str
+class Request(RequestInfo):
+    path: str
     # The id for the backend: the caller's own, or none. Ours is for the log and the caller, since
     # metadata that nobody asked for costs 20 us on its way.
     backend_request_id: str
@@ -110,15 +110,17 @@ class GrpcDoor:
         }
         services: dict[str, dict[str, Any]] = {}
         for method, handler in handlers.items():
-            rpc = grpc.unary_unary_rpc_method_handler(self._rpc(method.name, handler))
+            rpc = grpc.unary_unary_rpc_method_handler(self._rpc(method.path, handler))
             services.setdefault(method.service, {})[method.name] = rpc
         return tuple(
             grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()
         )
 
-    def _rpc(self, method: str, handler: Handler) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    def _rpc(self, path: str, handler: Handler) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def rpc(data: bytes, context: Any) -> bytes:
-            request = self._request(method, context)
+            request = self._request(path, context)
+            request.request_bytes = len(data)
+            reply = b""
             self._core.metrics.began()
             # What stays when the caller goes away: gRPC then cancels this task, and with it what
             # the task awaits.
@@ -135,21 +137,21 @@ class GrpcDoor:
                 raise AssertionError("abort() raises") from cause
             finally:
                 self._core.metrics.ended()
-                self._record(request, status)
+                self._record(request, status, len(reply))
 
         return rpc
 
-    def _request(self, method: str, context: Any) -> Request:
+    def _request(self, path: str, context: Any) -> Request:
         now = time.monotonic()
         timeout_s = self._settings.timeout_s
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             timeout_s = min(remaining_s, timeout_s)
         caller_id = _caller_id(context)
-        request_id = logs.request_id(caller_id)
+        request_id = request_ids.accept(caller_id)
         is_callers = caller_id is not None and request_id.encode() == caller_id
         return Request(
-            method=method,
+            path=path,
             request_id=request_id,
             backend_request_id=request_id if is_callers else "",
             started_at=now,
@@ -238,19 +240,20 @@ class GrpcDoor:
 
         return handler
 
-    def _record(self, request: Request, code: str) -> None:
+    def _record(self, request: Request, code: str, response_bytes: int) -> None:
         seconds = time.monotonic() - request.started_at
         self._core.metrics.answered(
             "grpc", request.model, request.version, request.signature, code, seconds=seconds
         )
         self._core.access_log.write(
-            id=request.request_id,
-            door="grpc",
-            method=request.method,
-            model=request.model,
-            version=request.version,
+            request,
+            request_id=request.request_id,
+            protocol="grpc",
+            method="POST",
+            path=request.path,
             status=code,
-            ms=round(seconds * 1000, 3),
+            seconds=seconds,
+            response_bytes=response_bytes,
         )
 
 
@@ -283,14 +286,14 @@ async def _refuse_reload(data: bytes, request: Request) -> bytes:
 
 def _caller_id(context: Any) -> bytes | None:
     for key, value in context.invocation_metadata() or ():
-        if key == _REQUEST_ID and isinstance(value, str):
+        if key == HEADER and isinstance(value, str):
             return value.encode("utf-8", "replace")
     return None
 
 
 def _trailers(error: HeadraceError, request: Request) -> tuple[tuple[str, str], ...]:
     """What REST says in head and body beside the message."""
-    trailers = [(_REQUEST_ID, request.request_id)]
+    trailers = [(HEADER, request.request_id)]
     if request.version != UNKNOWN:
         trailers.append((VERSION_HEADER, request.version))
     details = json.dumps(errors.details(error))
@@ -303,7 +306,7 @@ def _headrace_error(cause: Exception, request: Request) -> HeadraceError:
     """Our own failures are logged whole; the caller hears nothing of the gateway's insides."""
     if isinstance(cause, HeadraceError):
         return cause
-    log.exception("a call failed inside the gateway", extra={"id": request.request_id})
+    log.exception("a call failed inside the gateway", extra={"request_id": request.request_id})
     return Internal("the gateway failed on this call; its log says why")
 
 

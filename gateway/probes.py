@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from urllib.parse import quote
 
 from gateway.contracts.catalog import Catalog
 from gateway.errors import BackendDown
 from gateway.upstream.replicas import Replica, Replicas
-from headrace.protocol import messages
+from headrace.protocol import messages, rest_paths
 from headrace.protocol.errors import DeadlineExceeded, HeadraceError, Unavailable
+from headrace.protocol.model_spec import ModelSpec
 
 # So many pauses after a probe there is another, though calls are answered: they use one of a
 # replica's two ports, and the other may be silent.
@@ -91,7 +91,7 @@ class Prober:
                 timeout_s=self._timeout_s,
             ),
             replica.probe_rest.send(
-                "GET", f"/v1/models/{quote(model, safe='')}", None, timeout_s=self._timeout_s
+                "GET", rest_paths.path(ModelSpec(model)), None, timeout_s=self._timeout_s
             ),
             return_exceptions=True,
         )

@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import errors, routes
-from gateway import log as logs
 from gateway.bodies import body as bodies
 from gateway.bodies import media
-from gateway.bodies.body import Disconnected, Incoming, Message, Receive
+from gateway.bodies.body import Incoming
 from gateway.bodies.media import Media
 from gateway.calls.call import Call
 from gateway.calls.rest_calls import ExamplesCall, PredictCall, TensorCall
-from gateway.check import VERSION_HEADER, RequestInfo
+from gateway.check import VERSION_HEADER
 from gateway.contracts import schema
 from gateway.core import Core
 from gateway.disconnect import cancel_on_disconnect
-from gateway.metrics import UNKNOWN
 from gateway.routes import Kind, Route
 from gateway.upstream.base import Reply
+from headrace.http import body as http_body
+from headrace.http import request_id as request_ids
+from headrace.http.access_log import UNKNOWN, RequestInfo
+from headrace.http.body import Disconnected, Message, Receive
 from headrace.protocol.errors import HeadraceError, Internal, InvalidArgument
 
 log = logging.getLogger("gateway")
@@ -52,7 +54,6 @@ class Request(RequestInfo):
     path: bytes
     headers: Mapping[bytes, bytes]
     receive: Incoming
-    body_bytes: int = 0
 
 
 class RestDoor:
@@ -70,7 +71,7 @@ class RestDoor:
             path=scope.get("raw_path") or scope["path"].encode(),
             headers=headers,
             receive=Incoming(receive),
-            request_id=logs.request_id(headers.get(b"x-request-id")),
+            request_id=request_ids.accept(headers.get(b"x-request-id")),
         )
         error_headers: Headers = []
         self._core.metrics.began()
@@ -83,7 +84,8 @@ class RestDoor:
             error_headers = _error_headers(request, error)
             reply = _error_reply(request, error, error.http_status)
         except Exception:
-            log.exception("a request failed inside the gateway", extra={"id": request.request_id})
+            fields = {"request_id": request.request_id}
+            log.exception("a request failed inside the gateway", extra=fields)
             failure = Internal("the gateway failed on this request; its log says why")
             reply = _error_reply(request, failure, failure.http_status)
         finally:
@@ -110,10 +112,17 @@ class RestDoor:
         s = self._settings
         body_media = media.of_request(request.headers)
         answer_media = media.of_answer(request.headers)
-        body = await bodies.read(
-            request.headers, request.receive, limit=s.max_body_bytes, timeout_s=s.body_s
+        is_gzip = b"content-encoding" in request.headers and bodies.is_gzip(request.headers)
+        body = await http_body.read(
+            request.receive,
+            request.headers,
+            limit=s.max_body_bytes,
+            setting=bodies.LIMIT,
+            timeout_s=s.body_s,
         )
-        request.body_bytes = len(body)
+        if is_gzip:
+            body = await bodies.inflate(body, limit=s.max_body_bytes)
+        request.request_bytes = len(body)
         call = self._call(request, route, body, body_media, answer_media)
         reply = await cancel_on_disconnect(
             self._core.run(call), request.scope, request.receive, body_bytes=len(body)
@@ -213,7 +222,7 @@ class RestDoor:
         if _CLOSE in error_headers:
             # The body was not read to its end. Its caller may read no answer before it is sent.
             await send({"type": "http.response.body", "body": reply.body, "more_body": True})
-            await bodies.drain(request.headers, request.receive)
+            await bodies.discard(request.headers, request.receive)
             await send({"type": "http.response.body", "body": b""})
         else:
             await send({"type": "http.response.body", "body": reply.body})
@@ -230,20 +239,15 @@ class RestDoor:
                 str(status),
                 seconds=seconds,
             )
-        if not access_log.enabled:
-            return
         access_log.write(
-            id=request.request_id,
-            door="rest",
+            request,
+            request_id=request.request_id,
+            protocol="rest",
             method=request.method,
-            path=request.path[:300].decode("latin-1"),
-            model=request.model,
-            version=request.version,
-            signature=request.signature,
+            path=request.path.decode("latin-1"),
             status=status,
-            ms=round(seconds * 1000, 3),
-            bytes_in=request.body_bytes,
-            bytes_out=bytes_out,
+            seconds=seconds,
+            response_bytes=bytes_out,
         )
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import check, errors
-from gateway.check import RequestInfo
 from gateway.contracts.catalog import Catalog
 from gateway.upstream.base import GrpcUpstream
+from headrace.http.access_log import RequestInfo
 from headrace.protocol.errors import DeadlineExceeded, HeadraceError
 from headrace.protocol.messages import Method
 from headrace.protocol.model_spec import ModelSpec

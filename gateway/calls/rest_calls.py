@@ -16,10 +16,10 @@ import numpy as np
 from gateway import check, errors
 from gateway.bodies import binary, media
 from gateway.bodies.media import Media
-from gateway.check import RequestInfo
 from gateway.contracts.catalog import Catalog, Contract
 from gateway.settings import Settings
 from gateway.upstream.base import NOT_SERVED, GrpcUpstream, Reply, RestUpstream
+from headrace.http.access_log import RequestInfo
 from headrace.protocol import messages
 from headrace.protocol.errors import HeadraceError, InvalidArgument, NotFound, Unavailable
 from headrace.protocol.model_spec import ModelSpec

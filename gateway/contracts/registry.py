@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from gateway.contracts import failures, samples
 from gateway.contracts.catalog import Catalog, Contract, Model, VersionStatus
 from gateway.contracts.failures import Versions
 from gateway.upstream.replicas import Replicas
-from headrace.protocol import messages, signatures
+from headrace.protocol import messages, rest_paths, signatures
 from headrace.protocol.errors import ConfigError, HeadraceError, NotFound
 from headrace.protocol.messages import Method
+from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import Signature
 from headrace.protocol.version_state import VersionState
 from headrace.store import folders, model_list
@@ -245,7 +245,7 @@ class Registry:
             signatures=by_name,
             samples=await asyncio.to_thread(samples.for_signatures, by_name, folder),
             lenient=name in self._lenient,
-            predict_path=f"/v1/models/{quote(name, safe='')}/versions/{version}:predict",
+            predict_path=rest_paths.path(ModelSpec(name, version), ":predict"),
             grpc_pin=pin.SerializeToString(),
         )
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from gateway.bodies.binary import takes_npy, takes_picture
 from gateway.bodies.media import Media
 from gateway.check import CLASSIFY, REGRESS, takes_examples
 from gateway.contracts import schema
 from gateway.contracts.catalog import Catalog, Contract
+from headrace.protocol import rest_paths
+from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import Signature
 
 _Json = dict[str, Any]
@@ -167,7 +168,7 @@ def extend(document: _Json, catalog: Catalog) -> _Json:
 
 
 def _model_paths(name: str, contract: Contract) -> _Json:
-    base = f"/v1/models/{quote(name, safe='')}"
+    base = rest_paths.path(ModelSpec(name))
     paths: _Json = {}
     for verb in _SUMMARIES:
         signatures = _signatures_for(verb, contract)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import requests
@@ -23,7 +22,7 @@ from headrace.client.core import Metadata, Misfit, Prediction, VersionStatus
 from headrace.client.deadline import Deadline
 from headrace.client.errors import Unreachable, WrongProtocol
 from headrace.codec import answers, predict
-from headrace.protocol import dtypes, messages, signatures
+from headrace.protocol import dtypes, messages, rest_paths, signatures
 from headrace.protocol.errors import HeadraceError, InvalidArgument, Unimplemented, from_http_status
 from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import Signature, TensorSpec
@@ -64,7 +63,7 @@ class RestWire:
             row_format=_fits_rows(arrays, signature),
             signature=signature,
         )
-        return RestCall("POST", f"{_model_path(target)}:predict", _accepted, body)
+        return RestCall("POST", rest_paths.path(target, ":predict"), _accepted, body)
 
     def prediction(self, answer: bytes, signature: Signature) -> Prediction:
         try:
@@ -80,17 +79,17 @@ class RestWire:
     def metadata(self, target: ModelSpec) -> RestCall:
         return RestCall(
             "GET",
-            f"{_model_path(target)}/metadata",
+            rest_paths.path(target, rest_paths.METADATA),
             lambda status, body: _metadata(_json(status, body)),
         )
 
     def status(self, target: ModelSpec) -> RestCall:
         return RestCall(
-            "GET", _model_path(target), lambda status, body: _statuses(_json(status, body))
+            "GET", rest_paths.path(target), lambda status, body: _statuses(_json(status, body))
         )
 
     def models(self) -> RestCall:
-        return RestCall("GET", "/v1/models", _models)
+        return RestCall("GET", rest_paths.MODELS, _models)
 
     def ready(self) -> RestCall:
         return RestCall("GET", "/readyz", _ready)
@@ -163,15 +162,6 @@ def _innermost(cause: BaseException) -> BaseException:
         below = (getattr(cause, "reason", None), *cause.args, cause.__cause__)
         inner = next((e for e in below if isinstance(e, BaseException)), None)
     return cause
-
-
-def _model_path(target: ModelSpec) -> str:
-    path = "/v1/models/" + quote(target.name, safe="")
-    if target.version is not None:
-        path += f"/versions/{target.version}"
-    if target.label is not None:
-        path += "/labels/" + quote(target.label, safe="")
-    return path
 
 
 def _check_json_holds(name: str, array: np.ndarray, spec: TensorSpec) -> None:

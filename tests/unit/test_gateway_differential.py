@@ -14,6 +14,7 @@ from gateway.contracts.catalog import Catalog, Contract, Model
 from headrace.codec.arrays import from_object
 from headrace.codec.json import rapidjson
 from headrace.codec.json.rapidjson import JsonObject, JsonSyntaxError
+from headrace.http.access_log import RequestInfo
 from headrace.protocol import signatures
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.model_spec import ModelSpec
@@ -214,7 +215,7 @@ def reference(body: bytes) -> dict[str, np.ndarray] | None:
 
 
 def let_through(body: bytes) -> dict[str, np.ndarray] | None:
-    info = check.RequestInfo()
+    info = RequestInfo()
     try:
         _, values = check.predict_body(CATALOG, ModelSpec("m"), body, info)
     except HeadraceError as refusal:

@@ -555,10 +555,10 @@ def test_docs_work_without_a_cdn_and_show_the_predict_path(backend, config):
 def test_the_access_log_is_one_json_line_a_request(backend, config, capsys):
     post(backend, config, HALF, headers={"X-Request-Id": "abc"}, access_log=True)
     line = json.loads(capsys.readouterr().err.strip())
-    assert (line["event"], line["id"], line["path"], line["status"]) == (
+    assert (line["event"], line["request_id"], line["path"], line["status"]) == (
         "request",
         "abc",
         HALF,
         200,
     )
-    assert line["version"] == "2" and line["ms"] >= 0
+    assert line["version"] == "2" and line["duration_ms"] >= 0
