@@ -27,7 +27,10 @@ async def cancel_on_disconnect(
     Our own server reports a lost connection by a plain call. With another one a task has to wait
     for it, which costs 25 us.
     """
+    task = asyncio.current_task()
+    assert task is not None
     watch = _Watch()
+    watch.task = task
     callbacks: HangUps | None = (scope.get("extensions") or {}).get(EXTENSION)
     message_task = None
     if callbacks is not None and body_bytes <= _MAX_BYTES_READ_AHEAD:
@@ -39,7 +42,7 @@ async def cancel_on_disconnect(
         return await work
     except asyncio.CancelledError:
         if watch.is_disconnected:
-            watch.task.uncancel()
+            task.uncancel()
             raise Disconnected from None
         raise
     finally:
@@ -51,17 +54,13 @@ async def cancel_on_disconnect(
 
 
 class _Watch:
-    """Cancels the task that made it when the caller goes away."""
+    """Cancels a task when its caller goes away."""
 
-    __slots__ = ("is_disconnected", "is_over", "task")
-
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.task = task
-        self.is_disconnected = False
-        # The work is done, whatever the caller does from now on.
-        self.is_over = False
+    # Set by who makes it: an __init__ would cost a call.
+    task: asyncio.Task[Any]
+    is_disconnected = False
+    # The work is done, whatever the caller does from now on.
+    is_over = False
 
     def disconnected(self) -> None:
         self.is_disconnected = True

@@ -34,14 +34,14 @@ def answering() -> Health:
 
 
 def test_not_ready_before_the_backend_answered():
-    told = Health(BackendHealth()).readiness(catalog(available("a")))
-    assert not told.ready and "does not answer: not asked yet" in told.reason
+    readiness = Health(BackendHealth()).readiness(catalog(available("a")))
+    assert not readiness.ready and "does not answer: not asked yet" in readiness.reason
 
 
 def test_the_first_time_waits_for_every_model_to_stop_loading():
     health = answering()
-    told = health.readiness(catalog(available("a"), loading("b")))
-    assert (told.ready, told.reason) == (False, "still loading: b")
+    readiness = health.readiness(catalog(available("a"), loading("b")))
+    assert (readiness.ready, readiness.reason) == (False, "still loading: b")
     assert health.readiness(catalog(available("a"), available("b"))).ready
 
 
@@ -56,9 +56,9 @@ def test_once_ready_a_loading_model_takes_nobody_out():
 
 
 def test_a_failed_model_does_not_take_the_others_out_and_is_listed_with_its_reason():
-    told = answering().readiness(catalog(available("a"), failed("b")))
-    assert told.ready
-    assert told.as_json()["models"] == [
+    readiness = answering().readiness(catalog(available("a"), failed("b")))
+    assert readiness.ready
+    assert readiness.as_json()["models"] == [
         {"name": "a", "state": "AVAILABLE", "reason": ""},
         {"name": "b", "state": "END", "reason": "corrupt"},
     ]
@@ -70,8 +70,8 @@ def test_a_failed_model_does_not_take_the_others_out_and_is_listed_with_its_reas
     ids=["none configured", "none available"],
 )
 def test_not_ready_without_an_available_model(models, reason):
-    told = answering().readiness(catalog(*models))
-    assert (told.ready, told.reason) == (False, reason)
+    readiness = answering().readiness(catalog(*models))
+    assert (readiness.ready, readiness.reason) == (False, reason)
 
 
 def test_latched_readiness_still_needs_the_backend_and_one_model():
@@ -79,25 +79,25 @@ def test_latched_readiness_still_needs_the_backend_and_one_model():
     assert health.readiness(catalog(available("a"))).ready
     assert not health.readiness(catalog(loading("a"))).ready
     health.replicas[0].failed("connection refused")
-    told = health.readiness(catalog(available("a")))
-    assert (told.ready, told.reason) == (
+    readiness = health.readiness(catalog(available("a")))
+    assert (readiness.ready, readiness.reason) == (
         False,
         "the serving backend does not answer: connection refused",
     )
 
 
 def test_one_models_own_truth():
-    told = answering().readiness(catalog(available("a"), failed("b")))
-    assert told.of_model("a") == (
+    readiness = answering().readiness(catalog(available("a"), failed("b")))
+    assert readiness.of_model("a") == (
         True,
         {"ready": True, "name": "a", "state": "AVAILABLE", "reason": ""},
     )
-    assert told.of_model("b") == (
+    assert readiness.of_model("b") == (
         False,
         {"ready": False, "name": "b", "state": "END", "reason": "corrupt"},
     )
     with pytest.raises(NotFound):
-        told.of_model("c")
+        readiness.of_model("c")
 
 
 def test_a_slow_probe_does_not_outvote_an_answer_that_came_meanwhile():
@@ -129,12 +129,12 @@ def test_after_a_return_nothing_is_ready_until_the_models_were_looked_at():
     assert health.readiness(catalog(available("a"))).ready
     replica.failed("gone")
     replica.answered()
-    told = health.readiness(catalog(available("a")))
-    assert (told.ready, told.reason) == (
+    readiness = health.readiness(catalog(available("a")))
+    assert (readiness.ready, readiness.reason) == (
         False,
         "the serving backend has come back, its models are being looked at",
     )
-    assert told.of_model("a")[0] is False
+    assert readiness.of_model("a")[0] is False
     health.models_are_stale = False
     assert health.readiness(catalog(available("a"))).of_model("a")[0] is True
 
@@ -155,9 +155,9 @@ def test_one_replica_that_answers_is_enough():
     assert not health.up and not gone.down
     there.answered()
     gone.failed("refused")
-    told = health.readiness(catalog(available("a")))
-    assert told.ready
-    assert told.as_json()["backend"] == {
+    readiness = health.readiness(catalog(available("a")))
+    assert readiness.ready
+    assert readiness.as_json()["backend"] == {
         "answers": True,
         "reason": "refused",
         "replicas": {"up": 1, "of": 2},

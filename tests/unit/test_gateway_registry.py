@@ -90,8 +90,8 @@ def test_a_newest_version_that_failed_is_told_while_an_older_one_serves(backend,
     backend.models["half"] = {1: Version(), 2: Version("END", "Read less bytes than requested")}
     registry = registry_of(backend, config)
     model = registry.catalog.models["half"]
-    told = "version 2 failed: its saved_model.pb is damaged; version 1 serves"
-    assert (model.state, model.reason) == ("AVAILABLE", told)
+    reason = "version 2 failed: its saved_model.pb is damaged; version 1 serves"
+    assert (model.state, model.reason) == ("AVAILABLE", reason)
     assert registry.catalog.failed_versions == [("half", 2)]
     backend.models["half"][3] = Version()
     refreshed(registry)
