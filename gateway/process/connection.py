@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import cast
 
 from gateway import errors
-from gateway.disconnect import EXTENSION, HangUps
+from gateway.disconnect import EXTENSION, DisconnectCallbacks
 from gateway.settings import Settings, variable
 from headrace.http.connection import LimitedHttpProtocol, Limits
 from headrace.protocol.errors import InvalidArgument, Unavailable
@@ -39,7 +39,7 @@ def limits(s: Settings) -> Limits:
 
 class Connection(LimitedHttpProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._hang_ups: HangUps = set()
+        self._hang_ups: DisconnectCallbacks = set()
         self._extensions = {EXTENSION: self._hang_ups}
         super().connection_made(cast(asyncio.Transport, transport))
 
