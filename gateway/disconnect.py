@@ -11,8 +11,8 @@ from headrace.http.body import Disconnected, Receive
 T = TypeVar("T")
 
 # Of the ASGI scope: a set of functions to call when the connection is lost. Our own server has it.
-EXTENSION = "headrace.hang_up"
-HangUps = set[Callable[[], None]]
+EXTENSION = "headrace.on_disconnect"
+DisconnectCallbacks = set[Callable[[], None]]
 
 # With a larger body the server has stopped reading and would not see the caller go; receive() makes
 # it read on.
@@ -31,7 +31,7 @@ async def cancel_on_disconnect(
     assert task is not None
     watch = _Watch()
     watch.task = task
-    callbacks: HangUps | None = (scope.get("extensions") or {}).get(EXTENSION)
+    callbacks: DisconnectCallbacks | None = (scope.get("extensions") or {}).get(EXTENSION)
     message_task = None
     if callbacks is not None and body_bytes <= _MAX_BYTES_READ_AHEAD:
         callbacks.add(watch.disconnected)

@@ -6,7 +6,7 @@ import asyncio
 from http import HTTPStatus
 
 from gateway import errors
-from gateway.disconnect import EXTENSION, HangUps
+from gateway.disconnect import EXTENSION, DisconnectCallbacks
 from gateway.settings import Settings
 from headrace.http.limits import Limits
 from headrace.http.protocol import HttpProtocol
@@ -40,14 +40,14 @@ def limits(settings: Settings) -> Limits:
 
 class Connection(HttpProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._hang_ups: HangUps = set()
-        self.extensions = {EXTENSION: self._hang_ups}
+        self._disconnect_callbacks: DisconnectCallbacks = set()
+        self.extensions = {EXTENSION: self._disconnect_callbacks}
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for hang_up in tuple(self._hang_ups):
-            hang_up()
+        for callback in tuple(self._disconnect_callbacks):
+            callback()
 
     def check_head(self) -> HTTPStatus | None:
         if b"#" in self.url:
