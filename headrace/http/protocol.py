@@ -25,7 +25,7 @@ TARGET = "headrace.target"
 
 # Time for a refused caller to read why, before its connection is closed.
 _LINGER_S = 2.0
-# So many connections beyond the limit are told why they are refused; further ones are just closed.
+# So many connections beyond the limit get an answer that says so; further ones are just closed.
 _MAX_LINGERING = 64
 _VERSIONS = ("1.1", "1.0")
 
