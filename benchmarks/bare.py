@@ -41,10 +41,7 @@ async def app(
     body = b"".join(chunks)
     if body and CHECKED:
         tensors = predict.parse_predict(body).tensors(MNIST)
-        shapes = {
-            name: (MNIST.inputs[name].dtype, array.shape) for name, array in tensors.arrays.items()
-        }
-        check(MNIST, shapes, row_format=tensors.row_format)  # type: ignore[arg-type]
+        check(MNIST, tensors.shapes(MNIST), row_format=tensors.row_format)
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": ANSWER})
 

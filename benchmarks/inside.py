@@ -60,8 +60,7 @@ def rows(*_: object) -> Iterator[Row]:
 
 def _read(body: bytes) -> None:
     read = predict.parse_predict(body).tensors(MNIST)
-    shapes = {name: (MNIST.inputs[name].dtype, array.shape) for name, array in read.arrays.items()}
-    check(MNIST, shapes, row_format=read.row_format)
+    check(MNIST, read.shapes(MNIST), row_format=read.row_format)
 
 
 async def _us(call: Callable[[], Awaitable[Any] | None]) -> float:
@@ -105,10 +104,10 @@ async def _door_us(body: bytes, *, metrics: bool, access_log: bool) -> float:
                 "mnist_cnn", 1, {"serving_default": MNIST}, False, "/v1/versions/1:predict", b""
             )
             model = Model(
-                "mnist_cnn", {}, (VersionStatus(1, "AVAILABLE"),), {1: contract}, asked=True
+                "mnist_cnn", {}, (VersionStatus(1, "AVAILABLE"),), {1: contract}, has_status=True
             )
             core.registry.catalog = Catalog({"mnist_cnn": model})
-            core.health.pulses[0].answered()
+            core.health.replicas[0].answered()
             door = RestDoor(core)
             headers = [(b"host", b"localhost"), (b"content-length", b"%d" % len(body))]
             scope = {
@@ -149,7 +148,7 @@ async def _pool_us(body: bytes) -> float:
         def abort(self) -> None: ...
 
     class Wired(Pool):
-        async def _opened(self, *_: object) -> _Connection:
+        async def _open(self, *_: object) -> _Connection:
             connection = _Connection(loop, 2**20)
             transport = Transport()
             transport.protocol = connection

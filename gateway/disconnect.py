@@ -1,4 +1,4 @@
-"""Giving a call up, and so closing it upstream, when its caller hangs up."""
+"""Giving a call up, and so closing it upstream, when its caller disconnects."""
 
 from __future__ import annotations
 
@@ -6,61 +6,67 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from gateway.bodies.body import Disconnected, Message, Receive
+from headrace.http.body import Disconnected, Receive
 
 T = TypeVar("T")
 
-EXTENSION = (
-    # Of the ASGI scope: a set of what to call when the connection is lost.
-    "headrace.hang_up"
-)
-HangUps = set[Callable[[], None]]
+# Of the ASGI scope: a set of functions to call when the connection is lost. Our own server has it.
+EXTENSION = "headrace.on_disconnect"
+DisconnectCallbacks = set[Callable[[], None]]
 
-# Above this the server has stopped reading and would not see the caller go; receive() makes it read
-# on.
-_READ_AT_ONCE_BYTES = 32 * 1024
+# With a larger body the server has stopped reading and would not see the caller go; receive() makes
+# it read on.
+_MAX_BYTES_READ_AHEAD = 32 * 1024
 
 
 async def cancel_on_disconnect(
     work: Awaitable[T], scope: Mapping[str, Any], receive: Receive, *, body_bytes: int
 ) -> T:
-    """Await the answer; Disconnected when the caller hangs up before it is there.
+    """Await ``work``; Disconnected when the caller goes away before it is done.
 
-    Our own server tells of a lost connection by a plain call. Elsewhere a task has to wait for it,
-    which costs 25 us.
+    Our own server reports a lost connection by a plain call. With another one a task has to wait
+    for it, which costs 25 us.
     """
-    hang_ups: HangUps | None = (scope.get("extensions") or {}).get(EXTENSION)
-    me = asyncio.current_task()
-    assert me is not None
-    gone = False
-
-    def hang_up() -> None:
-        nonlocal gone
-        gone = True
-        me.cancel()
-
-    watch = None
-    if hang_ups is not None and body_bytes <= _READ_AT_ONCE_BYTES:
-        hang_ups.add(hang_up)
+    task = asyncio.current_task()
+    assert task is not None
+    watch = _Watch()
+    watch.task = task
+    callbacks: DisconnectCallbacks | None = (scope.get("extensions") or {}).get(EXTENSION)
+    message_task = None
+    if callbacks is not None and body_bytes <= _MAX_BYTES_READ_AHEAD:
+        callbacks.add(watch.disconnected)
     else:
-        watch = asyncio.ensure_future(receive())
-
-        def told(watch: asyncio.Future[Message]) -> None:
-            if not watch.cancelled() and not done:
-                hang_up()
-
-        watch.add_done_callback(told)
-    done = False
+        message_task = asyncio.ensure_future(receive())
+        message_task.add_done_callback(watch.received)
     try:
         return await work
     except asyncio.CancelledError:
-        if gone:
-            me.uncancel()
+        if watch.is_disconnected:
+            task.uncancel()
             raise Disconnected from None
         raise
     finally:
-        done = True
-        if watch is not None:
-            watch.cancel()
-        elif hang_ups is not None:
-            hang_ups.discard(hang_up)
+        watch.is_over = True
+        if message_task is not None:
+            message_task.cancel()
+        elif callbacks is not None:
+            callbacks.discard(watch.disconnected)
+
+
+class _Watch:
+    """Cancels a task when its caller goes away."""
+
+    # Set by who makes it: an __init__ would cost a call.
+    task: asyncio.Task[Any]
+    is_disconnected = False
+    # The work is done, whatever the caller does from now on.
+    is_over = False
+
+    def disconnected(self) -> None:
+        self.is_disconnected = True
+        self.task.cancel()
+
+    def received(self, message: asyncio.Future[Any]) -> None:
+        """After the body nothing is received but the end of the connection."""
+        if not message.cancelled() and not self.is_over:
+            self.disconnected()

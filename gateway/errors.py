@@ -1,5 +1,5 @@
-"""How an error looks on /v1: TensorFlow Serving's {"error": ...} plus "details", and nothing of the
-graph's insides."""
+"""How an error looks under /v1: TensorFlow Serving's {"error": ...} plus "details", and nothing of
+the graph's insides."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from typing import Any
 from headrace.protocol import faults
 from headrace.protocol.errors import HeadraceError, InvalidArgument, Unavailable
 
-# What TensorFlow puts around the sentence that matters: node names, function names, the op.
-_GRAPH_NOISE = re.compile(
+# Goes with every 503: within a second the gateway looks again at what is in the way.
+RETRY_AFTER = ("retry-after", "1")
+_PROBLEM = b"application/problem+json"
+# Faults of the path, not of the body; so they have no place in it.
+_NOT_IN_THE_BODY = ("unknown_model", "unknown_label")
+
+# What TensorFlow puts around the sentence that matters: names of nodes, functions and operations.
+_GRAPH_NAMES = re.compile(
     # {{node model/dense/MatMul}}.
     r"\{\{(?:function_node|node|colocation_node) [^}]*\}\}\s*"
     # [[{{node model/dense/MatMul}}]].
@@ -24,7 +30,7 @@ _GRAPH_NOISE = re.compile(
 )
 # What tf.debugging's assertions print of a tensor: its name, and in parentheses its name in the
 # graph.
-_ASSERTED = re.compile(r"\[(\w+) \(\S+:\d+\) = \]")
+_ASSERTED_TENSOR = re.compile(r"\[(\w+) \(\S+:\d+\) = \]")
 # Where a model was exported with debug information, the stack of the program that built it follows.
 _STACK = re.compile(
     r"\s*(?:Stack trace for op definition|Detected at node|\S* ?defined at \(most recent call "
@@ -32,19 +38,14 @@ _STACK = re.compile(
     re.DOTALL,
 )
 # Several operations failed at once: the first says enough.
-_ROOT_ERRORS = re.compile(
+_SEVERAL_ERRORS = re.compile(
     r"\d+ root error\(s\) found\.\s*\(0\) (?:[A-Z_]+|[A-Z][a-z]+(?: [a-z]+)*): (.*?)(?:\s*\(1\) "
     r".*)?$",
     re.DOTALL,
 )
-_LEFTOVERS = re.compile(
+_ERROR_COUNTS = re.compile(
     r"\s*\d+ successful operations\.\s*\d+ derived errors ignored\.\s*", re.DOTALL
 )
-
-_NOT_IN_THE_BODY = ("unknown_model", "unknown_label")
-# With every 503: what is in the way is looked at again within a second.
-RETRY_AFTER = ("retry-after", "1")
-_PROBLEM = b"application/problem+json"
 
 
 class MethodNotAllowed(InvalidArgument):
@@ -55,69 +56,39 @@ class MethodNotAllowed(InvalidArgument):
         self.allowed = allowed
 
 
-class UnsupportedEncoding(InvalidArgument):
-    http_status = 415
-
-
-class RequestTimeout(InvalidArgument):
-    http_status = 408
-
-
 class BackendDown(Unavailable):
     """The backend could not be reached at all: nothing was sent, so nothing can have run."""
 
 
 def answer(
-    error: HeadraceError, *, accept: bytes = b"", request_id: str = "", status: int = 0
+    error: HeadraceError, *, accept: bytes = b"", request_id: str = "", status: int | None = None
 ) -> tuple[str, bytes]:
-    """Content type and body of an error answer: RFC 9457's for those who ask for it, else
-    TensorFlow Serving's."""
+    """Content type and body of an error answer: RFC 9457's for callers that accept it, else
+    TensorFlow Serving's. ``status`` is the error's own unless said."""
     if _PROBLEM in accept.lower():
-        return _PROBLEM.decode(), _problem(error, request_id, status or error.http_status)
+        if status is None:
+            status = error.http_status
+        return _PROBLEM.decode(), _problem(error, request_id, status)
     return "application/json", body(error, request_id)
 
 
 def body(error: HeadraceError, request_id: str = "") -> bytes:
-    """The JSON body of an error answer."""
-    return _json(
-        {
-            "error": error.message,
-            "details": details(error),
-            **({"request_id": request_id} if request_id else {}),
-        }
-    )
+    """The JSON body of an error answer, in TensorFlow Serving's format."""
+    members: dict[str, Any] = {"error": error.message, "details": details(error)}
+    if request_id:
+        members["request_id"] = request_id
+    return _json(members)
 
 
 def details(error: HeadraceError) -> list[dict[str, Any]]:
-    """What is known of the fault beside its words: kind, path, expected, got, hint."""
+    """What is known of the fault beside its text: kind, path, expected, got, hint."""
     if error.fault is None:
         return error.details
-    return [_row(row) for row in faults.details(error.fault)]
-
-
-def _row(told: dict[str, Any]) -> dict[str, Any]:
-    path, place = told.pop("pointer"), told.pop("place")
-    return told if told["kind"] in _NOT_IN_THE_BODY else {"path": path, **told, "place": place}
-
-
-def _problem(error: HeadraceError, request_id: str, status: int) -> bytes:
-    told = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": error.message,
-        "details": details(error),
-        "request_id": request_id,
-    }
-    return _json(told)
-
-
-def _json(told: dict[str, Any]) -> bytes:
-    return json.dumps(told, indent=4, ensure_ascii=False).encode("utf-8", "replace")
+    return [_detail(fact) for fact in faults.details(error.fault)]
 
 
 def backend_text(reply: bytes) -> str:
-    """The sentence in a backend's error body, without node names."""
+    """The sentence in a backend's error body, without names of the graph."""
     try:
         text = json.loads(reply.decode("utf-8", "replace"), strict=False)["error"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -126,9 +97,35 @@ def backend_text(reply: bytes) -> str:
 
 
 def without_graph(text: str) -> str:
-    """A TensorFlow error text without the names of nodes and functions in the graph, and without
-    stacks."""
-    if several := _ROOT_ERRORS.match(_LEFTOVERS.sub("", text)):
+    """A TensorFlow error text without stacks and without names of nodes and functions."""
+    several = _SEVERAL_ERRORS.match(_ERROR_COUNTS.sub("", text))
+    if several is not None:
         text = several[1]
-    cleaned = _ASSERTED.sub(r"[\1 =]", _GRAPH_NOISE.sub("", _STACK.sub("", text))).strip()
-    return cleaned or "the model could not be run on this input"
+    text = _STACK.sub("", text)
+    text = _GRAPH_NAMES.sub("", text)
+    text = _ASSERTED_TENSOR.sub(r"[\1 =]", text).strip()
+    return text or "the model could not be run on this input"
+
+
+def _detail(fact: dict[str, Any]) -> dict[str, Any]:
+    path, place = fact.pop("pointer"), fact.pop("place")
+    if fact["kind"] in _NOT_IN_THE_BODY:
+        return fact
+    return {"path": path, **fact, "place": place}
+
+
+def _problem(error: HeadraceError, request_id: str, status: int) -> bytes:
+    return _json(
+        {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": error.message,
+            "details": details(error),
+            "request_id": request_id,
+        }
+    )
+
+
+def _json(members: dict[str, Any]) -> bytes:
+    return json.dumps(members, indent=4, ensure_ascii=False).encode("utf-8", "replace")

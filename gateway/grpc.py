@@ -1,5 +1,5 @@
-"""The gRPC door: raw bytes in, checked against the live signature, the same bytes and a version pin
-out.
+"""The gRPC door: checks a request against the live signature and forwards the bytes that came,
+pinned to the version.
 
 Requests are parsed once to be checked and never encoded again; answers are not looked into at all.
 """
@@ -11,22 +11,26 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from gateway import check, errors
-from gateway import log as logs
+from gateway.calls.grpc_calls import (
+    ExamplesMessageCall,
+    MultiInferenceCall,
+    PredictMessageCall,
+    left_s,
+)
 from gateway.check import VERSION_HEADER
-from gateway.contracts.catalog import Catalog, Contract
 from gateway.core import Core
-from gateway.metrics import UNKNOWN
+from headrace.http import request_id as request_ids
+from headrace.http.access_log import UNKNOWN, RequestInfo
+from headrace.http.request_id import HEADER
 from headrace.protocol import messages
 from headrace.protocol.errors import (
     DETAILS_METADATA,
-    DeadlineExceeded,
     HeadraceError,
     Internal,
     InvalidArgument,
@@ -40,40 +44,29 @@ log = logging.getLogger("gateway")
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Error texts and details travel in headers, whose room is small.
-_TEXT_LIMIT = 1024
-_DETAILS_LIMIT = 4096
-_REQUEST_ID = "x-request-id"
+_MAX_TEXT = 1024
+_MAX_DETAILS = 4096
 
 
 @dataclass(slots=True, kw_only=True)
-class Call(check.RequestInfo):
-    method: str
-    request_id: str
-    passed_id: str
-    started: float
+class Request(RequestInfo):
+    path: str
+    # The id for the backend: the caller's own, or none. Ours is for the log and the caller, since
+    # metadata that nobody asked for costs 20 us on its way.
+    backend_request_id: str
     # Both on the monotonic clock.
+    started_at: float
     deadline: float
 
-    @property
-    def left_s(self) -> float:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise DeadlineExceeded(
-                "the deadline passed before the call was sent to the serving backend"
-            )
-        return left
 
-
-Answer = Callable[[bytes, Call], Awaitable[bytes]]
-# Of (catalog, target, message, noted).
-Check = Callable[..., Contract]
+Handler = Callable[[bytes, Request], Awaitable[bytes]]
 
 
 class GrpcDoor:
     def __init__(self, core: Core, *, shared: bool = False) -> None:
+        """``shared``: the port is, with the other workers of this gateway."""
         self._core = core
         self._settings = core.settings
-        # With the other workers of this gateway.
         self._shared = shared
         self._server: Any = None
 
@@ -84,20 +77,17 @@ class GrpcDoor:
             options=[
                 ("grpc.max_receive_message_length", s.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
-                (
-                    "grpc.so_reuseport",
-                    int(self._shared),
-                    # A second gateway must fail here, not share the port.
-                ),
+                # A second gateway must fail here, not share the port.
+                ("grpc.so_reuseport", int(self._shared)),
                 ("grpc.max_concurrent_streams", s.max_grpc_streams),
                 ("grpc.server_handshake_timeout_ms", round(s.head_s * 1000)),
             ]
         )
-        server.add_generic_rpc_handlers(self._handlers())
+        server.add_generic_rpc_handlers(self._rpc_handlers())
         try:
             port = int(server.add_insecure_port(f"{_host(s.bind_address)}:{s.grpc_port}"))
-        except RuntimeError as e:
-            raise OSError(str(e)) from e
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
         if port == 0:
             raise OSError(f"cannot listen on {s.bind_address}:{s.grpc_port}")
         await server.start()
@@ -108,213 +98,215 @@ class GrpcDoor:
         if self._server is not None:
             await self._server.stop(grace_s)
 
-    def _handlers(self) -> tuple[Any, ...]:
-        services: dict[str, dict[str, Any]] = {}
-        answers: dict[str, Answer] = {
-            messages.PREDICT.name: self._inference(messages.PREDICT, check.predict_message),
-            messages.CLASSIFY.name: self._inference(messages.CLASSIFY, _examples(check.CLASSIFY)),
-            messages.REGRESS.name: self._inference(messages.REGRESS, _examples(check.REGRESS)),
-            messages.MULTI_INFERENCE.name: self._multi_inference,
-            messages.GET_MODEL_METADATA.name: self._about(messages.GET_MODEL_METADATA),
-            messages.GET_MODEL_STATUS.name: self._about(messages.GET_MODEL_STATUS),
-            messages.HANDLE_RELOAD_CONFIG_REQUEST.name: _refuse_reload,
+    def _rpc_handlers(self) -> tuple[Any, ...]:
+        handlers: dict[Method, Handler] = {
+            messages.PREDICT: self._predict,
+            messages.CLASSIFY: self._examples(messages.CLASSIFY, check.CLASSIFY),
+            messages.REGRESS: self._examples(messages.REGRESS, check.REGRESS),
+            messages.MULTI_INFERENCE: self._multi_inference,
+            messages.GET_MODEL_METADATA: self._describe(messages.GET_MODEL_METADATA),
+            messages.GET_MODEL_STATUS: self._describe(messages.GET_MODEL_STATUS),
+            messages.HANDLE_RELOAD_CONFIG_REQUEST: _refuse_reload,
         }
-        for method in messages.METHODS:
-            handler = grpc.unary_unary_rpc_method_handler(
-                self._handler(method.name, answers[method.name])
-            )
-            services.setdefault(method.service, {})[method.name] = handler
+        services: dict[str, dict[str, Any]] = {}
+        for method, handler in handlers.items():
+            rpc = grpc.unary_unary_rpc_method_handler(self._rpc(method.path, handler))
+            services.setdefault(method.service, {})[method.name] = rpc
         return tuple(
-            grpc.method_handlers_generic_handler(name, table) for name, table in services.items()
+            grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()
         )
 
-    def _handler(self, method: str, answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def handle(request: bytes, context: Any) -> bytes:
-            call = self._call(method, context)
+    def _rpc(self, path: str, handler: Handler) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def rpc(data: bytes, context: Any) -> bytes:
+            request = self._request(path, context)
+            request.request_bytes = len(data)
+            reply = b""
             self._core.metrics.began()
-            # Stays when the caller goes away: gRPC then cancels this task, and with it what it
-            # awaits.
+            # What stays when the caller goes away: gRPC then cancels this task, and with it what
+            # the task awaits.
             status = "CANCELLED"
             try:
-                reply = await answer(request, call)
+                reply = await handler(data, request)
                 status = "OK"
                 return reply
-            except Exception as e:
-                error = _told(e, call)
+            except Exception as cause:
+                error = _headrace_error(cause, request)
                 status = error.status_name
-                text = error.message[:_TEXT_LIMIT]
-                await context.abort(_CODES[error.grpc_code], text, _trailing(error, call))
-                raise AssertionError("abort() raises") from e
+                text = error.message[:_MAX_TEXT]
+                await context.abort(_CODES[error.grpc_code], text, _trailers(error, request))
+                raise AssertionError("abort() raises") from cause
             finally:
                 self._core.metrics.ended()
-                self._record(call, status)
+                self._record(request, status, len(reply))
 
-        return handle
+        return rpc
 
-    def _call(self, method: str, context: Any) -> Call:
-        now, remaining = time.monotonic(), context.time_remaining()
-        given = next(
-            (value for key, value in context.invocation_metadata() or () if key == _REQUEST_ID),
-            None,
-        )
+    def _request(self, path: str, context: Any) -> Request:
+        now = time.monotonic()
         timeout_s = self._settings.timeout_s
-        request_id = logs.request_id(
-            given.encode("utf-8", "replace") if isinstance(given, str) else None
-        )
-        return Call(
-            method=method,
+        remaining_s = context.time_remaining()
+        if remaining_s is not None:
+            timeout_s = min(remaining_s, timeout_s)
+        caller_id = _caller_id(context)
+        request_id = request_ids.accept(caller_id)
+        is_callers = caller_id is not None and request_id.encode() == caller_id
+        return Request(
+            path=path,
             request_id=request_id,
-            # An id of our own is for our log and the caller; metadata that nobody asked for costs
-            # 20 us on its way.
-            passed_id=request_id if request_id == given else "",
-            started=now,
-            deadline=now + (timeout_s if remaining is None else min(remaining, timeout_s)),
+            backend_request_id=request_id if is_callers else "",
+            started_at=now,
+            deadline=now + timeout_s,
         )
 
-    def _inference(self, method: Method, checked: Check) -> Answer:
-        """A call whose model_spec is its first field: pinned by one more of it."""
+    def _predict(self, data: bytes, request: Request) -> Awaitable[bytes]:
+        message = messages.parse(messages.PREDICT.request, data)
+        call = PredictMessageCall(
+            method=messages.PREDICT,
+            spec=_model_spec(message),
+            request=data,
+            message=message,
+            info=request,
+            request_id=request.backend_request_id,
+            deadline=request.deadline,
+            is_big=self._is_big(data),
+            upstream=self._core.grpc,
+        )
+        return self._core.run(call)
 
-        def answer(request: bytes, call: Call) -> Awaitable[bytes]:
-            message = messages.parse(method.request, request)
-            target = _target(message)
+    def _examples(self, method: Method, verb: str) -> Handler:
+        def handler(data: bytes, request: Request) -> Awaitable[bytes]:
+            message = messages.parse(method.request, data)
+            call = ExamplesMessageCall(
+                method=method,
+                verb=verb,
+                spec=_model_spec(message),
+                request=data,
+                message=message,
+                info=request,
+                request_id=request.backend_request_id,
+                deadline=request.deadline,
+                is_big=self._is_big(data),
+                upstream=self._core.grpc,
+            )
+            return self._core.run(call)
 
-            def pinned(contract: Contract) -> bytes:
-                return request + contract.grpc_pin
+        return handler
 
-            work = partial(checked, target=target, message=message, noted=call)
-            return self._sent(method, target, call, work, size=len(request), pinned=pinned)
-
-        return answer
-
-    async def _multi_inference(self, request: bytes, call: Call) -> bytes:
-        message = messages.parse(messages.MULTI_INFERENCE.request, request)
+    def _multi_inference(self, data: bytes, request: Request) -> Awaitable[bytes]:
+        message = messages.parse(messages.MULTI_INFERENCE.request, data)
         if not message.tasks:
             raise InvalidArgument("tasks: none, expected at least one")
-
-        def pinned(contract: Contract) -> bytes:
-            # The backend goes by the first task's choice; repeated fields do not merge, so it is
-            # written anew.
-            message.tasks[0].model_spec.version.value = contract.version
-            return bytes(message.SerializeToString())
-
-        target = _target(message.tasks[0], "tasks[0].model_spec")
-        work = partial(check.tasks_message, target=target, message=message, noted=call)
-        return await self._sent(
-            messages.MULTI_INFERENCE, target, call, work, size=len(request), pinned=pinned
+        call = MultiInferenceCall(
+            method=messages.MULTI_INFERENCE,
+            spec=_model_spec(message.tasks[0], "tasks[0].model_spec"),
+            request=data,
+            message=message,
+            info=request,
+            request_id=request.backend_request_id,
+            deadline=request.deadline,
+            is_big=self._is_big(data),
+            upstream=self._core.grpc,
         )
+        return self._core.run(call)
 
-    def _sent(
-        self,
-        method: Method,
-        target: ModelSpec,
-        call: Call,
-        checked: Callable[[Catalog], Contract],
-        *,
-        size: int,
-        pinned: Callable[[Contract], bytes],
-    ) -> Awaitable[bytes]:
-        async def send(contract: Contract) -> bytes:
-            try:
-                return await self._core.grpc.call(
-                    method.path, pinned(contract), timeout_s=call.left_s, request_id=call.passed_id
-                )
-            except HeadraceError as e:
-                e.message = errors.without_graph(e.message)
-                raise
+    def _is_big(self, data: bytes) -> bool:
+        return 0 <= self._settings.thread_body_bytes < len(data)
 
-        threaded = 0 <= self._settings.thread_body_bytes < size
-        return self._core.predict(target, check=checked, send=send, threaded=threaded)
+    def _describe(self, method: Method) -> Handler:
+        """Status and metadata: the backend's answer as it is, for models that are configured."""
 
-    def _about(self, method: Any) -> Answer:
-        async def answer(request: bytes, call: Call) -> bytes:
-            message = messages.parse(method.request, request)
-            if (
-                method is messages.GET_MODEL_STATUS
-                and message.HasField("model_spec")
-                and not message.model_spec.name
-            ):
-                # TensorFlow Serving's code for it, here alone.
-                raise NotFound("model_spec.name: empty")
-            target = _target(message)
-            if target.name not in self._core.catalog.models:
-                await self._core.registry.missed(target.name)
-            call.model = self._core.catalog.model(target.name).name
+        async def handler(data: bytes, request: Request) -> bytes:
+            message = messages.parse(method.request, data)
+            if method is messages.GET_MODEL_STATUS:
+                _check_status_request(message)
+            spec = _model_spec(message)
+            if spec.name not in self._core.catalog.models:
+                await self._core.registry.look_up(spec.name)
+            request.model = self._core.catalog.model(spec.name).name
             try:
                 reply = await self._core.grpc.call(
-                    method.path, request, timeout_s=call.left_s, request_id=call.passed_id
+                    method.path,
+                    data,
+                    timeout_s=left_s(request.deadline),
+                    request_id=request.backend_request_id,
                 )
             except (NotFound, InvalidArgument):
-                self._core.catalog.refuse_unknown(target)
+                self._core.catalog.raise_if_unknown(spec)
                 raise
             if method is messages.GET_MODEL_METADATA:
-                spec = messages.parse(method.response, reply).model_spec
-                await self._core.told(call.model, int(spec.version.value))
+                version = messages.parse(method.response, reply).model_spec.version.value
+                await self._core.know_version(request.model, int(version))
             return reply
 
-        return answer
+        return handler
 
-    def _record(self, call: Call, code: str) -> None:
-        seconds = time.monotonic() - call.started
+    def _record(self, request: Request, code: str, response_bytes: int) -> None:
+        seconds = time.monotonic() - request.started_at
         self._core.metrics.answered(
-            "grpc", call.model, call.version, call.signature, code, seconds=seconds
+            "grpc", request.model, request.version, request.signature, code, seconds=seconds
         )
         self._core.access_log.write(
-            id=call.request_id,
-            door="grpc",
-            method=call.method,
-            model=call.model,
-            version=call.version,
+            request,
+            request_id=request.request_id,
+            protocol="grpc",
+            method="POST",
+            path=request.path,
             status=code,
-            ms=round(seconds * 1000, 3),
+            seconds=seconds,
+            response_bytes=response_bytes,
         )
 
 
-def _target(message: Any, place: str = "model_spec") -> ModelSpec:
+def _model_spec(message: Any, path: str = "model_spec") -> ModelSpec:
     if not message.HasField("model_spec"):
-        raise InvalidArgument(f"{place}: missing")
+        raise InvalidArgument(f"{path}: missing")
     spec = message.model_spec
     if not spec.name:
-        raise InvalidArgument(f"{place}.name: empty")
-    which = spec.WhichOneof("version_choice")
-    if which == "version":
+        raise InvalidArgument(f"{path}.name: empty")
+    choice = spec.WhichOneof("version_choice")
+    if choice == "version":
         return ModelSpec(spec.name, version=int(spec.version.value))
-    if which == "version_label" and spec.version_label:
+    if choice == "version_label" and spec.version_label:
         return ModelSpec(spec.name, label=spec.version_label)
     return ModelSpec(spec.name)
 
 
-def _examples(method: str) -> Check:
-    def checked(
-        catalog: Catalog, target: ModelSpec, message: Any, noted: check.RequestInfo
-    ) -> Contract:
-        return check.examples_message(catalog, target, method, message, noted)
-
-    return checked
+def _check_status_request(message: Any) -> None:
+    if message.HasField("model_spec") and not message.model_spec.name:
+        # TensorFlow Serving's code for it, for this request alone.
+        raise NotFound("model_spec.name: empty")
 
 
-async def _refuse_reload(request: bytes, call: Call) -> bytes:
+async def _refuse_reload(data: bytes, request: Request) -> bytes:
     raise PermissionDenied(
         "the model list belongs to the store: change multimodel.config there and `make reload`; "
         "a backend behind this gateway is not reconfigured through it"
     )
 
 
-def _trailing(error: HeadraceError, call: Call) -> tuple[tuple[str, str], ...]:
+def _caller_id(context: Any) -> bytes | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == HEADER and isinstance(value, str):
+            return value.encode("utf-8", "replace")
+    return None
+
+
+def _trailers(error: HeadraceError, request: Request) -> tuple[tuple[str, str], ...]:
     """What REST says in head and body beside the message."""
-    entries = [(_REQUEST_ID, call.request_id)]
-    if call.version != UNKNOWN:
-        entries.append((VERSION_HEADER, call.version))
-    told = json.dumps(errors.details(error))
-    if told != "[]" and len(told) <= _DETAILS_LIMIT:
-        entries.append((DETAILS_METADATA, told))
-    return tuple(entries)
+    trailers = [(HEADER, request.request_id)]
+    if request.version != UNKNOWN:
+        trailers.append((VERSION_HEADER, request.version))
+    details = json.dumps(errors.details(error))
+    if details != "[]" and len(details) <= _MAX_DETAILS:
+        trailers.append((DETAILS_METADATA, details))
+    return tuple(trailers)
 
 
-def _told(e: Exception, call: Call) -> HeadraceError:
-    """An error of the tree: a fault of ours is logged whole and told without its insides."""
-    if isinstance(e, HeadraceError):
-        return e
-    log.exception("a call failed inside the gateway", extra={"id": call.request_id})
+def _headrace_error(cause: Exception, request: Request) -> HeadraceError:
+    """Our own failures are logged whole; the caller hears nothing of the gateway's insides."""
+    if isinstance(cause, HeadraceError):
+        return cause
+    log.exception("a call failed inside the gateway", extra={"request_id": request.request_id})
     return Internal("the gateway failed on this call; its log says why")
 
 

@@ -1,5 +1,4 @@
-"""What /metrics shows. Labels come from the catalog alone: a junk model name counts as
-"unknown"."""
+"""What /metrics shows. Labels come from the catalog alone: a model it lacks counts as "unknown"."""
 
 from __future__ import annotations
 
@@ -17,16 +16,15 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-UNKNOWN = "unknown"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """One registry of its own, so that several gateways can live in one process.
+    """One gateway's, in a registry of its own: several gateways can live in one process.
 
-    Workers of one gateway share a ``folder``, which must stand in PROMETHEUS_MULTIPROC_DIR from
-    their start: each counts in files of its own there, and any of them shows the sum, the dead
-    included.
+    Workers of one gateway share a ``folder``, which PROMETHEUS_MULTIPROC_DIR must name when they
+    start. Each counts in files of its own there, and any of them shows the sum, with the counts of
+    workers that have ended.
     """
 
     def __init__(self, *, enabled: bool, folder: str = "") -> None:
@@ -53,32 +51,31 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=self.registry,
         )
-        # A plain number: it changes in one thread only.
+        # A plain number, because it changes in one thread only.
         self.in_flight = 0
-        self._flying = Gauge(
+        self._in_flight_gauge = Gauge(
             "headrace_gateway_in_flight",
             "Calls under way in both doors.",
             multiprocess_mode="livesum",
             registry=self.registry,
         )
-        # What the catalog says now, not counted: every worker of a gateway sees the same.
+        # Read from the catalog, which is the same in every worker: not summed over them.
         self.failures = _FailedVersions()
         if not folder:
             self.registry.register(self.failures)
-            self._flying.set_function(lambda: self.in_flight)
-        # labels() takes a lock and builds a key on every call; the children are few and never
-        # change.
+            self._in_flight_gauge.set_function(lambda: self.in_flight)
+        # labels() takes a lock and builds a key on every call; what it returns never changes.
         self._children: dict[tuple[str, ...], tuple[Any, Any]] = {}
 
     def began(self) -> None:
         self.in_flight += 1
         if self._folder:
-            self._flying.set(self.in_flight)
+            self._in_flight_gauge.set(self.in_flight)
 
     def ended(self) -> None:
         self.in_flight -= 1
         if self._folder:
-            self._flying.set(self.in_flight)
+            self._in_flight_gauge.set(self.in_flight)
 
     def answered(
         self, door: str, model: str, version: str, signature: str, code: str, *, seconds: float
@@ -101,14 +98,14 @@ class Metrics:
     def render(self) -> bytes:
         if not self._folder:
             return generate_latest(self.registry)
-        everybody = CollectorRegistry()
-        multiprocess.MultiProcessCollector(everybody, path=self._folder)  # type: ignore[no-untyped-call]
-        everybody.register(self.failures)
-        return generate_latest(everybody)
+        all_workers = CollectorRegistry()
+        multiprocess.MultiProcessCollector(all_workers, path=self._folder)  # type: ignore[no-untyped-call]
+        all_workers.register(self.failures)
+        return generate_latest(all_workers)
 
 
 class _FailedVersions(Collector):
-    """``read`` gives model and version of each that failed; the rows go when it does no longer."""
+    """``read`` gives model and version of each that has failed now."""
 
     def __init__(self) -> None:
         self.read: Callable[[], Iterable[tuple[str, int]]] = tuple

@@ -1,320 +1,280 @@
 """The REST door: /v1/models/... as a bare ASGI callable, because a web framework's path costs more
-than the check.
-
-A JSON call is checked with the shared codec and its body forwarded as it came, under a request head
-of our own; one that brings or wants tensors as bytes goes over gRPC, and so does a big one.
-"""
+than the check."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from gateway import check, errors, routes
-from gateway import log as logs
-from gateway.bodies import binary, media
+from gateway import errors, routes
 from gateway.bodies import body as bodies
-from gateway.bodies.body import Disconnected, Incoming, Message, Receive
+from gateway.bodies import media
+from gateway.bodies.body import Incoming
 from gateway.bodies.media import Media
+from gateway.calls.call import Call
+from gateway.calls.rest_calls import ExamplesCall, PredictCall, TensorCall
 from gateway.check import VERSION_HEADER
 from gateway.contracts import schema
-from gateway.contracts.catalog import Catalog, Contract
 from gateway.core import Core
 from gateway.disconnect import cancel_on_disconnect
-from gateway.metrics import UNKNOWN
 from gateway.routes import Kind, Route
-from gateway.upstream.base import NOT_SERVED, Reply
-from headrace.protocol import messages
-from headrace.protocol.errors import HeadraceError, Internal, InvalidArgument, NotFound, Unavailable
-from headrace.protocol.model_spec import ModelSpec
+from gateway.upstream.base import Reply
+from headrace.http import body as http_body
+from headrace.http import request_id as request_ids
+from headrace.http.access_log import UNKNOWN, RequestInfo
+from headrace.http.body import Disconnected, Message, Receive
+from headrace.protocol.errors import HeadraceError, Internal, InvalidArgument
 
 log = logging.getLogger("gateway")
 
 Scope = Mapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
 
 # Of model_spec, which comes first in metadata.
-_TOLD_VERSION = re.compile(rb'"version": *"(\d+)"')
+_METADATA_VERSION = re.compile(rb'"version": *"(\d+)"')
 _JSON = "application/json"
 _CLOSE = (b"connection", b"close")
 _RETRY_AFTER = (errors.RETRY_AFTER[0].encode(), errors.RETRY_AFTER[1].encode())
-_SIGNATURE = b"headrace-signature"
+_SIGNATURE_HEADER = b"headrace-signature"
+_VERSION_HEADER = VERSION_HEADER.encode()
+# The caller is told to close: what it still sends of its body would be read as a next request.
+_CLOSING_STATUSES = (405, 408, 413)
+_CLIENT_CLOSED_REQUEST = 499
 
 
 @dataclass(slots=True, kw_only=True)
-class Call(check.RequestInfo):
-    """One request on its way through; what is learnt about it ends in the log and the metrics."""
-
+class Request(RequestInfo):
     scope: Scope
     method: str
     path: bytes
     headers: Mapping[bytes, bytes]
     receive: Incoming
-    request_id: str
-    body_bytes: int = 0
 
 
 class RestDoor:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._settings = core.settings
-        self._max_depth = core.settings.max_json_depth
-        self._most_by_rest = core.settings.rest_body_bytes
+        self._rest_body_bytes = core.settings.rest_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
+        started_at = time.perf_counter()
         headers = dict(scope["headers"])
-        call = Call(
+        request = Request(
             scope=scope,
             method=scope["method"],
             path=scope.get("raw_path") or scope["path"].encode(),
             headers=headers,
             receive=Incoming(receive),
-            request_id=logs.request_id(headers.get(b"x-request-id")),
+            request_id=request_ids.accept(headers.get(b"x-request-id")),
         )
-        extra: list[tuple[bytes, bytes]] = []
+        error_headers: Headers = []
         self._core.metrics.began()
         try:
-            reply = await self._answer(call, scope["query_string"])
+            reply = await self._answer(request)
         except Disconnected:
-            reply = None
-        except HeadraceError as e:
-            if isinstance(e, errors.MethodNotAllowed):
-                extra.append((b"allow", e.allowed.encode()))
-            if e.http_status in (405, 408, 413) or (
-                e.http_status == 415 and not call.receive.ended
-            ):
-                extra.append(_CLOSE)
-            reply = _refusal(call, e)
+            self._record(request, _CLIENT_CLOSED_REQUEST, 0, started_at)
+            return
+        except HeadraceError as error:
+            error_headers = _error_headers(request, error)
+            reply = _error_reply(request, error, error.http_status)
         except Exception:
-            log.exception("a request failed inside the gateway", extra={"id": call.request_id})
-            reply = _refusal(call, Internal("the gateway failed on this request; its log says why"))
+            fields = {"request_id": request.request_id}
+            log.exception("a request failed inside the gateway", extra=fields)
+            failure = Internal("the gateway failed on this request; its log says why")
+            reply = _error_reply(request, failure, failure.http_status)
         finally:
             self._core.metrics.ended()
-        if reply is not None:
-            await self._send(call, reply, send, extra=extra)
-        self._record(
-            call,
-            499 if reply is None else reply.status,
-            0 if reply is None else len(reply.body),
-            started,
-        )
+        await self._send(request, reply, send, error_headers)
+        self._record(request, reply.status, len(reply.body), started_at)
 
-    # What only chooses who answers returns the awaitable: each coroutine in between costs a
-    # microsecond.
+    # What only chooses who answers is no coroutine: each one in between costs a microsecond.
 
-    def _answer(self, call: Call, query: bytes) -> Awaitable[Reply]:
-        if query:
+    def _answer(self, request: Request) -> Awaitable[Reply]:
+        if request.scope["query_string"]:
             raise InvalidArgument("a query string is not part of this API")
-        route = routes.find(call.path)
-        if call.method != route.kind.method:
-            raise errors.MethodNotAllowed(call.method, route.kind.method)
-        if route.kind.method == "POST":
-            return self._infer(call, route)
+        route = routes.find(request.path)
+        method = route.kind.method
+        if request.method != method:
+            raise errors.MethodNotAllowed(request.method, method)
+        if method == "POST":
+            return self._infer(request, route)
         if route.kind is Kind.SCHEMA:
-            return self._schema(call, route.target)
-        return self._about(call, route)
+            return self._schema(request, route)
+        return self._describe(request, route)
 
-    async def _infer(self, call: Call, route: Route) -> Reply:
+    async def _infer(self, request: Request, route: Route) -> Reply:
         s = self._settings
-        sent, wanted = media.of_request(call.headers), media.of_answer(call.headers)
-        body = await bodies.read(
-            call.headers, call.receive, limit=s.max_body_bytes, timeout_s=s.body_s
+        body_media = media.of_request(request.headers)
+        answer_media = media.of_answer(request.headers)
+        is_gzip = b"content-encoding" in request.headers and bodies.is_gzip(request.headers)
+        body = await http_body.read(
+            request.receive,
+            request.headers,
+            limit=s.max_body_bytes,
+            setting=bodies.LIMIT,
+            timeout_s=s.body_s,
         )
-        call.body_bytes = len(body)
+        if is_gzip:
+            body = await bodies.inflate(body, limit=s.max_body_bytes)
+        request.request_bytes = len(body)
+        call = self._call(request, route, body, body_media, answer_media)
+        reply = await cancel_on_disconnect(
+            self._core.run(call), request.scope, request.receive, body_bytes=len(body)
+        )
+        if reply.status < 400:
+            return reply
+        return _backend_error(request, reply)
+
+    def _call(
+        self, request: Request, route: Route, body: bytes, body_media: Media, answer_media: Media
+    ) -> Call[Reply]:
+        s = self._settings
         deadline = time.monotonic() + s.timeout_s
-        work: Awaitable[Reply]
+        is_big = 0 <= s.thread_body_bytes < len(body)
         if route.kind is not Kind.PREDICT:
-            work = self._examples(call, route, body, deadline)
-        elif sent is Media.JSON and wanted is Media.JSON and len(body) <= self._most_by_rest:
-            work = self._predict(call, route.target, body, deadline)
-        else:
-            work = self._tensors(call, route.target, body, deadline, sent=sent, wanted=wanted)
-        reply = await cancel_on_disconnect(work, call.scope, call.receive, body_bytes=len(body))
-        return reply if reply.status < 400 else _explained(call, reply)
-
-    def _predict(
-        self, call: Call, target: ModelSpec, body: bytes, deadline: float
-    ) -> Awaitable[Reply]:
-        def admit(catalog: Catalog) -> Contract:
-            try:
-                return check.predict_body(
-                    catalog, target, body, call, max_depth=self._max_depth
-                ).contract
-            except InvalidArgument as refusal:
-                media.explain(body, Media.JSON, refusal)
-                raise
-
-        def send(contract: Contract) -> Awaitable[Reply]:
-            return self._forward(call, contract.predict_path, body, deadline)
-
-        # A big body is checked in a thread, so that the calls beside it go on.
-        return self._core.predict(target, check=admit, send=send, threaded=self._is_big(body))
-
-    def _examples(self, call: Call, route: Route, body: bytes, deadline: float) -> Awaitable[Reply]:
-        verb = route.kind.value
-
-        def admit(catalog: Catalog) -> Contract:
-            return check.examples_body(
-                catalog, route.target, verb, body, call, max_depth=self._max_depth
+            return ExamplesCall(
+                spec=route.target,
+                verb=route.kind.value,
+                body=body,
+                info=request,
+                deadline=deadline,
+                is_big=is_big,
+                settings=s,
+                upstream=self._core.rest,
             )
-
-        def send(contract: Contract) -> Awaitable[Reply]:
-            return self._forward(call, contract.path(verb), body, deadline)
-
-        return self._core.predict(route.target, check=admit, send=send, threaded=self._is_big(body))
-
-    async def _tensors(
-        self,
-        call: Call,
-        target: ModelSpec,
-        body: bytes,
-        deadline: float,
-        *,
-        sent: Media,
-        wanted: Media,
-    ) -> Reply:
-        limit = self._settings.max_body_bytes
-        name = call.headers.get(_SIGNATURE, b"").decode("utf-8", "replace")
-        threaded = sent in (Media.JSON, Media.NPZ) and self._is_big(body)
-
-        def admit(catalog: Catalog) -> binary.Call:
-            try:
-                return binary.admit(
-                    *(catalog, target, body, call),
-                    sent=sent,
-                    wanted=wanted,
-                    signature=name,
-                    limit=limit,
-                    max_depth=self._max_depth,
-                )
-            except InvalidArgument as refusal:
-                media.explain(body, sent, refusal)
-                raise
-
-        async def send(admitted: binary.Call) -> Reply:
-            left = max(deadline - time.monotonic(), 0.001)
-            try:
-                reply = await self._core.grpc.call(
-                    messages.PREDICT.path,
-                    admitted.request,
-                    timeout_s=left,
-                    request_id=call.request_id,
-                )
-            except HeadraceError as e:
-                e.message = errors.without_graph(e.message)
-                raise
-            work = partial(binary.answer, admitted, reply, wanted)
-            return Reply(
-                200, wanted.value, await asyncio.to_thread(work) if self._is_big(reply) else work()
+        if body_media is answer_media is Media.JSON and len(body) <= self._rest_body_bytes:
+            return PredictCall(
+                spec=route.target,
+                body=body,
+                info=request,
+                deadline=deadline,
+                is_big=is_big,
+                settings=s,
+                upstream=self._core.rest,
             )
-
-        return await self._core.predict(target, check=admit, send=send, threaded=threaded)
-
-    async def _forward(self, call: Call, path: str, body: bytes, deadline: float) -> Reply:
-        left = max(deadline - time.monotonic(), 0.001)
-        reply = await self._core.rest.send(
-            "POST", path, body, timeout_s=left, request_id=call.request_id
+        return TensorCall(
+            spec=route.target,
+            body=body,
+            body_media=body_media,
+            answer_media=answer_media,
+            signature_name=_signature_name(request),
+            info=request,
+            deadline=deadline,
+            # Of JSON and npz each value is looked at; npy and pictures are taken as they are.
+            is_big=is_big and body_media in (Media.JSON, Media.NPZ),
+            settings=s,
+            upstream=self._core.grpc,
         )
-        if reply.status == 404 and NOT_SERVED.encode() in reply.body:
-            raise NotFound(errors.backend_text(reply.body))
-        if reply.status == 200 and not (reply.body[:1] == b"{" and reply.body[-1:] == b"}"):
-            raise Unavailable("the serving backend's answer is not a JSON object")
-        return reply
 
-    def _is_big(self, body: bytes) -> bool:
-        return 0 <= self._settings.thread_body_bytes < len(body)
-
-    async def _about(self, call: Call, route: Route) -> Reply:
+    async def _describe(self, request: Request, route: Route) -> Reply:
         """Status and metadata: the backend's answer as it is, for models that are configured."""
-        name = call.model = await self._known(route.target.name)
-        timeout_s = self._settings.timeout_s
+        request.model = await self._known_model(route.target.name)
         reply = await self._core.rest.send(
-            "GET", route.path, None, timeout_s=timeout_s, request_id=call.request_id
+            "GET",
+            route.path,
+            None,
+            timeout_s=self._settings.timeout_s,
+            request_id=request.request_id,
         )
-        if route.kind is Kind.METADATA and (told := _TOLD_VERSION.search(reply.body)):
-            call.version = told[1].decode()
-            await self._core.told(name, int(told[1]))
+        if route.kind is Kind.METADATA:
+            version = _METADATA_VERSION.search(reply.body)
+            if version is not None:
+                request.version = version[1].decode()
+                await self._core.know_version(request.model, int(version[1]))
         if reply.status < 400:
             return reply
         if reply.status in (400, 404):
-            self._core.catalog.refuse_unknown(route.target)
-        return _explained(call, reply)
+            self._core.catalog.raise_if_unknown(route.target)
+        return _backend_error(request, reply)
 
-    async def _schema(self, call: Call, target: ModelSpec) -> Reply:
-        call.model = await self._known(target.name)
-        contract = self._core.catalog.resolve(target)
-        call.version = str(contract.version)
+    async def _schema(self, request: Request, route: Route) -> Reply:
+        request.model = await self._known_model(route.target.name)
+        contract = self._core.catalog.resolve(route.target)
+        request.version = str(contract.version)
         return Reply(200, _JSON, schema.document(contract))
 
-    async def _known(self, name: str) -> str:
+    async def _known_model(self, name: str) -> str:
         if name not in self._core.catalog.models:
-            await self._core.registry.missed(name)
+            await self._core.registry.look_up(name)
         return self._core.catalog.model(name).name
 
     async def _send(
-        self, call: Call, reply: Reply, send: Send, *, extra: list[tuple[bytes, bytes]]
+        self, request: Request, reply: Reply, send: Send, error_headers: Headers
     ) -> None:
+        content_type = reply.content_type.encode("latin-1")
         headers = [
-            (b"content-type", reply.content_type.encode("latin-1")),
+            (b"content-type", content_type),
             (b"content-length", b"%d" % len(reply.body)),
-            (b"x-request-id", call.request_id.encode("ascii")),
-            *extra,
+            (b"x-request-id", request.request_id.encode("ascii")),
+            *error_headers,
         ]
-        if call.version != UNKNOWN:
-            headers.append((VERSION_HEADER.encode(), call.version.encode()))
+        if request.version != UNKNOWN:
+            headers.append((_VERSION_HEADER, request.version.encode()))
         if reply.status == 503:
             headers.append(_RETRY_AFTER)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        # Refused before the body was read.
-        if _CLOSE in extra:
+        if _CLOSE in error_headers:
+            # The body was not read to its end. Its caller may read no answer before it is sent.
             await send({"type": "http.response.body", "body": reply.body, "more_body": True})
-            await bodies.drain(call.headers, call.receive)
+            await bodies.discard(request.headers, request.receive)
             await send({"type": "http.response.body", "body": b""})
         else:
             await send({"type": "http.response.body", "body": reply.body})
 
-    def _record(self, call: Call, status: int, sent: int, started: float) -> None:
-        seconds = time.perf_counter() - started
+    def _record(self, request: Request, status: int, bytes_out: int, started_at: float) -> None:
+        seconds = time.perf_counter() - started_at
         metrics, access_log = self._core.metrics, self._core.access_log
         if metrics.enabled:
             metrics.answered(
-                "rest", call.model, call.version, call.signature, str(status), seconds=seconds
+                "rest",
+                request.model,
+                request.version,
+                request.signature,
+                str(status),
+                seconds=seconds,
             )
-        if not access_log.enabled:
-            return
         access_log.write(
-            id=call.request_id,
-            door="rest",
-            method=call.method,
-            path=call.path[:300].decode("latin-1"),
-            model=call.model,
-            version=call.version,
-            signature=call.signature,
+            request,
+            request_id=request.request_id,
+            protocol="rest",
+            method=request.method,
+            path=request.path.decode("latin-1"),
             status=status,
-            ms=round(seconds * 1000, 3),
-            bytes_in=call.body_bytes,
-            bytes_out=sent,
+            seconds=seconds,
+            response_bytes=bytes_out,
         )
 
 
-def _refusal(call: Call, error: HeadraceError) -> Reply:
-    accept = call.headers.get(b"accept", b"")
-    content_type, body = errors.answer(error, accept=accept, request_id=call.request_id)
-    return Reply(error.http_status, content_type, body)
+def _signature_name(request: Request) -> str:
+    """Only a JSON body can name its signature; for others there is a header."""
+    return request.headers.get(_SIGNATURE_HEADER, b"").decode("utf-8", "replace")
 
 
-def _explained(call: Call, reply: Reply) -> Reply:
-    """A backend's error in our clothes: its status, its sentence, no names of graph nodes."""
-    told = HeadraceError(errors.backend_text(reply.body))
-    accept = call.headers.get(b"accept", b"")
+def _error_headers(request: Request, error: HeadraceError) -> Headers:
+    headers: Headers = []
+    if isinstance(error, errors.MethodNotAllowed):
+        headers.append((b"allow", error.allowed.encode()))
+    is_unread = error.http_status == 415 and not request.receive.ended
+    if error.http_status in _CLOSING_STATUSES or is_unread:
+        headers.append(_CLOSE)
+    return headers
+
+
+def _error_reply(request: Request, error: HeadraceError, status: int) -> Reply:
+    accept = request.headers.get(b"accept", b"")
     content_type, body = errors.answer(
-        told, accept=accept, request_id=call.request_id, status=reply.status
+        error, accept=accept, request_id=request.request_id, status=status
     )
-    return Reply(reply.status, content_type, body)
+    return Reply(status, content_type, body)
+
+
+def _backend_error(request: Request, reply: Reply) -> Reply:
+    """A backend's error as ours look: its status and its sentence, without names of graph nodes."""
+    error = HeadraceError(errors.backend_text(reply.body))
+    return _error_reply(request, error, reply.status)

@@ -1,5 +1,4 @@
-"""Which call a REST path is: TensorFlow Serving's own patterns over the path as it was sent, and
-/schema beside."""
+"""Which call a REST path is: TensorFlow Serving's paths, and /schema beside them."""
 
 from __future__ import annotations
 
@@ -7,8 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from urllib.parse import quote, unquote_to_bytes
 
+from headrace.protocol import rest_paths
 from headrace.protocol.errors import InvalidArgument, NotFound
 from headrace.protocol.model_spec import ModelSpec
 
@@ -18,12 +17,10 @@ NO_SUCH_PATH = (
     "GET /v1/models/NAME[/versions/N|/labels/L][/metadata|/schema], "
     "and GET /v1/models, /docs, /openapi.json, /readyz, /livez and /metrics"
 )
-_WHICH = rb"(?:(?i:/versions/)(\d+)|(?i:/labels/)([^/:]+))?"
-# Blind to case but for the verb, as TensorFlow Serving is.
-_INFERENCE = re.compile(rb"(?i:/v1/models/)([^/:]+)" + _WHICH + rb":(predict|classify|regress)")
-_ABOUT = re.compile(rb"(?i:/v1/models/)([^/:]+)" + _WHICH + rb"(/(?i:metadata)|/schema)?")
-_MAX_INT64 = 2**63 - 1
-_KEPT_BYTES = 200
+_SCHEMA = re.compile(rest_paths.NAMED_MODEL + rb"/schema")
+# Paths that strangers make up must not fill the memory.
+_CACHED_ROUTES = 1024
+_CACHED_BYTES = 200
 
 
 class Kind(Enum):
@@ -36,12 +33,10 @@ class Kind(Enum):
 
     @property
     def method(self) -> str:
-        return "POST" if self in _POSTED else "GET"
+        return "POST" if self in _INFERENCES else "GET"
 
 
-_POSTED = (Kind.PREDICT, Kind.CLASSIFY, Kind.REGRESS)
-_VERBS = {kind.value.encode(): kind for kind in _POSTED}
-_ENDS = {b"/metadata": Kind.METADATA, b"/schema": Kind.SCHEMA}
+_INFERENCES = (Kind.PREDICT, Kind.CLASSIFY, Kind.REGRESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +46,37 @@ class Route:
 
     @property
     def path(self) -> str:
-        """The same question to the backend."""
-        which = ""
-        if self.target.version is not None:
-            which = f"/versions/{self.target.version}"
-        elif self.target.label is not None:
-            which = f"/labels/{quote(self.target.label, safe='')}"
-        end = "/metadata" if self.kind is Kind.METADATA else ""
-        return f"/v1/models/{quote(self.target.name, safe='')}{which}{end}"
+        """Of the same question to the backend."""
+        ending = rest_paths.METADATA if self.kind is Kind.METADATA else ""
+        return rest_paths.path(self.target, ending)
 
 
 def find(path: bytes) -> Route:
-    # The same few paths come over and over; long ones are not worth their room.
-    return _kept(path) if len(path) <= _KEPT_BYTES else _find(path)
+    """``path`` as it was sent, without the query."""
+    if len(path) <= _CACHED_BYTES:
+        return _find_cached(path)
+    return _find(path)
 
 
 def _find(path: bytes) -> Route:
-    if match := _INFERENCE.fullmatch(path):
-        return Route(_VERBS[match[4]], _target(match))
-    if match := _ABOUT.fullmatch(path):
+    if match := rest_paths.INFERENCE.fullmatch(path):
+        return _route(Kind(match[4].decode()), match)
+    match = rest_paths.MODEL.fullmatch(path)
+    if match and match[1] is not None:
         # The pattern takes /METADATA; TensorFlow Serving then answers with the status.
-        return Route(_ENDS.get(match[4], Kind.STATUS), _target(match))
+        return _route(Kind.METADATA if match[4] == b"metadata" else Kind.STATUS, match)
+    if match := _SCHEMA.fullmatch(path):
+        return _route(Kind.SCHEMA, match)
     raise NotFound(NO_SUCH_PATH)
 
 
-_kept = lru_cache(maxsize=1024)(_find)
+_find_cached = lru_cache(maxsize=_CACHED_ROUTES)(_find)
 
 
-def _target(match: re.Match[bytes]) -> ModelSpec:
-    model, version, label = match[1], match[2], match[3]
-    if version is not None and (len(version) > 40 or int(version) > _MAX_INT64):
-        raise InvalidArgument("the version in the path is beyond 64 bits")
-    return ModelSpec(
-        _decoded(model),
-        None if version is None else int(version),
-        None if label is None else _decoded(label),
-    )
-
-
-def _decoded(part: bytes) -> str:
+def _route(kind: Kind, match: re.Match[bytes]) -> Route:
     try:
-        return unquote_to_bytes(part).decode("utf-8") if b"%" in part else part.decode("utf-8")
+        return Route(kind, rest_paths.model_spec(match, errors="strict"))
+    except OverflowError as error:
+        raise InvalidArgument(str(error)) from None
     except UnicodeDecodeError:
         raise InvalidArgument("the path is not UTF-8") from None

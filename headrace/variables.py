@@ -1,8 +1,7 @@
-"""Every environment variable that Headrace reads, by the part that reads it. Only names: values are
-for their readers.
+"""The name of every environment variable that Headrace reads, by the part that reads it.
 
-One environment serves all parts, so each passes over the names of the others, and all refuse the
-same misspellings.
+One environment serves all parts, so each ignores the names of the others, and all refuse the same
+misspellings.
 """
 
 from __future__ import annotations
@@ -97,22 +96,20 @@ _SERVICE_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 def ours(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are meant for Headrace: with its prefix, and not put there by
-    Kubernetes."""
-    return {
-        name: value
-        for name, value in sorted(environ.items())
-        if name.startswith(PREFIX) and not _is_of_kubernetes(name, value)
-    }
+    """The variables with our prefix that Kubernetes has not put there."""
+    ours = {}
+    for name, value in sorted(environ.items()):
+        if name.startswith(PREFIX) and not _is_of_kubernetes(name, value):
+            ours[name] = value
+    return ours
 
 
-def unknown(environ: Mapping[str, str]) -> str:
-    """What is wrong with the first name that no part reads, as a sentence; empty when every name is
-    known."""
+def unknown(environ: Mapping[str, str]) -> str | None:
+    """A sentence on the first name that no part reads; None when all names are known."""
     for name in ours(environ):
         if name not in ALL:
             return f"{name} is not a setting{_hint(name)}"
-    return ""
+    return None
 
 
 def _is_of_kubernetes(name: str, value: str) -> bool:
@@ -124,8 +121,6 @@ def _is_of_kubernetes(name: str, value: str) -> bool:
 def _hint(name: str) -> str:
     names = {known.removeprefix(PREFIX): known for known in sorted(ALL)}
     near = difflib.get_close_matches(name.removeprefix(PREFIX), names, n=1, cutoff=0.7)
-    return (
-        f"; did you mean {names[near[0]]}?"
-        if near
-        else "; `python -m gateway --help` lists those of the gateway"
-    )
+    if near:
+        return f"; did you mean {names[near[0]]}?"
+    return "; `python -m gateway --help` lists those of the gateway"

@@ -1,10 +1,12 @@
-"""What is live right now: models, versions, labels and signatures, as values; and which version a
-call means."""
+"""What is live right now: models, versions, labels and signatures; and which version a call is for.
+
+All of it is values: the registry makes a new catalog when something changes.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.contracts.samples import Samples
@@ -13,7 +15,9 @@ from headrace.protocol.faults import Fault, our_text
 from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature, callable_ones, near_name
 
-_NAMES_SHOWN = 12
+_MAX_NAMES_SHOWN = 12
+# Of a name that a caller made up.
+_MAX_NAME_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,75 +28,82 @@ class Contract:
     model: str
     version: int
     signatures: Mapping[str, Signature]
+    # Shapes are not checked.
     lenient: bool
     # Of the backend, pinned to the version.
     predict_path: str
-    # Appended to a request, sets model_spec.version: embedded messages merge.
+    # Appended to a serialized request it sets model_spec.version, because embedded messages merge.
     grpc_pin: bytes
-    # A body for each signature that runs as it stands.
+    # For each signature a body that can be sent as it is.
     samples: Samples = field(default_factory=dict)
-    # What check() is given: no shapes when lenient.
-    checked: Mapping[str, Signature] = field(init=False)
+    # The signatures as calls are checked against them: without shapes when lenient.
+    checked_signatures: Mapping[str, Signature] = field(init=False)
 
     def __post_init__(self) -> None:
-        checked = (
-            {n: _shapeless(s) for n, s in self.signatures.items()}
-            if self.lenient
-            else self.signatures
-        )
-        object.__setattr__(self, "checked", checked)
-
-    def signature(self, name: str) -> str:
-        """The name of the signature a call means; unknown ones are the caller's error."""
-        name = name or DEFAULT_SIGNATURE
-        if name not in self.signatures:
-            known = sorted(self.callable)
-            facts = {
-                "signature": name[:200],
-                "model": self.model,
-                "version": self.version,
-                "hint": near_name(name, known),
-            }
-            fault = Fault(
-                "unknown_signature", ("signature_name",), _listed(known), name[:200], facts=facts
-            )
-            raise InvalidArgument(our_text(fault), fault=fault)
-        return name
+        checked = dict(self.signatures)
+        if self.lenient:
+            for name, signature in self.signatures.items():
+                checked[name] = _without_shapes(signature)
+        object.__setattr__(self, "checked_signatures", checked)
 
     @property
     def callable(self) -> Mapping[str, Signature]:
         return callable_ones(self.signatures)
 
+    def signature_name(self, name: str) -> str:
+        """The name of the signature that a call means by ``name``, which may be empty."""
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise self._unknown_signature(name[:_MAX_NAME_SHOWN])
+        return name
+
     def path(self, verb: str) -> str:
         """Of the backend, pinned to the version."""
         return self.predict_path.removesuffix("predict") + verb
+
+    def _unknown_signature(self, name: str) -> InvalidArgument:
+        names = sorted(self.callable)
+        facts = {
+            "signature": name,
+            "model": self.model,
+            "version": self.version,
+            "hint": near_name(name, names),
+        }
+        fault = Fault("unknown_signature", ("signature_name",), _listed(names), name, facts=facts)
+        return InvalidArgument(our_text(fault), fault=fault)
 
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
     version: int
     state: str
+    # The server's words for what went wrong; empty when nothing did.
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One configured model as last seen. ``asked`` is False until the backend answered about it
-    once."""
+    """One configured model as the backend last described it."""
 
     name: str
     labels: Mapping[str, int] = field(default_factory=dict)
     # Newest first.
     versions: tuple[VersionStatus, ...] = ()
     contracts: Mapping[int, Contract] = field(default_factory=dict)
-    asked: bool = False
-    note: str = ""
+    # False until the backend has answered about it once.
+    has_status: bool = False
+    # Why a version that is there has no contract.
+    problem: str | None = None
     # Versions that the model list asks for and that could not be loaded.
-    failed: tuple[VersionStatus, ...] = ()
+    failed_versions: tuple[VersionStatus, ...] = ()
+    # The contract of the newest version that answers.
+    latest: Contract | None = field(init=False)
 
-    @property
-    def latest(self) -> Contract | None:
-        return self.contracts[max(self.contracts)] if self.contracts else None
+    def __post_init__(self) -> None:
+        latest = None
+        if self.contracts:
+            latest = self.contracts[max(self.contracts)]
+        object.__setattr__(self, "latest", latest)
 
     @property
     def state(self) -> str:
@@ -102,108 +113,127 @@ class Model:
             return "AVAILABLE"
         if not self.versions:
             return "UNKNOWN"
-        # AVAILABLE at the backend, but callers cannot be let in before its signatures are here.
-        return "LOADING" if self.versions[0].state == "AVAILABLE" else self.versions[0].state
+        newest = self.versions[0].state
+        # Calls cannot be checked before the signatures are here.
+        return "LOADING" if newest == "AVAILABLE" else newest
 
     @property
-    def reason(self) -> str:
-        """What is wrong with the model, also where an older version still answers; empty when
-        nothing is."""
-        if self.failed:
-            serving = [f"version {self.latest.version} serves"] if self.latest else []
-            return "; ".join(
-                [*(f"version {v.version} failed: {v.reason}" for v in self.failed), *serving]
-            )
+    def reason(self) -> str | None:
+        """What is wrong with the model, also where an older version still answers."""
+        if self.failed_versions:
+            parts = [f"version {v.version} failed: {v.reason}" for v in self.failed_versions]
+            if self.latest is not None:
+                parts.append(f"version {self.latest.version} serves")
+            return "; ".join(parts)
         if self.contracts:
-            return ""
-        told = next((v.reason for v in self.versions if v.reason), "")
-        return told or self.note or ("" if self.asked else "not asked yet")
+            return None
+        for version in self.versions:
+            if version.reason:
+                return version.reason
+        if self.problem is not None:
+            return self.problem
+        return None if self.has_status else "not asked yet"
 
     @property
     def loading(self) -> bool:
-        """Still on its way to its first verdict, as far as anyone can tell."""
-        return not self.asked or self.state in ("START", "LOADING")
+        """Whether its first verdict is still to come, as far as anyone can tell."""
+        return not self.has_status or self.state in ("START", "LOADING")
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Every configured model; swapped whole by the registry, never changed."""
+    """Every configured model."""
 
     models: Mapping[str, Model] = field(default_factory=dict)
-    config_error: str = ""
+    # Why the model list could not be read; the models are then those of the last good list.
+    config_error: str | None = None
 
     @property
-    def failed(self) -> list[tuple[str, int]]:
+    def failed_versions(self) -> list[tuple[str, int]]:
         """Model and version of each that could not be loaded."""
-        return [
-            (name, v.version) for name, model in sorted(self.models.items()) for v in model.failed
-        ]
+        failed = []
+        for name, model in sorted(self.models.items()):
+            for version in model.failed_versions:
+                failed.append((name, version.version))
+        return failed
 
-    def resolve(self, target: ModelSpec) -> Contract:
-        """The contract a call is checked against and pinned to."""
-        model = self.model(target.name)
-        if not model.asked:
+    def resolve(self, spec: ModelSpec) -> Contract:
+        """The contract that a call is checked against and pinned to."""
+        model = self.models.get(spec.name)
+        if model is None:
+            raise _unknown_model(spec.name, self.models)
+        if not model.has_status:
             raise Unavailable(
                 f'model "{model.name}" is configured, but the serving backend has not answered '
                 "about it yet"
             )
-        version = target.version
-        if target.label is not None:
-            version = model.labels.get(target.label)
+        version = spec.version
+        if spec.label is not None:
+            version = model.labels.get(spec.label)
             if version is None:
-                label = target.label[:200]
-                facts = {
-                    "model": model.name,
-                    "label": label,
-                    "hint": near_name(label, model.labels),
-                }
-                fault = Fault(
-                    "unknown_label", expected=_listed(sorted(model.labels)), got=label, facts=facts
-                )
-                raise InvalidArgument(our_text(fault), fault=fault)
-        contract = model.latest if version is None else model.contracts.get(version)
-        if contract is not None:
-            return contract
-        if model.contracts:
-            live = _listed([str(v) for v in sorted(model.contracts)])
-            raise NotFound(f'model "{model.name}" has no version {version} here; available: {live}')
-        because = f": {model.reason}" if model.reason else ""
-        if model.loading:
-            raise Unavailable(f'model "{model.name}" is still loading{because}')
-        raise NotFound(
-            f'model "{model.name}" has no version that can answer (state {model.state}){because}'
-        )
-
-    def refuse_unknown(self, target: ModelSpec) -> None:
-        """Says which versions or labels there are, where the backend said no more than that this
-        one is not."""
-        if target.version is not None or target.label is not None:
-            with contextlib.suppress(Unavailable):
-                self.resolve(target)
+                raise _unknown_label(spec.label[:_MAX_NAME_SHOWN], model)
+        if version is None:
+            contract = model.latest
+        else:
+            contract = model.contracts.get(version)
+        if contract is None:
+            raise _unknown_version(version, model)
+        return contract
 
     def model(self, name: str) -> Model:
         model = self.models.get(name)
         if model is None:
-            facts = {"model": name[:200], "hint": near_name(name, self.models)}
-            fault = Fault(
-                "unknown_model", expected=_listed(sorted(self.models)), got=name[:200], facts=facts
-            )
-            raise NotFound(our_text(fault), fault=fault)
+            raise _unknown_model(name, self.models)
         return model
+
+    def raise_if_unknown(self, spec: ModelSpec) -> None:
+        """Where the backend does not know a version or label: an error that names those there
+        are."""
+        if spec.version is not None or spec.label is not None:
+            with contextlib.suppress(Unavailable):
+                self.resolve(spec)
 
     def with_model(self, model: Model) -> Catalog:
         return replace(self, models={**self.models, model.name: model})
 
 
-def _shapeless(signature: Signature) -> Signature:
-    return replace(
-        signature,
-        inputs={alias: replace(spec, shape=None) for alias, spec in signature.inputs.items()},
+def _unknown_model(name: str, models: Iterable[str]) -> NotFound:
+    name = name[:_MAX_NAME_SHOWN]
+    facts = {"model": name, "hint": near_name(name, models)}
+    fault = Fault("unknown_model", expected=_listed(sorted(models)), got=name, facts=facts)
+    return NotFound(our_text(fault), fault=fault)
+
+
+def _unknown_label(label: str, model: Model) -> InvalidArgument:
+    labels = sorted(model.labels)
+    facts = {"model": model.name, "label": label, "hint": near_name(label, labels)}
+    fault = Fault("unknown_label", expected=_listed(labels), got=label, facts=facts)
+    return InvalidArgument(our_text(fault), fault=fault)
+
+
+def _unknown_version(version: int | None, model: Model) -> NotFound | Unavailable:
+    if model.contracts:
+        live = _listed([str(number) for number in sorted(model.contracts)])
+        return NotFound(f'model "{model.name}" has no version {version} here; available: {live}')
+    because = f": {model.reason}" if model.reason else ""
+    if model.loading:
+        return Unavailable(f'model "{model.name}" is still loading{because}')
+    return NotFound(
+        f'model "{model.name}" has no version that can answer (state {model.state}){because}'
     )
+
+
+def _without_shapes(signature: Signature) -> Signature:
+    inputs = {}
+    for alias, spec in signature.inputs.items():
+        inputs[alias] = replace(spec, shape=None)
+    return replace(signature, inputs=inputs)
 
 
 def _listed(names: list[str]) -> str:
     if not names:
         return "none"
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
+    text = ", ".join(names[:_MAX_NAMES_SHOWN])
+    if len(names) > _MAX_NAMES_SHOWN:
+        text += f" and {len(names) - _MAX_NAMES_SHOWN} more"
+    return text

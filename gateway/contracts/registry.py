@@ -7,33 +7,32 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from gateway.contracts import failures, samples
 from gateway.contracts.catalog import Catalog, Contract, Model, VersionStatus
+from gateway.contracts.failures import Versions
 from gateway.upstream.replicas import Replicas
-from headrace.protocol import messages, signatures
+from headrace.protocol import messages, rest_paths, signatures
 from headrace.protocol.errors import ConfigError, HeadraceError, NotFound
+from headrace.protocol.messages import Method
+from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.signatures import Signature
 from headrace.protocol.version_state import VersionState
 from headrace.store import folders, model_list
-from headrace.store.model_list import ModelConfig
+from headrace.store.model_list import ModelConfig, ServingConfig
 
 log = logging.getLogger("gateway")
 
-_MISS_S = (
-    # At most one look at disk and backend in this time because of names that nobody knows.
-    0.2
-)
+# At most one look at disk and backend in this time because of names that nobody knows.
+_LOOK_UP_EVERY_S = 0.2
 _CALL_TIMEOUT_S = 5.0
-_AT_ONCE = 16
-# How near to answering a state is, for versions that are in different ones at different replicas.
-_NEARNESS = {
-    name: i
-    for i, name in enumerate(("UNKNOWN", "END", "UNLOADING", "START", "LOADING", "AVAILABLE"))
-}
+_MAX_CONCURRENT_REFRESHES = 16
+# From gone to answering. Where replicas disagree about a version, the state furthest on counts.
+_STATES = ("UNKNOWN", "END", "UNLOADING", "START", "LOADING", "AVAILABLE")
 
 
 class Registry:
@@ -46,213 +45,247 @@ class Registry:
         self.catalog = Catalog()
         self._upstream = upstream
         self._config_file = config_file
-        self._config_mark: object = None
         self._lenient = frozenset(lenient)
-        self._limit = asyncio.Semaphore(_AT_ONCE)
-        self._waiting: dict[str, asyncio.Future[None]] = {}
-        self._running: dict[str, asyncio.Future[None]] = {}
-        self._missed_at = float("-inf")
-        self._entries: dict[str, ModelConfig] = {}
-        # Models whose known signatures are to be read again.
-        self._doubted: set[str] = set()
+        # What the model list was when it was last read; equal while it need not be read again.
+        self._config_stamp: object = None
+        self._configs: dict[str, ModelConfig] = {}
+        self._refresh_slots = asyncio.Semaphore(_MAX_CONCURRENT_REFRESHES)
+        # By model: the refresh under way, and the one that waits for its end.
+        self._current_refresh: dict[str, asyncio.Future[None]] = {}
+        self._next_refresh: dict[str, asyncio.Future[None]] = {}
+        self._looked_up_at = float("-inf")
+        # Models whose signatures are to be read again, though their versions are known.
+        self._stale_models: set[str] = set()
 
-    async def refresh(self, *, anew: bool = False) -> None:
-        """One look at everything; ``anew`` reads known signatures again too, as after a restart of
-        the backend."""
+    async def refresh(self, *, reread_signatures: bool = False) -> None:
+        """One look at everything. After a restart of the backend known signatures have to be read
+        again too."""
         self.read_config()
-        if anew:
-            self._doubted.update(self.catalog.models)
+        if reread_signatures:
+            self._stale_models.update(self.catalog.models)
         await asyncio.gather(*(self.refresh_model(name) for name in tuple(self.catalog.models)))
 
     async def refresh_model(self, name: str) -> None:
-        """Ask the backend about one model. Who calls while a look is under way waits for the next,
-        shared by all."""
-        waiting = self._waiting.get(name)
-        if waiting is None:
-            waiting = self._waiting[name] = asyncio.ensure_future(
-                self._after(self._running.get(name), name)
-            )
-        await asyncio.shield(waiting)
+        """Ask the backend about one model.
 
-    async def missed(self, name: str) -> None:
-        """A call named something unknown: look again, but not more often than junk names
+        A refresh under way may have begun too early for this caller; so all who call meanwhile
+        share the next one.
+        """
+        refresh = self._next_refresh.get(name)
+        if refresh is None:
+            refresh = asyncio.ensure_future(
+                self._refresh_after(self._current_refresh.get(name), name)
+            )
+            self._next_refresh[name] = refresh
+        await asyncio.shield(refresh)
+
+    async def look_up(self, name: str) -> None:
+        """Look again for a name that the catalog lacks, but not more often than junk names
         deserve."""
         now = time.monotonic()
-        if now - self._missed_at < _MISS_S:
+        if now - self._looked_up_at < _LOOK_UP_EVERY_S:
             return
-        self._missed_at = now
+        self._looked_up_at = now
         self.read_config()
         if name in self.catalog.models:
             await self.refresh_model(name)
 
     def read_config(self) -> None:
-        """The model list, when its file changed; a broken or missing one leaves the last good list
-        and says so."""
+        """Read the model list when its file changed. A bad one leaves the last good list, and the
+        catalog says why."""
         try:
             stat = os.stat(self._config_file)
-            mark: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if mark == self._config_mark:
+            stamp = stat.st_mtime_ns, stat.st_size, stat.st_ino
+            if stamp == self._config_stamp:
                 return
             loaded = model_list.load(self._config_file)
-        except (OSError, ConfigError) as e:
-            mark = text = _config_trouble(self._config_file, e)
+        except (OSError, ConfigError) as error:
+            text = _config_error(self._config_file, error)
             if self.catalog.config_error != text:
                 log.warning(
                     "model list not usable, keeping the last good one", extra={"error": text}
                 )
             self.catalog = Catalog(self.catalog.models, text)
+            self._config_stamp = text
         else:
-            known = self.catalog.models
-            entries = {m.name: m for m in loaded.models}
-            self._doubted.update(
-                name
-                for name, m in entries.items()
-                if self._entries.get(name, m).base_path != m.base_path
-            )
-            self._entries = entries
-            self.catalog = Catalog({m.name: _carried(known.get(m.name), m) for m in loaded.models})
-            log.info("model list read", extra={"models": sorted(self.catalog.models)})
-        self._config_mark = mark
+            self._use_config(loaded)
+            self._config_stamp = stamp
 
-    async def _after(self, previous: asyncio.Future[None] | None, name: str) -> None:
+    def _use_config(self, loaded: ServingConfig) -> None:
+        configs = {config.name: config for config in loaded.models}
+        for name, config in configs.items():
+            before = self._configs.get(name, config)
+            if before.base_path != config.base_path:
+                self._stale_models.add(name)
+        self._configs = configs
+        models = {}
+        for name, config in configs.items():
+            known = self.catalog.models.get(name, Model(name))
+            models[name] = replace(known, labels=dict(config.labels))
+        self.catalog = Catalog(models)
+        log.info("model list read", extra={"models": sorted(models)})
+
+    async def _refresh_after(self, previous: asyncio.Future[None] | None, name: str) -> None:
         if previous is not None:
             await asyncio.wait([previous])
-        self._running[name] = self._waiting.pop(name)
+        self._current_refresh[name] = self._next_refresh.pop(name)
         try:
-            async with self._limit:
-                await self._look(name)
+            async with self._refresh_slots:
+                await self._refresh(name)
         finally:
-            del self._running[name]
+            del self._current_refresh[name]
 
-    async def _look(self, name: str) -> None:
+    async def _refresh(self, name: str) -> None:
         model = self.catalog.models.get(name)
         if model is None:
             return
-        versions: tuple[VersionStatus, ...] = ()
-        contracts: dict[int, Contract] = {}
-        failed: tuple[VersionStatus, ...] = ()
-        note = ""
         try:
-            versions = await self._versions(name)
-            if any(v.reason for v in versions):
-                versions, failed = await self._failures(model, versions)
-            contracts, note = await self._contracts(model, versions)
-        except NotFound as e:
-            note = f"the serving backend does not have it: {e.message}"
-        except HeadraceError as e:
-            log.debug("no status", extra={"model": name, "error": e.message})
+            answer = await self._describe(model)
+        except NotFound as error:
+            answer = Model(name, problem=f"the serving backend does not have it: {error.message}")
+        except HeadraceError as error:
+            log.debug("no status", extra={"model": name, "error": error.message})
             return
         # The list may have changed meanwhile.
         latest = self.catalog.models.get(name)
-        if latest is not None:
-            if set(contracts) != set(latest.contracts):
-                log.info("versions live", extra={"model": name, "versions": sorted(contracts)})
-            self.catalog = self.catalog.with_model(
-                Model(
-                    name, latest.labels, versions, contracts, asked=True, note=note, failed=failed
-                )
-            )
+        if latest is None:
+            return
+        if set(answer.contracts) != set(latest.contracts):
+            log.info("versions live", extra={"model": name, "versions": sorted(answer.contracts)})
+        self.catalog = self.catalog.with_model(
+            replace(answer, labels=latest.labels, has_status=True)
+        )
 
-    async def _versions(self, name: str) -> tuple[VersionStatus, ...]:
+    async def _describe(self, model: Model) -> Model:
+        """The model as the backend has it now, without its labels."""
+        versions = await self._versions(model.name)
+        failed: Versions = ()
+        if any(version.reason for version in versions):
+            versions, failed = await self._explain_failures(model, versions)
+        contracts, problem = await self._contracts(model, versions)
+        return Model(
+            model.name,
+            versions=versions,
+            contracts=contracts,
+            problem=problem,
+            failed_versions=failed,
+        )
+
+    async def _versions(self, name: str) -> Versions:
+        """Newest first. AVAILABLE at one replica is AVAILABLE: those that lack the version say so,
+        and the next one is asked."""
         request = messages.GetModelStatusRequest()
         request.model_spec.name = name
-        replies = await self._upstream.everywhere(
+        replies = await self._upstream.call_all(
             messages.GET_MODEL_STATUS.path, request.SerializeToString(), timeout_s=_CALL_TIMEOUT_S
         )
-        states: dict[int, VersionStatus] = {}
+        statuses: dict[int, VersionStatus] = {}
         for reply in replies:
-            for v in messages.parse(messages.GET_MODEL_STATUS.response, reply).model_version_status:
-                state = VersionStatus(
-                    int(v.version), VersionState(v.state).name, str(v.status.error_message)
-                )
-                known = states.get(state.version)
-                # AVAILABLE anywhere is AVAILABLE: a replica that lacks a version says so, and the
-                # next one is asked.
-                if known is None or _NEARNESS[state.state] > _NEARNESS[known.state]:
-                    states[state.version] = state
-        return tuple(states[n] for n in sorted(states, reverse=True))
+            for status in _version_statuses(reply):
+                known = statuses.get(status.version)
+                if known is None or _progress(status) > _progress(known):
+                    statuses[status.version] = status
+        return tuple(statuses[number] for number in sorted(statuses, reverse=True))
 
-    async def _failures(
-        self, model: Model, versions: tuple[VersionStatus, ...]
-    ) -> failures.Examined:
+    async def _explain_failures(self, model: Model, versions: Versions) -> failures.Examined:
         """The same versions with their reasons in plain words, and those of them that have
         failed."""
-        entry, root = self._entries.get(model.name), self._config_file.parent
-        explained, failed = await asyncio.to_thread(failures.examine, versions, entry, root)
-        reasons = {v.version: v.reason for v in versions}
-        known = {v.version for v in model.failed}
-        for v in failed:
-            if v.version not in known:
-                fields = {"model": model.name, "version": v.version, "reason": reasons[v.version]}
+        config = self._configs.get(model.name)
+        models_root = self._config_file.parent
+        explained, failed = await asyncio.to_thread(failures.examine, versions, config, models_root)
+        new = {version.version for version in failed}
+        new -= {version.version for version in model.failed_versions}
+        for version in versions:
+            if version.version in new:
+                fields = {
+                    "model": model.name,
+                    "version": version.version,
+                    # The server's own words.
+                    "reason": version.reason,
+                }
                 log.warning("version failed", extra=fields)
         return explained, failed
 
     async def _contracts(
-        self, model: Model, versions: tuple[VersionStatus, ...]
-    ) -> tuple[dict[int, Contract], str]:
-        """Contracts of what is AVAILABLE; those already known are kept, since a version's artifact
-        never changes."""
+        self, model: Model, versions: Versions
+    ) -> tuple[dict[int, Contract], str | None]:
+        """Contracts of the versions that are AVAILABLE, and why one of them has none.
+
+        A version's files never change, so contracts that are known are kept.
+        """
         contracts: dict[int, Contract] = {}
-        note = ""
-        doubted = model.name in self._doubted
-        self._doubted.discard(model.name)
-        for v in versions:
-            if v.state != "AVAILABLE":
+        problem = None
+        is_stale = model.name in self._stale_models
+        self._stale_models.discard(model.name)
+        for version in versions:
+            if version.state != "AVAILABLE":
                 continue
-            known = None if doubted else model.contracts.get(v.version)
+            number = version.version
+            known = None if is_stale else model.contracts.get(number)
             try:
-                contracts[v.version] = known or await self._contract(model.name, v.version)
-            except HeadraceError as e:
-                note = f"the signatures of version {v.version} could not be read: {e.message}"
-                if doubted:
-                    self._doubted.add(model.name)
-        return contracts, note
+                contracts[number] = known or await self._contract(model.name, number)
+            except HeadraceError as error:
+                problem = f"the signatures of version {number} could not be read: {error.message}"
+                if is_stale:
+                    self._stale_models.add(model.name)
+        return contracts, problem
 
     async def _contract(self, name: str, version: int) -> Contract:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = name
         request.model_spec.version.value = version
         reply = await self._call(messages.GET_MODEL_METADATA, request)
-        table = messages.signature_def_map(reply)
+        by_name = _signatures(reply)
+        folder = self._version_folder(name, version)
         pin = messages.PredictRequest()
         pin.model_spec.version.value = version
-        found = {
-            n: signatures.from_signature_def(n, d) for n, d in sorted(table.signature_def.items())
-        }
         return Contract(
             model=name,
             version=version,
-            signatures=found,
-            samples=await asyncio.to_thread(samples.of, self._folder(name, version), found),
+            signatures=by_name,
+            samples=await asyncio.to_thread(samples.for_signatures, by_name, folder),
             lenient=name in self._lenient,
-            predict_path=f"/v1/models/{quote(name, safe='')}/versions/{version}:predict",
+            predict_path=rest_paths.path(ModelSpec(name, version), ":predict"),
             grpc_pin=pin.SerializeToString(),
         )
 
-    def _folder(self, name: str, version: int) -> Path | None:
+    def _version_folder(self, name: str, version: int) -> Path | None:
         """Where the version lies, if this process can see the store: beside the model list."""
         try:
-            return folders.version_path(
-                folders.local_path(self._entries[name].base_path, self._config_file.parent), version
-            )
+            config = self._configs[name]
+            base = folders.local_path(config.base_path, self._config_file.parent)
+            return folders.version_path(base, version)
         except (HeadraceError, KeyError, OSError):
             return None
 
-    async def _call(self, method: Any, request: Any) -> Any:
-        raw = await self._upstream.call(
+    async def _call(self, method: Method, request: Any) -> Any:
+        reply = await self._upstream.call(
             method.path, request.SerializeToString(), timeout_s=_CALL_TIMEOUT_S
         )
-        return messages.parse(method.response, raw)
+        return messages.parse(method.response, reply)
 
 
-def _carried(known: Model | None, wanted: Any) -> Model:
-    """A configured model with what was already seen of it."""
-    if known is None:
-        return Model(wanted.name, dict(wanted.labels))
-    return replace(known, labels=dict(wanted.labels))
+def _signatures(reply: Any) -> dict[str, Signature]:
+    definitions = messages.signature_def_map(reply).signature_def
+    by_name = {}
+    for name in sorted(definitions):
+        by_name[name] = signatures.from_signature_def(name, definitions[name])
+    return by_name
 
 
-def _config_trouble(path: Path, e: Exception) -> str:
-    if isinstance(e, OSError):
-        return f"{path}: cannot be read: {e.strerror or e}"
-    return str(e)
+def _version_statuses(reply: bytes) -> Iterable[VersionStatus]:
+    response = messages.parse(messages.GET_MODEL_STATUS.response, reply)
+    for status in response.model_version_status:
+        state = VersionState(status.state)
+        reason = str(status.status.error_message)
+        yield VersionStatus(int(status.version), state.name, reason)
+
+
+def _progress(status: VersionStatus) -> int:
+    return _STATES.index(status.state)
+
+
+def _config_error(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{path}: cannot be read: {error.strerror or error}"
+    return str(error)

@@ -1,8 +1,8 @@
-"""A request for each signature that runs as it stands: from what the model's version brings, else
-made from its shapes.
+"""A request for each signature that can be sent as it is: one that came with the version, else one
+made up from the signature.
 
 A version may bring golden requests (the trainer's, as REST bodies) or warm-up requests (TensorFlow
-Serving's, as recorded calls). Either counts only once it has passed the check that calls pass.
+Serving's, as recorded calls). Either counts only when it passes the check that calls pass.
 """
 
 from __future__ import annotations
@@ -16,93 +16,107 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codec import predict
-from headrace.protocol import dtypes, messages, signatures, tensors
+from headrace.codec import placeholders, predict
+from headrace.protocol import messages, signatures, tensors
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
 from headrace.store import records
 
 log = logging.getLogger("gateway")
 
-# Signature -> body.
-Samples = Mapping[str, Mapping[str, Any]]
+Body = Mapping[str, Any]
+# Signature name -> body.
+Samples = Mapping[str, Body]
 
-_GOLDEN = "assets.extra/golden.json"
-_WARMUP = "assets.extra/tf_serving_warmup_requests"
+_GOLDEN_FILE = "assets.extra/golden.json"
+_WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_FILE_BYTES = 32 * 2**20
 _MAX_RECORDS = 64
 _MAX_SAMPLE_BYTES = 64 * 2**10
-_EXAMPLES = {"classify_log": "classify", "regress_log": "regress"}
+_EXAMPLES_LOGS = ("classify_log", "regress_log")
+# Whatever a file that somebody else wrote may do to its reader.
+_READ_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    HeadraceError,
+)
 
 
-def of(version: Path | None, known: Mapping[str, Signature]) -> Samples:
-    """``version`` is its folder, None where the store cannot be read."""
-    found: dict[str, Mapping[str, Any]] = {}
-    if version is not None:
-        for name, body in _brought(version):
-            if name in known and name not in found and _is_good(body, known[name]):
-                found[name] = body
+def for_signatures(known: Mapping[str, Signature], folder: Path | None) -> Samples:
+    """``folder`` is the version's; None where the store cannot be read."""
+    samples: dict[str, Body] = {}
+    if folder is not None:
+        for name, body in _recorded(folder):
+            is_wanted = name in known and name not in samples
+            if is_wanted and _is_valid(body, known[name]):
+                samples[name] = body
     for name, signature in known.items():
-        if name not in found and (ones := made(signature)) is not None:
-            found[name] = ones
-    return found
+        if name in samples:
+            continue
+        placeholder = _placeholder(signature)
+        if placeholder is not None:
+            samples[name] = placeholder
+    return samples
 
 
-def made(signature: Signature) -> Mapping[str, Any] | None:
-    """Ones, true and a word, in the least shape that fits; None where JSON has no such values or it
-    would be long."""
-    takes_examples = list(signature.inputs) == ["inputs"] and not signature.method_name.endswith(
-        "/predict"
-    )
+def _placeholder(signature: Signature) -> Body | None:
+    """None where JSON has no such values, where the body would be long, and for examples, whose
+    features no signature names."""
+    is_for_predict = signature.method_name.endswith("/predict")
+    takes_examples = list(signature.inputs) == ["inputs"] and not is_for_predict
     if not signature.inputs or takes_examples:
         return None
-    arrays = {}
-    for alias, spec in signature.inputs.items():
-        if spec.dtype is None or alias in signature.defaults:
-            continue
-        shape = (
-            (1,)
-            if spec.shape is None
-            else tuple(max(size, 1) if size < 0 else size for size in spec.shape)
-        )
-        if np.prod(shape, dtype=np.float64) * 2 > _MAX_SAMPLE_BYTES:
-            return None
-        value = b"example" if spec.dtype is dtypes.STRING else 1
-        arrays[alias] = np.full(shape, value, spec.dtype.numpy)
-    return _body(arrays, signature)
-
-
-def _brought(version: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    # An element takes two bytes at the least: a digit and a comma.
+    arrays = placeholders.inputs(signature, max_elements=_MAX_SAMPLE_BYTES // 2)
+    if arrays is None:
+        return None
+    is_one_row = all(array.ndim and len(array) == 1 for array in arrays.values())
     try:
-        yield from _golden(version / _GOLDEN)
-        yield from _warmup(version / _WARMUP)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-        HeadraceError,
-    ) as e:
+        text = predict.build_predict(
+            arrays, signature_name=signature.name, row_format=is_one_row, signature=signature
+        )
+    except HeadraceError:
+        # Of a dtype that JSON has no values for.
+        return None
+    body: dict[str, Any] = json.loads(_with_plain_text(text))
+    if body.get("signature_name") == DEFAULT_SIGNATURE:
+        del body["signature_name"]
+    return body
+
+
+def _with_plain_text(body: bytes) -> bytes:
+    """The placeholder text as people write it."""
+    return body.replace(b'{"b64":"ZXhhbXBsZQ=="}', b'"%b"' % placeholders.TEXT)
+
+
+def _recorded(folder: Path) -> Iterator[tuple[str, Body]]:
+    try:
+        yield from _golden(folder / _GOLDEN_FILE)
+        yield from _warmup(folder / _WARMUP_FILE)
+    except _READ_ERRORS as error:
         log.warning(
             "requests beside a model cannot be read",
-            extra={"version": str(version), "error": str(e)},
+            extra={"version": str(folder), "error": str(error)},
         )
 
 
-def _golden(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _golden(path: Path) -> Iterator[tuple[str, Body]]:
     if not _is_readable(path):
         return
-    for row in json.loads(path.read_text(encoding="utf-8")):
-        name, inputs = row["signature_name"], row["inputs"]
+    for request in json.loads(path.read_text(encoding="utf-8")):
+        name, inputs = request["signature_name"], request["inputs"]
         if not isinstance(name, str):
             raise TypeError("a signature_name is no text")
-        yield name, _first_row(name, inputs)
-        yield name, {**_naming(name), "inputs": inputs}
+        # A row is enough to show. Whether the inputs are rows at all, the check says.
+        yield name, _body(name, instances=[_first_row(inputs)])
+        yield name, _body(name, inputs=inputs)
 
 
-def _warmup(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _warmup(path: Path) -> Iterator[tuple[str, Body]]:
     if not _is_readable(path):
         return
     with path.open("rb") as file:
@@ -110,64 +124,56 @@ def _warmup(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             record = messages.parse(messages.PredictionLog, data)
             kind = record.WhichOneof("log_type")
             if kind == "predict_log":
-                request = record.predict_log.request
-                name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-                arrays = {
-                    alias: tensors.from_proto(proto) for alias, proto in request.inputs.items()
-                }
-                yield name, json.loads(predict.build_predict(arrays, signature_name=name))
-            elif kind in _EXAMPLES:
+                yield _predict_record(record.predict_log.request)
+            elif kind in _EXAMPLES_LOGS:
                 request = getattr(record, kind).request
-                name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-                rows = [_features(example) for example in request.input.example_list.examples]
-                if rows:
-                    yield name, {**_naming(name), "examples": rows[:1]}
+                examples = request.input.example_list.examples
+                if examples:
+                    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+                    yield name, _body(name, examples=[_features(examples[0])])
 
 
-def _first_row(name: str, columns: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The first of several rows is enough to show; whether it is one, the check says."""
-    row = {
-        alias: value[0] if isinstance(value, list) and value else value
-        for alias, value in columns.items()
-    }
-    return {**_naming(name), "instances": [next(iter(row.values())) if len(row) == 1 else row]}
+def _predict_record(request: Any) -> tuple[str, Body]:
+    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    arrays: dict[str, np.ndarray] = {}
+    for alias, tensor in request.inputs.items():
+        arrays[alias] = tensors.from_proto(tensor)
+    return name, json.loads(predict.build_predict(arrays, signature_name=name))
 
 
-def _body(arrays: Mapping[str, np.ndarray], signature: Signature) -> Mapping[str, Any] | None:
-    rows = all(array.ndim and len(array) == 1 for array in arrays.values())
-    try:
-        text = predict.build_predict(
-            arrays, signature_name=signature.name, row_format=rows, signature=signature
-        )
-    except HeadraceError:
-        # Of a dtype that JSON has no values for.
-        return None
-    body: Mapping[str, Any] = json.loads(_readable(text))
-    return {
-        key: value
-        for key, value in body.items()
-        if (key, value) != ("signature_name", DEFAULT_SIGNATURE)
-    }
+def _first_row(columns: Mapping[str, Any]) -> Any:
+    row = {}
+    for alias, column in columns.items():
+        if isinstance(column, list) and column:
+            row[alias] = column[0]
+        else:
+            row[alias] = column
+    if len(row) != 1:
+        return row
+    (cell,) = row.values()
+    return cell
 
 
-def _readable(text: bytes) -> bytes:
-    return text.replace(b'{"b64":"ZXhhbXBsZQ=="}', b'"example"')
+def _body(signature_name: str, **members: Any) -> Body:
+    if signature_name == DEFAULT_SIGNATURE:
+        return members
+    return {"signature_name": signature_name, **members}
 
 
-def _naming(name: str) -> dict[str, str]:
-    return {} if name == DEFAULT_SIGNATURE else {"signature_name": name}
-
-
-def _features(example: Any) -> dict[str, Any]:
-    features = {}
+def _features(example: Any) -> dict[str, list[Any]]:
+    features: dict[str, list[Any]] = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
-        values = list(getattr(feature, kind).value) if kind else []
-        features[name] = [v.decode("utf-8") if isinstance(v, bytes) else v for v in values]
+        if kind is None:
+            features[name] = []
+        elif kind == "bytes_list":
+            features[name] = [value.decode("utf-8") for value in feature.bytes_list.value]
+        else:
+            features[name] = list(getattr(feature, kind).value)
     return features
 
 
-def _is_good(body: Mapping[str, Any], signature: Signature) -> bool:
+def _is_valid(body: Body, signature: Signature) -> bool:
     """Whether the body is short and passes the check that calls pass."""
     text = json.dumps(body).encode()
     if len(text) > _MAX_SAMPLE_BYTES:
@@ -175,15 +181,11 @@ def _is_good(body: Mapping[str, Any], signature: Signature) -> bool:
     if "examples" in body:
         return True
     try:
-        read = predict.parse_predict(text).tensors(signature)
-        shapes = {
-            alias: (signature.inputs[alias].dtype, array.shape)
-            for alias, array in read.arrays.items()
-        }
-        signatures.check(signature, shapes, row_format=read.row_format)
+        values = predict.parse_predict(text).tensors(signature)
+        signatures.check(signature, values.shapes(signature), row_format=values.row_format)
     except HeadraceError:
         return False
-    return not read.unknown
+    return True
 
 
 def _is_readable(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A signature as JSON Schema (2020-12): what a :predict body may be, and what the answer is."""
+"""A signature as JSON Schema (2020-12): what a :predict body may be, and what its answer is."""
 
 from __future__ import annotations
 
@@ -19,91 +19,112 @@ _Schema = dict[str, Any]
 _BASE64: _Schema = {
     "type": "object",
     "required": ["b64"],
-    "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+    "properties": {
+        "b64": {"type": "string", "contentEncoding": "base64"},
+    },
     "additionalProperties": False,
 }
-_IN_JSON_NOT = (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128, dtypes.UINT16)
+_NOT_IN_JSON = (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128, dtypes.UINT16)
 
 
 def document(contract: Contract) -> bytes:
     """The body of GET /v1/models/NAME/schema."""
-    signatures = {
-        name: {
-            "request": {"$schema": DIALECT, **request(s)},
-            "response": {"$schema": DIALECT, **response(s)},
+    schemas = {}
+    for name, signature in sorted(contract.callable.items()):
+        schemas[name] = {
+            "request": {"$schema": DIALECT, **request(signature)},
+            "response": {"$schema": DIALECT, **response(signature)},
         }
-        for name, s in sorted(contract.callable.items())
-    }
-    return json.dumps(
-        {"model": contract.model, "version": contract.version, "signatures": signatures}, indent=2
-    ).encode()
+    body = {"model": contract.model, "version": contract.version, "signatures": schemas}
+    return json.dumps(body, indent=2).encode()
 
 
 def request(signature: Signature) -> _Schema:
-    named = signature.name != DEFAULT_SIGNATURE
     properties: _Schema = {"signature_name": {"const": signature.name}}
     forms = []
-    if rows := _rows(signature):
-        properties["instances"] = {"type": "array", "minItems": 1, "items": rows}
+    row = _request_row(signature)
+    if row is not None:
+        properties["instances"] = {"type": "array", "minItems": 1, "items": row}
         forms.append({"required": ["instances"]})
-    properties["inputs"] = _named(
-        {a: tensor(s, s.shape) for a, s in signature.inputs.items()}, signature.required
-    )
+    columns = {}
+    for alias, spec in signature.inputs.items():
+        columns[alias] = tensor(spec, spec.shape)
+    properties["inputs"] = _named_or_alone(columns, signature.required)
     forms.append({"required": ["inputs"]})
-    return {
-        "type": "object",
-        "properties": properties,
-        **({"required": ["signature_name"]} if named else {}),
-        "oneOf": forms,
-    }
+    schema: _Schema = {"type": "object", "properties": properties}
+    if signature.name != DEFAULT_SIGNATURE:
+        schema["required"] = ["signature_name"]
+    schema["oneOf"] = forms
+    return schema
 
 
 def response(signature: Signature) -> _Schema:
-    columns = {a: tensor(s, s.shape, is_answer=True) for a, s in signature.outputs.items()}
-    rows = {
-        a: tensor(s, None if s.shape is None else s.shape[1:], is_answer=True)
-        for a, s in signature.outputs.items()
-    }
-    alone = len(signature.outputs) == 1
-    row = next(iter(rows.values())) if alone else _object(rows, tuple(rows))
-    column = next(iter(columns.values())) if alone else _object(columns, tuple(columns))
+    rows, columns = {}, {}
+    for alias, spec in signature.outputs.items():
+        rows[alias] = tensor(spec, _row_shape(spec), is_answer=True)
+        columns[alias] = tensor(spec, spec.shape, is_answer=True)
     return {
         "type": "object",
-        "properties": {"predictions": {"type": "array", "items": row}, "outputs": column},
-        "oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}],
+        "properties": {
+            "predictions": {"type": "array", "items": _only_or_object(rows)},
+            "outputs": _only_or_object(columns),
+        },
+        "oneOf": [
+            {"required": ["predictions"]},
+            {"required": ["outputs"]},
+        ],
     }
 
 
 def tensor(spec: TensorSpec, shape: Shape | None, *, is_answer: bool = False) -> _Schema:
     """Nested lists of this shape; anything, where the rank is not known."""
-    if spec.dtype is None or spec.dtype in _IN_JSON_NOT:
-        return {
-            "not": {},
-            "description": f"{spec.dtype or spec.dtype_number} does not travel as JSON",
-        }
+    if spec.dtype is None or spec.dtype in _NOT_IN_JSON:
+        name = spec.dtype or spec.dtype_number
+        return {"not": {}, "description": f"{name} does not travel as JSON"}
     if shape is None:
         return {"description": f"{spec.dtype}, of any shape"}
-    schema = _answer(spec) if is_answer else _element(spec.dtype)
+    schema = _element(spec.dtype)
+    if is_answer and spec.dtype is dtypes.STRING:
+        schema = _answered_text(spec)
     for size in reversed(shape):
-        bounds = {} if size < 0 else {"minItems": size, "maxItems": size}
-        schema = {"type": "array", **bounds, "items": schema}
+        schema = {"type": "array", "items": schema}
+        if size >= 0:
+            schema["minItems"] = size
+            schema["maxItems"] = size
     return {**schema, "description": f"{spec.dtype} {spec.shape_text}"}
 
 
-def _rows(signature: Signature) -> _Schema:
-    """One instance; nothing where an input has no first dimension to cut along."""
-    if not signature.inputs or any(s.shape == () for s in signature.inputs.values()):
-        return {}
-    cells = {
-        a: tensor(s, None if s.shape is None else s.shape[1:]) for a, s in signature.inputs.items()
-    }
-    return _named(cells, tuple(cells))
+def _request_row(signature: Signature) -> _Schema | None:
+    """One instance; None where an input has no first dimension to cut along."""
+    cells = {}
+    for alias, spec in signature.inputs.items():
+        if spec.shape == ():
+            return None
+        cells[alias] = tensor(spec, _row_shape(spec))
+    if not cells:
+        return None
+    return _named_or_alone(cells, tuple(cells))
 
 
-def _named(values: Mapping[str, _Schema], required: tuple[str, ...]) -> _Schema:
-    """By name; where there is one name, without it too."""
-    whole = _object(values, required)
-    return {"anyOf": [next(iter(values.values())), whole]} if len(values) == 1 else whole
+def _row_shape(spec: TensorSpec) -> Shape | None:
+    return None if spec.shape is None else spec.shape[1:]
+
+
+def _named_or_alone(values: Mapping[str, _Schema], required: tuple[str, ...]) -> _Schema:
+    """By name; a single one may also stand without its name."""
+    by_name = _object(values, required)
+    if len(values) != 1:
+        return by_name
+    (value,) = values.values()
+    return {"anyOf": [value, by_name]}
+
+
+def _only_or_object(values: Mapping[str, _Schema]) -> _Schema:
+    """By name; a single one stands alone, as answers have it."""
+    if len(values) != 1:
+        return _object(values, tuple(values))
+    (value,) = values.values()
+    return value
 
 
 def _object(values: Mapping[str, _Schema], required: tuple[str, ...]) -> _Schema:
@@ -122,12 +143,16 @@ def _element(dtype: DType) -> _Schema:
         return {"type": "boolean"}
     if dtype.numpy.kind in "iu":
         limits = np.iinfo(dtype.numpy)
-        return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
+        return {
+            "type": "integer",
+            "minimum": int(limits.min),
+            "maximum": int(limits.max),
+        }
     return {"type": "number"}
 
 
-def _answer(spec: TensorSpec) -> _Schema:
-    assert spec.dtype is not None
-    if spec.dtype is dtypes.STRING:
-        return _BASE64 if spec.alias.endswith("_bytes") else {"type": "string"}
-    return _element(spec.dtype)
+def _answered_text(spec: TensorSpec) -> _Schema:
+    """The backend answers with base64 when the output's name says that it is bytes."""
+    if spec.alias.endswith("_bytes"):
+        return _BASE64
+    return {"type": "string"}

@@ -1,21 +1,21 @@
-"""The /v1/models paths in OpenAPI words: they are served beside FastAPI, and still belong in its
-document.
+"""The /v1/models paths as OpenAPI: they are served beside FastAPI and still belong in its document.
 
-Each live model has paths of its own, with the schema of its signatures and requests that run as
-they stand; versions and labels are shown once, for any model.
+Each live model has paths of its own, with the schema of its signatures and requests that can be
+sent as they are. Paths by version and by label are shown once, for any model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from gateway.bodies.binary import takes_npy, takes_picture
 from gateway.bodies.media import Media
 from gateway.check import CLASSIFY, REGRESS, takes_examples
 from gateway.contracts import schema
-from gateway.contracts.catalog import Catalog, Contract, Model
+from gateway.contracts.catalog import Catalog, Contract
+from headrace.protocol import rest_paths
+from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import Signature
 
 _Json = dict[str, Any]
@@ -142,8 +142,11 @@ _SIGNATURE: _Json = {
     "description": "The signature for bodies that are not JSON.",
     "schema": {"type": "string"},
 }
-_WHICH = {"/versions/{version}": ("version", _VERSION), "/labels/{label}": ("label", _LABEL)}
-_ANY = "any model"
+# What may stand behind a model's name, with the word for it.
+_CHOICES = {"/versions/{version}": ("version", _VERSION), "/labels/{label}": ("label", _LABEL)}
+_ANY_MODEL = "any model"
+_PREDICT = "predict"
+_SUMMARIES = {_PREDICT: "Predict", CLASSIFY: "Classify", REGRESS: "Regress"}
 
 
 def key(catalog: Catalog) -> object:
@@ -153,138 +156,152 @@ def key(catalog: Catalog) -> object:
 
 def extend(document: _Json, catalog: Catalog) -> _Json:
     """FastAPI's document with the paths of the REST door."""
-    components = {**document.get("components", {})}
-    components["schemas"] = {**components.get("schemas", {}), **_SCHEMAS}
-    paths = {**document["paths"]}
+    paths = dict(document["paths"])
     for name, model in sorted(catalog.models.items()):
         if model.latest is not None:
-            paths.update(_model_paths(name, model, model.latest))
-    for which, (word, parameter) in _WHICH.items():
-        paths.update(_any_paths(which, word, [_MODEL, parameter]))
+            paths.update(_model_paths(name, model.latest))
+    for infix, (word, parameter) in _CHOICES.items():
+        paths.update(_any_model_paths(infix, word, [_MODEL, parameter]))
+    components = dict(document.get("components", {}))
+    components["schemas"] = {**components.get("schemas", {}), **_SCHEMAS}
     return {**document, "paths": paths, "components": components}
 
 
-def _model_paths(name: str, model: Model, contract: Contract) -> _Json:
-    base = f"/v1/models/{quote(name, safe='')}"
-    by_verb: dict[str, dict[str, Signature]] = {"predict": {}, CLASSIFY: {}, REGRESS: {}}
-    for key_, signature in sorted(contract.callable.items()):
-        for verb in (CLASSIFY, REGRESS):
-            if takes_examples(signature, verb):
-                by_verb[verb][key_] = signature
-        if signature.inputs:
-            by_verb["predict"][key_] = signature
-    paths = {
-        f"{base}:{verb}": {"post": _call(name, contract, verb, s)}
-        for verb, s in by_verb.items()
-        if s
-    }
-    for end, summary in (
-        ("", "State of every version."),
-        ("/metadata", "Signatures."),
-        ("/schema", "JSON Schema."),
-    ):
-        paths[base + end] = {"get": _about(name, end.strip("/") or "status", summary, [])}
+def _model_paths(name: str, contract: Contract) -> _Json:
+    base = rest_paths.path(ModelSpec(name))
+    paths: _Json = {}
+    for verb in _SUMMARIES:
+        signatures = _signatures_for(verb, contract)
+        if signatures:
+            paths[f"{base}:{verb}"] = {"post": _call(name, contract, verb, signatures)}
+    paths[base] = {"get": _description(name, "status", "State of every version.", [])}
+    paths[f"{base}/metadata"] = {"get": _description(name, "metadata", "Signatures.", [])}
+    paths[f"{base}/schema"] = {"get": _description(name, "schema", "JSON Schema.", [])}
     return paths
 
 
+def _signatures_for(verb: str, contract: Contract) -> dict[str, Signature]:
+    signatures = {}
+    for name, signature in sorted(contract.callable.items()):
+        if verb == _PREDICT:
+            is_suitable = bool(signature.inputs)
+        else:
+            is_suitable = takes_examples(signature, verb)
+        if is_suitable:
+            signatures[name] = signature
+    return signatures
+
+
 def _call(name: str, contract: Contract, verb: str, signatures: Mapping[str, Signature]) -> _Json:
-    examples = {
-        s: {"value": body} for s in signatures if (body := _sample(contract, s, verb)) is not None
-    }
-    if verb == "predict":
-        wanted = _one_of([schema.request(s) for s in signatures.values()])
-        answer = _one_of([schema.response(s) for s in signatures.values()])
-    else:
-        wanted, answer = _ref("ExamplesRequest"), _ref("ExamplesResponse")
-    content: _Json = {
-        Media.JSON.value: {"schema": wanted, **({"examples": examples} if examples else {})}
-    }
-    answers: _Json = {Media.JSON.value: {"schema": answer}}
-    binary = [m for m in _binary(signatures)] if verb == "predict" else []
-    content.update((media.value, {"schema": {}}) for media in binary)
-    if verb == "predict":
-        answers.update((media.value, {"schema": {}}) for media in (Media.NPY, Media.NPZ))
-    told = ", ".join(f"`{s}`" for s in signatures)
-    return {
+    requests: _Json = {Media.JSON.value: _json_request(contract, verb, signatures)}
+    answers: _Json = {Media.JSON.value: {"schema": _answer_schema(verb, signatures)}}
+    parameters = []
+    if verb == _PREDICT:
+        for media in _binary_media(signatures):
+            requests[media.value] = {"schema": {}}
+            parameters = [_SIGNATURE]
+        for media in (Media.NPY, Media.NPZ):
+            answers[media.value] = {"schema": {}}
+    names = ", ".join(f"`{signature}`" for signature in signatures)
+    operation: _Json = {
         "tags": [name],
         "operationId": f"{verb}:{name}",
-        "summary": {"predict": "Predict", CLASSIFY: "Classify", REGRESS: "Regress"}[verb]
-        + f" with {name}",
-        "description": f"Checked against version {contract.version}. Signatures: {told}.",
-        **({"parameters": [_SIGNATURE]} if binary else {}),
-        "requestBody": {"required": True, "content": content},
+        "summary": f"{_SUMMARIES[verb]} with {name}",
+        "description": f"Checked against version {contract.version}. Signatures: {names}.",
+        "requestBody": {"required": True, "content": requests},
         "responses": {
             "200": {"description": "The model's answer.", "content": answers},
             **_failures(*_FAILURES),
         },
     }
+    if parameters:
+        operation["parameters"] = parameters
+    return operation
 
 
-def _sample(contract: Contract, signature: str, verb: str) -> Mapping[str, Any] | None:
-    body = contract.samples.get(signature)
-    return body if body is not None and ("examples" in body) == (verb != "predict") else None
+def _json_request(contract: Contract, verb: str, signatures: Mapping[str, Signature]) -> _Json:
+    examples = {}
+    for name in signatures:
+        body = contract.samples.get(name)
+        if body is not None and ("examples" in body) == (verb != _PREDICT):
+            examples[name] = {"value": body}
+    content: _Json = {}
+    if verb == _PREDICT:
+        content["schema"] = _any_of([schema.request(s) for s in signatures.values()])
+    else:
+        content["schema"] = _ref("ExamplesRequest")
+    if examples:
+        content["examples"] = examples
+    return content
 
 
-def _binary(signatures: Mapping[str, Signature]) -> list[Media]:
-    found = []
-    if any(takes_npy(s) and len(s.inputs) == 1 for s in signatures.values()):
-        found.append(Media.NPY)
-    if any(takes_npy(s) for s in signatures.values()):
-        found.append(Media.NPZ)
-    if any(takes_picture(s) for s in signatures.values()):
-        found += [Media.PNG, Media.JPEG]
-    return found
+def _answer_schema(verb: str, signatures: Mapping[str, Signature]) -> _Json:
+    if verb != _PREDICT:
+        return _ref("ExamplesResponse")
+    return _any_of([schema.response(signature) for signature in signatures.values()])
 
 
-def _any_paths(which: str, word: str, parameters: list[_Json]) -> _Json:
-    base = f"/v1/models/{{model}}{which}"
+def _binary_media(signatures: Mapping[str, Signature]) -> list[Media]:
+    """What a body may be beside JSON, for one signature or another."""
+    media = []
+    with_npy = [signature for signature in signatures.values() if takes_npy(signature)]
+    if any(len(signature.inputs) == 1 for signature in with_npy):
+        media.append(Media.NPY)
+    if with_npy:
+        media.append(Media.NPZ)
+    if any(takes_picture(signature) for signature in signatures.values()):
+        media += [Media.PNG, Media.JPEG]
+    return media
+
+
+def _any_model_paths(infix: str, word: str, parameters: list[_Json]) -> _Json:
+    base = f"/v1/models/{{model}}{infix}"
     paths: _Json = {}
-    for verb, request, answer in (
-        ("predict", "PredictRequest", "PredictResponse"),
-        (CLASSIFY, "ExamplesRequest", "ExamplesResponse"),
-        (REGRESS, "ExamplesRequest", "ExamplesResponse"),
-    ):
-        paths[f"{base}:{verb}"] = {
-            "post": {
-                "tags": [_ANY],
-                "operationId": f"{verb}_{word}",
-                "summary": f"{verb.capitalize()} by {word}",
-                "parameters": parameters,
-                "requestBody": {
-                    "required": True,
-                    "content": {Media.JSON.value: {"schema": _ref(request)}},
-                },
-                "responses": {"200": _json("The model's answer.", answer), **_failures(*_FAILURES)},
-            }
+    for verb in _SUMMARIES:
+        request, answer = "ExamplesRequest", "ExamplesResponse"
+        if verb == _PREDICT:
+            request, answer = "PredictRequest", "PredictResponse"
+        operation = {
+            "tags": [_ANY_MODEL],
+            "operationId": f"{verb}_{word}",
+            "summary": f"{_SUMMARIES[verb]} by {word}",
+            "parameters": parameters,
+            "requestBody": {
+                "required": True,
+                "content": {Media.JSON.value: {"schema": _ref(request)}},
+            },
+            "responses": {"200": _json("The model's answer.", answer), **_failures(*_FAILURES)},
         }
-    for end, what in (("", "State"), ("/metadata", "Signatures"), ("/schema", "JSON Schema")):
-        if end or word == "version":
-            paths[base + end] = {
-                "get": _about(
-                    _ANY, f"{end.strip('/') or 'status'}_{word}", f"{what} by {word}", parameters
-                )
-            }
+        paths[f"{base}:{verb}"] = {"post": operation}
+    endings = {"/metadata": "Signatures", "/schema": "JSON Schema"}
+    if word == "version":
+        endings = {"": "State", **endings}
+    for ending, what in endings.items():
+        operation_id = f"{ending.strip('/') or 'status'}_{word}"
+        summary = f"{what} by {word}"
+        paths[base + ending] = {"get": _description(None, operation_id, summary, parameters)}
     return paths
 
 
-def _about(tag: str, operation: str, summary: str, parameters: list[_Json]) -> _Json:
+def _description(model: str | None, operation: str, summary: str, parameters: list[_Json]) -> _Json:
+    """A GET that describes this model, or with None any."""
+    content = {"application/json": {"schema": {"type": "object"}}}
     return {
-        "tags": [tag],
-        "operationId": operation if tag == _ANY else f"{operation}:{tag}",
+        "tags": [_ANY_MODEL if model is None else model],
+        "operationId": operation if model is None else f"{operation}:{model}",
         "summary": summary,
         "parameters": parameters,
         "responses": {
-            "200": {
-                "description": summary,
-                "content": {"application/json": {"schema": {"type": "object"}}},
-            },
+            "200": {"description": summary, "content": content},
             **_failures("400", "404", "503", "504"),
         },
     }
 
 
-def _one_of(schemas: list[_Json]) -> _Json:
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+def _any_of(schemas: list[_Json]) -> _Json:
+    if len(schemas) == 1:
+        return schemas[0]
+    return {"anyOf": schemas}
 
 
 def _failures(*codes: str) -> _Json:

@@ -20,41 +20,55 @@ _ASSETS = {
 }
 
 
-def add(frame: FastAPI, catalog: Callable[[], Catalog]) -> None:
-    """The docs page, its assets, and a document that also holds what the REST door serves just
-    now."""
-    plain = frame.openapi
-    made: tuple[object, dict[str, Any]] = (None, {})
+def add(app: FastAPI, catalog: Callable[[], Catalog]) -> None:
+    """Add the docs page and its assets, and put what the REST door serves just now into the
+    document."""
+    document = _Document(app.openapi, catalog)
+    # FastAPI's documented way to extend the document.
+    app.openapi = document  # type: ignore[method-assign]
 
-    def document() -> dict[str, Any]:
-        nonlocal made
-        now = catalog()
-        if (key := openapi.key(now)) != made[0]:
-            made = key, openapi.extend(plain(), now)
-        return made[1]
-
-    frame.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
-
-    @frame.get("/", include_in_schema=False)
+    @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("/docs")
 
-    @frame.get("/docs", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
     async def page() -> HTMLResponse:
         return get_swagger_ui_html(
             openapi_url="/openapi.json",
-            title=frame.title,
+            title=app.title,
             swagger_js_url="/docs/swagger-ui-bundle.js",
             swagger_css_url="/docs/swagger-ui.css",
             swagger_favicon_url="/docs/favicon-32x32.png",
         )
 
-    @frame.get("/docs/{name}", include_in_schema=False)
+    @app.get("/docs/{name}", include_in_schema=False)
     def asset(name: str) -> Response:
         if name not in _ASSETS:
             raise HTTPException(404)
         # Only the files of the package are used, not its code.
-        content = resources.files("fastapi_swagger").joinpath("resources", name).read_bytes()
+        file = resources.files("fastapi_swagger").joinpath("resources", name)
         return Response(
-            content, media_type=_ASSETS[name], headers={"Cache-Control": "max-age=86400"}
+            file.read_bytes(),
+            media_type=_ASSETS[name],
+            headers={"Cache-Control": "max-age=86400"},
         )
+
+
+class _Document:
+    """The OpenAPI document, made anew when the live models have changed."""
+
+    def __init__(
+        self, fastapi_document: Callable[[], dict[str, Any]], catalog: Callable[[], Catalog]
+    ) -> None:
+        self._fastapi_document = fastapi_document
+        self._catalog = catalog
+        self._key: object = None
+        self._document: dict[str, Any] = {}
+
+    def __call__(self) -> dict[str, Any]:
+        catalog = self._catalog()
+        key = openapi.key(catalog)
+        if key != self._key:
+            self._document = openapi.extend(self._fastapi_document(), catalog)
+            self._key = key
+        return self._document

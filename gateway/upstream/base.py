@@ -1,5 +1,7 @@
-"""The two seams to the serving backend, REST and gRPC, raw bytes in and out; and gRPC's channel
-behind one of them."""
+"""How the gateway reaches a serving backend, over REST or gRPC: raw bytes in and out.
+
+Whoever forwards calls knows these two protocols only, so tests bring a backend in memory.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,23 @@ import grpc.aio
 from gateway.errors import BackendDown
 from headrace.protocol.errors import DeadlineExceeded, HeadraceError, Unavailable, from_grpc_code
 
+# The backend's words for a version it lacks; a graph's own NOT_FOUND has run.
+NOT_SERVED = "Servable not found"
+
+# gRPC core's own words; an error that came from the backend has the backend's.
+_NOT_CONNECTED = (
+    "failed to connect",
+    "connections to all backends failing",
+    "DNS resolution failed",
+)
+_CUT_OFF = ("Socket closed", "Connection reset", "recvmsg:", "GOAWAY", "Stream removed")
+_GRPC_DEADLINE = ("", "Deadline Exceeded")
+
 
 class Reply(NamedTuple):
     status: int
     content_type: str
     body: bytes
-
-
-# The backend's words for a version it lacks; a graph's own NOT_FOUND has run.
-NOT_SERVED = "Servable not found"
 
 
 class CutOff(Unavailable):
@@ -59,8 +69,8 @@ class GrpcChannel:
             options=[
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_receive_message_length", -1),
-                # A backend that is back must be seen within a second, not after gRPC's two minutes
-                # of backoff.
+                # A backend that is back must be seen within a second; gRPC's own backoff goes up to
+                # two minutes.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 250),
@@ -68,48 +78,33 @@ class GrpcChannel:
                 ("grpc.enable_http_proxy", 0),
             ],
         )
-        self._calls: dict[str, Any] = {}
+        self._stubs: dict[str, Any] = {}
 
     async def call(
         self, path: str, request: bytes, *, timeout_s: float, request_id: str = ""
     ) -> bytes:
-        stub = self._calls.get(path)
+        stub = self._stubs.get(path)
         if stub is None:
-            stub = self._calls[path] = self._channel.unary_unary(path)
+            stub = self._stubs[path] = self._channel.unary_unary(path)
+        metadata = (("x-request-id", request_id),) if request_id else None
         try:
-            answer: bytes = await stub(
-                request,
-                timeout=timeout_s,
-                metadata=(("x-request-id", request_id),) if request_id else None,
-            )
-            return answer
-        except grpc.aio.AioRpcError as e:
-            raise self._translated(e, timeout_s) from e
+            reply: bytes = await stub(request, timeout=timeout_s, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error, timeout_s) from error
+        return reply
 
     async def close(self) -> None:
         await self._channel.close()
 
-    def _translated(self, e: Any, timeout_s: float) -> HeadraceError:
-        code, text = e.code(), e.details() or ""
-        if code is grpc.StatusCode.UNAVAILABLE and _not_connected(text):
-            return BackendDown(f"the serving backend at {self._target} cannot be reached")
-        if code is grpc.StatusCode.UNAVAILABLE and _cut_off(text):
-            return CutOff(
-                "the serving backend closed the connection before its answer was complete"
-            )
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED and text in ("", "Deadline Exceeded"):
+    def _translated(self, error: Any, timeout_s: float) -> HeadraceError:
+        code, text = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE:
+            if text.startswith(_NOT_CONNECTED):
+                return BackendDown(f"the serving backend at {self._target} cannot be reached")
+            if text.startswith(_CUT_OFF):
+                return CutOff(
+                    "the serving backend closed the connection before its answer was complete"
+                )
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and text in _GRPC_DEADLINE:
             return DeadlineExceeded(f"the serving backend did not answer within {timeout_s:.3g} s")
         return from_grpc_code(int(code.value[0]), text)
-
-
-def _not_connected(text: str) -> bool:
-    # gRPC core's own words; a backend's UNAVAILABLE carries the backend's words.
-    return text.startswith(
-        ("failed to connect", "connections to all backends failing", "DNS resolution failed")
-    )
-
-
-def _cut_off(text: str) -> bool:
-    return text.startswith(
-        ("Socket closed", "Connection reset", "recvmsg:", "GOAWAY", "Stream removed")
-    )

@@ -1,9 +1,8 @@
-"""Several serving processes as one: the least busy that answers gets the call, a silent one gets
-none.
+"""Several serving processes as one: a call goes to the least busy of those that answer.
 
-Who failed is told by the calls and by the pulse (core.py), which also brings a replica back. A call
-goes on to another replica only where nothing can have run: it was never sent, the replica said
-NOT_FOUND, or it only asks for a state.
+Calls and probes report who has failed; a probe brings a replica back. A call goes on to another
+replica only where nothing can have run: it was never sent, the replica said NOT_FOUND, or it only
+asks for a state.
 """
 
 from __future__ import annotations
@@ -18,41 +17,50 @@ from gateway.upstream.base import NOT_SERVED, CutOff, GrpcUpstream, Reply, RestU
 from headrace.protocol import messages
 from headrace.protocol.errors import DeadlineExceeded, HeadraceError, NotFound, Unavailable
 
-_READS = frozenset({messages.GET_MODEL_METADATA.path, messages.GET_MODEL_STATUS.path})
-_CUT_IN_A_ROW = 3
-_REST_S, _LONGEST_REST_S = 0.25, 15.0
+_READ_PATHS = frozenset({messages.GET_MODEL_METADATA.path, messages.GET_MODEL_STATUS.path})
+_NOT_SERVED = NOT_SERVED.encode()
+# So many calls cut off in a row, and the replica is avoided for a time that doubles with each more.
+_CUT_OFF_IN_A_ROW = 3
+_FIRST_AVOIDANCE_S = 0.25
+_MAX_AVOIDANCE_S = 15.0
+_MAX_DOUBLINGS = 10
 
 
 class Replica:
-    """One serving process: its two ports, its pulse, what is under way there, how often it cut
-    calls off."""
+    """One serving process: its two ports, its health, and the calls that are under way there."""
 
     def __init__(
-        self, rest: RestUpstream, grpc: GrpcUpstream, pulse_rest: RestUpstream, pulse: BackendHealth
+        self,
+        rest: RestUpstream,
+        grpc: GrpcUpstream,
+        probe_rest: RestUpstream,
+        health: BackendHealth,
     ) -> None:
         self.rest = rest
         self.grpc = grpc
         # A connection of its own: a pool full of slow calls must not look like death.
-        self.pulse_rest = pulse_rest
-        self.pulse = pulse
-        self.under_way = 0
-        self.rests_until = 0.0
-        self._cut = 0
+        self.probe_rest = probe_rest
+        self.health = health
+        self.in_flight = 0
+        # On the monotonic clock; until then calls go elsewhere, if they can.
+        self.avoided_until = 0.0
+        self._cut_off_in_a_row = 0
 
     def answered(self) -> None:
-        self._cut = 0
-        self.pulse.answered()
+        self._cut_off_in_a_row = 0
+        self.health.answered()
 
     def cut_off(self) -> None:
-        """Alive to the pulse, yet calls end without an answer: after a few in a row it rests,
-        longer each time."""
-        self._cut += 1
-        if self._cut >= _CUT_IN_A_ROW:
-            rest_s = min(_REST_S * 2 ** min(self._cut - _CUT_IN_A_ROW, 10), _LONGEST_REST_S)
-            self.rests_until = time.monotonic() + rest_s
+        """A call ended without an answer. A process may do so with every call and yet be alive to
+        probes."""
+        self._cut_off_in_a_row += 1
+        doublings = self._cut_off_in_a_row - _CUT_OFF_IN_A_ROW
+        if doublings >= 0:
+            avoidance_s = _FIRST_AVOIDANCE_S * 2 ** min(doublings, _MAX_DOUBLINGS)
+            self.avoided_until = time.monotonic() + min(avoidance_s, _MAX_AVOIDANCE_S)
 
     async def close(self) -> None:
-        for upstream in (self.rest, self.pulse_rest, self.grpc):
+        for upstream in (self.rest, self.probe_rest, self.grpc):
             await upstream.close()
 
 
@@ -61,7 +69,8 @@ class Replicas:
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self.all = tuple(replicas)
-        self._turn = 0
+        # Where the search for the least busy starts; moves on with each call.
+        self._start = 0
 
     async def send(
         self,
@@ -74,73 +83,87 @@ class Replicas:
         content_type: str = "application/json",
     ) -> Reply:
         deadline = time.monotonic() + timeout_s
+        is_read = method == "GET"
         tried: list[Replica] = []
         while True:
             replica = self._least_busy(tried)
-            replica.under_way += 1
+            if tried:
+                timeout_s = deadline - time.monotonic()
+            replica.in_flight += 1
             try:
                 reply = await replica.rest.send(
                     method,
                     path,
                     body,
-                    timeout_s=deadline - time.monotonic() if tried else timeout_s,
+                    timeout_s=timeout_s,
                     request_id=request_id,
                     content_type=content_type,
                 )
-            except (BackendDown, CutOff) as e:
-                self._go_on(e, replica, tried, reads=method == "GET")
+            except (BackendDown, CutOff) as error:
+                tried.append(replica)
+                if not self._may_go_on(error, tried, is_read=is_read):
+                    raise
             else:
                 replica.answered()
-                is_missing = reply.status == 404 and (
-                    method == "GET" or NOT_SERVED.encode() in reply.body
-                )
-                if not is_missing or not self._others(replica, tried):
+                if reply.status != 404 or not (is_read or _NOT_SERVED in reply.body):
+                    return reply
+                tried.append(replica)
+                if not self._is_another_up(tried):
                     return reply
             finally:
-                replica.under_way -= 1
+                replica.in_flight -= 1
 
     async def call(
         self, path: str, request: bytes, *, timeout_s: float, request_id: str = ""
     ) -> bytes:
         deadline = time.monotonic() + timeout_s
+        is_read = path in _READ_PATHS
         tried: list[Replica] = []
         while True:
             replica = self._least_busy(tried)
-            replica.under_way += 1
+            if tried:
+                timeout_s = deadline - time.monotonic()
+            replica.in_flight += 1
             try:
-                left_s = deadline - time.monotonic() if tried else timeout_s
                 reply = await replica.grpc.call(
-                    path, request, timeout_s=left_s, request_id=request_id
+                    path, request, timeout_s=timeout_s, request_id=request_id
                 )
-            except (BackendDown, CutOff) as e:
-                self._go_on(e, replica, tried, reads=path in _READS)
-            except NotFound as e:
-                replica.answered()
-                is_missing = path in _READS or NOT_SERVED in e.message
-                if not is_missing or not self._others(replica, tried):
-                    raise
             except DeadlineExceeded:
                 raise
-            except HeadraceError:
+            except (BackendDown, CutOff) as error:
+                tried.append(replica)
+                if not self._may_go_on(error, tried, is_read=is_read):
+                    raise
+            except HeadraceError as error:
                 replica.answered()
-                raise
+                tried.append(replica)
+                is_missing = isinstance(error, NotFound) and (
+                    is_read or NOT_SERVED in error.message
+                )
+                if not (is_missing and self._is_another_up(tried)):
+                    raise
             else:
                 replica.answered()
                 return reply
             finally:
-                replica.under_way -= 1
+                replica.in_flight -= 1
 
-    async def everywhere(self, path: str, request: bytes, *, timeout_s: float) -> list[bytes]:
-        """What each replica answers; an error only when none knows, NOT_FOUND before all others."""
-        asked = [r for r in self.all if not r.pulse.down] or self.all
-        told = await asyncio.gather(
-            *(r.grpc.call(path, request, timeout_s=timeout_s) for r in asked),
+    async def call_all(self, path: str, request: bytes, *, timeout_s: float) -> list[bytes]:
+        """The answers of all replicas that have one. An error only when none has: NOT_FOUND before
+        any other."""
+        replicas = [replica for replica in self.all if not replica.health.down] or self.all
+        results = await asyncio.gather(
+            *(replica.grpc.call(path, request, timeout_s=timeout_s) for replica in replicas),
             return_exceptions=True,
         )
-        answers = [t for t in told if isinstance(t, bytes)]
+        answers = [result for result in results if isinstance(result, bytes)]
         if answers:
             return answers
-        raise next((t for t in told if isinstance(t, NotFound)), told[0])  # type: ignore[misc]
+        errors = [result for result in results if isinstance(result, BaseException)]
+        for error in errors:
+            if isinstance(error, NotFound):
+                raise error
+        raise errors[0]
 
     async def close(self) -> None:
         for replica in self.all:
@@ -148,36 +171,35 @@ class Replicas:
 
     def _least_busy(self, tried: Sequence[Replica]) -> Replica:
         if len(self.all) == 1:
-            only = self.all[0]
-            if only.pulse.down:
-                raise _silent(self.all)
-            return only
+            (replica,) = self.all
+            if replica.health.down:
+                raise _none_answers(self.all)
+            return replica
+        replicas = [r for r in self.all if not r.health.down and r not in tried]
+        if not replicas:
+            raise _none_answers(self.all)
+        self._start += 1
+        start = self._start % len(replicas)
         now = time.monotonic()
-        self._turn += 1
-        open_ = [r for r in self.all if not r.pulse.down and r not in tried]
-        if not open_:
-            raise _silent(self.all)
-        turned = self._turn % len(open_)
         return min(
-            open_[turned:] + open_[:turned], key=lambda r: (r.rests_until > now, r.under_way)
+            replicas[start:] + replicas[:start],
+            key=lambda replica: (replica.avoided_until > now, replica.in_flight),
         )
 
-    def _others(self, replica: Replica, tried: list[Replica]) -> bool:
-        tried.append(replica)
-        return any(not r.pulse.down and r not in tried for r in self.all)
+    def _is_another_up(self, tried: Sequence[Replica]) -> bool:
+        return any(not replica.health.down and replica not in tried for replica in self.all)
 
-    def _go_on(
-        self, e: BackendDown | CutOff, replica: Replica, tried: list[Replica], *, reads: bool
-    ) -> None:
-        """Raises, unless the call may go to another replica and there is one."""
-        if isinstance(e, BackendDown):
-            replica.pulse.failed(e.message)
-        else:
-            replica.cut_off()
-        if not (self._others(replica, tried) and (reads or isinstance(e, BackendDown))):
-            raise e
+    def _may_go_on(
+        self, error: BackendDown | CutOff, tried: Sequence[Replica], *, is_read: bool
+    ) -> bool:
+        """Whether a call that failed at the last of ``tried`` may be sent to another replica."""
+        if isinstance(error, BackendDown):
+            tried[-1].health.failed(error.message)
+            return self._is_another_up(tried)
+        tried[-1].cut_off()
+        return is_read and self._is_another_up(tried)
 
 
-def _silent(replicas: Sequence[Replica]) -> Unavailable:
-    reasons = "; ".join(dict.fromkeys(r.pulse.reason for r in replicas if r.pulse.down))
-    return Unavailable(f"the serving backend does not answer: {reasons}")
+def _none_answers(replicas: Sequence[Replica]) -> Unavailable:
+    reasons = [replica.health.reason for replica in replicas if replica.health.down]
+    return Unavailable(f"the serving backend does not answer: {'; '.join(dict.fromkeys(reasons))}")

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import requests
@@ -23,7 +22,7 @@ from headrace.client.core import Metadata, Prediction, VersionStatus
 from headrace.client.deadline import Deadline
 from headrace.client.errors import UnexpectedResponse, Unreachable, WrongProtocol, checked_details
 from headrace.codec import answers, predict
-from headrace.protocol import dtypes, messages, signatures
+from headrace.protocol import dtypes, messages, rest_paths, signatures
 from headrace.protocol.errors import HeadraceError, InvalidArgument, Unimplemented, from_http_status
 from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import Signature, TensorSpec
@@ -65,7 +64,7 @@ class RestCodec:
             row_format=_fits_row_format(arrays, signature),
             signature=signature,
         )
-        return RestCall("POST", _path(model, ":predict"), _read_success, body)
+        return RestCall("POST", rest_paths.path(model, ":predict"), _read_success, body)
 
     def prediction(self, response: bytes, signature: Signature) -> Prediction:
         try:
@@ -78,13 +77,13 @@ class RestCodec:
         return Prediction(outputs)
 
     def metadata(self, model: ModelSpec) -> RestCall:
-        return RestCall("GET", _path(model, "/metadata"), _read_metadata)
+        return RestCall("GET", rest_paths.path(model, rest_paths.METADATA), _read_metadata)
 
     def status(self, model: ModelSpec) -> RestCall:
-        return RestCall("GET", _path(model), _read_status)
+        return RestCall("GET", rest_paths.path(model), _read_status)
 
     def models(self) -> RestCall:
-        return RestCall("GET", "/v1/models", _read_models)
+        return RestCall("GET", rest_paths.MODELS, _read_models)
 
     def ready(self) -> RestCall:
         return RestCall("GET", "/readyz", _read_ready)
@@ -153,15 +152,6 @@ def _innermost(error: BaseException) -> BaseException:
         if isinstance(inner, BaseException):
             return _innermost(inner)
     return error
-
-
-def _path(model: ModelSpec, ending: str = "") -> str:
-    path = "/v1/models/" + quote(model.name, safe="")
-    if model.version is not None:
-        path += f"/versions/{model.version}"
-    if model.label is not None:
-        path += "/labels/" + quote(model.label, safe="")
-    return path + ending
 
 
 def _check_fits_json(name: str, array: np.ndarray, spec: TensorSpec) -> None:

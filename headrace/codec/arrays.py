@@ -21,6 +21,7 @@ from headrace.codec.values import (
     regular,
     tensor,
 )
+from headrace.protocol.dtypes import DType
 from headrace.protocol.faults import JsonPath
 from headrace.protocol.refusals import refuse
 from headrace.protocol.signatures import (
@@ -50,6 +51,16 @@ class Tensors:
     row_format: bool
     named: bool = False
     unknown: tuple[str, ...] = ()
+
+    def shapes(self, signature: Signature) -> dict[str, tuple[DType | None, Shape]]:
+        """Dtype and shape by name, as signatures.check() takes them; unknown names included."""
+        inputs = signature.inputs
+        shapes: dict[str, tuple[DType | None, Shape]] = {}
+        for alias, array in self.arrays.items():
+            shapes[alias] = (inputs[alias].dtype, array.shape)
+        for name in self.unknown:
+            shapes[name] = (None, ())
+        return shapes
 
 
 def from_object(body: JsonObject, signature: Signature) -> Tensors:

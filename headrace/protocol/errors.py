@@ -7,6 +7,7 @@ nothing here imports a transport. Doors translate; they never invent.
     ├── Cancelled            CANCELLED            1   499
     ├── Unknown              UNKNOWN              2   500
     ├── InvalidArgument      INVALID_ARGUMENT     3   400
+    │   ├── RequestTimeout                        3   408
     │   ├── BodyTooLarge                          3   413
     │   ├── UnsupportedMedia                      3   415
     │   ├── NotAcceptable                         3   406
@@ -67,6 +68,10 @@ class Unknown(HeadraceError):
 
 class InvalidArgument(HeadraceError):
     status_name, grpc_code, http_status = "INVALID_ARGUMENT", 3, 400
+
+
+class RequestTimeout(InvalidArgument):
+    http_status = 408
 
 
 class BodyTooLarge(InvalidArgument):

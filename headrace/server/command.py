@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import headrace
+from headrace.http import log as logs
 from headrace.protocol.errors import ConfigError, HeadraceError
 from headrace.server import flags, textfiles
-from headrace.server import log as logs
 from headrace.server.config import ServerConfig
 from headrace.server.engines import capi
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
                 f"{capi.version()}"
             )
             return 0
-        logs.install()
+        logs.install("text", "info", loggers=("headrace",))
         for flag in flags.without_effect(argv):
             log.warning("flag has no effect here", extra={"flag": flag.name, "meaning": flag.help})
         return _serve(config)

@@ -14,11 +14,11 @@ from types import TracebackType
 
 import grpc
 
-from headrace.http.connection import Limits
+from headrace.http.access_log import AccessLog
+from headrace.http.limits import Limits
 from headrace.protocol import messages
 from headrace.protocol.errors import InvalidArgument, Unavailable
 from headrace.server import paths, textfiles
-from headrace.server.access import AccessLog
 from headrace.server.batching.adaptive import AdaptiveEngine
 from headrace.server.batching.batcher import Limits as BatchLimits
 from headrace.server.batching.tf_serving import BatchingEngine, Parameters, Scheduler
@@ -111,6 +111,7 @@ class Server:
         check = config.enable_signature_method_name_check
         core = Core(repository, runner, metrics=metrics, check_methods=check)
         access = AccessLog(config.access_log)
+        access.start()
         opened.callback(access.close)
         doors = self._doors(core, runner, Reloader(repository), metrics, access)
         opened.callback(_close_doors, doors)

@@ -1,5 +1,5 @@
-"""Config files of TensorFlow Serving's in protobuf's text format, which flags name. Each is read
-once, at the start."""
+"""TensorFlow Serving's config files, in protobuf's text format, that flags name. Each is read once,
+at the start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.protocol.errors import ConfigError, NotFound
 
 
 def load(cls: Any, path: str) -> Any:
-    """The message in a file. NotFound and ConfigError are reasons not to start."""
+    """The message in a file. NotFound or ConfigError when there is none."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -24,10 +24,8 @@ def load(cls: Any, path: str) -> Any:
 
 
 def fault(error: ConfigError) -> str:
-    """What is wrong with a config, for the log: begun as TensorFlow Serving's is, for those who
-    look for that."""
-    return (
-        f"Error parsing text-format {error.unparsed}: {error.message}"
-        if error.unparsed
-        else error.message
-    )
+    """What is wrong with a config, for the log. It begins as TensorFlow Serving's line does, for
+    those who search for that."""
+    if error.unparsed:
+        return f"Error parsing text-format {error.unparsed}: {error.message}"
+    return error.message

@@ -215,7 +215,9 @@ def test_metrics_and_request_ids(stack):
         "half_plus_two", {"instances": [[1.0]]}, headers={"X-Request-Id": "it-is-me"}
     )
     assert answer.headers["x-request-id"] == "it-is-me"
-    wait_for(lambda: '"id": "it-is-me"' in stack.gateway.log, within_s=2, what="the access line")
+    wait_for(
+        lambda: '"request_id": "it-is-me"' in stack.gateway.log, within_s=2, what="the access line"
+    )
     text = requests.get(f"{stack.http}/metrics", timeout=10).text
     assert 'model="half_plus_two"' in text and "headrace_gateway_backend_up 1.0" in text
 

@@ -1,5 +1,4 @@
-"""A serving backend in memory, at the seam where the gateway meets the network: it counts what
-reaches it."""
+"""A serving backend in memory, in place of both upstreams: it counts what reaches it."""
 
 from __future__ import annotations
 
@@ -56,12 +55,12 @@ class FakeBackend:
         await self._reach(path, timeout_s)
         self.asked.append(f"{method} {path}")
         if method == "GET":
-            told = (
+            metadata = (
                 {"model_spec": {"version": str(self._latest(path.split("/")[3]))}}
                 if "/metadata" in path
                 else {}
             )
-            return Reply(200, "application/json", json.dumps(told).encode())
+            return Reply(200, "application/json", json.dumps(metadata).encode())
         model, version = unquote(path.removeprefix("/v1/models/").rpartition(":")[0]).split(
             "/versions/"
         )
@@ -113,8 +112,8 @@ class FakeBackend:
                 raise
 
     def _state(self, model: str, version: int) -> str:
-        found = self.models.get(model, {}).get(version)
-        return found.state if found else ""
+        status = self.models.get(model, {}).get(version)
+        return status.state if status else ""
 
     def _latest(self, model: str) -> int:
         return max(
@@ -177,18 +176,18 @@ def model_list(*names: str, labels: Mapping[str, Mapping[str, int]] | None = Non
 
 
 def settings(config: Path, **changes: Any) -> Settings:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "access_log": False,
         "refresh_s": 0.02,
         "probe_s": 0.02,
         "probe_timeout_s": 0.2,
     }
-    return Settings(model_config_file=str(config), **{**given, **changes})
+    return Settings(model_config_file=str(config), **{**defaults, **changes})
 
 
 def gateway(backend: FakeBackend, config: Path, **changes: Any) -> App:
-    made = settings(config, **changes)
-    return create_app(made, core=Core(made, rest=backend, grpc=backend))
+    s = settings(config, **changes)
+    return create_app(s, core=Core(s, rest=backend, grpc=backend))
 
 
 @dataclass

@@ -13,7 +13,8 @@ import yaml
 
 from deploy.compose.choice import pinned_tensorflow
 from deploy.compose.settings import from_environment
-from gateway.settings import Settings, variable
+from gateway.settings import Settings
+from headrace.settings import variable
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("docker-compose.yml", "compose.cpu.yml", "compose.embedded.yml")

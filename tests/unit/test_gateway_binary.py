@@ -86,7 +86,7 @@ def run(backend: Echo, config: Path, work: Callable[[App], Awaitable[Any]], **ch
     async def main() -> Any:
         app = gateway(backend, config, **changes)
         async with app.core:
-            await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+            await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
             return await work(app)
 
     return asyncio.run(main())
@@ -99,13 +99,13 @@ def post(
     body: bytes,
     *,
     sent: str = "",
-    wanted: str = "",
+    accept: str = "",
     **more: Any,
 ) -> Any:
     changes = more.pop("changes", {})
     headers = {
         **({"Content-Type": sent} if sent else {}),
-        **({"Accept": wanted} if wanted else {}),
+        **({"Accept": accept} if accept else {}),
         **more,
     }
     path = f"/v1/models/{model}:predict"
@@ -163,9 +163,9 @@ def test_every_dtype_that_npy_holds_comes_back_bit_for_bit(
                 answer.body,
             )
             got = np.load(io.BytesIO(answer.body), allow_pickle=False)
-            wanted = array.astype(dtype.numpy)
-            assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
-            assert got.tobytes() == wanted.tobytes(), dtype
+            expected = array.astype(dtype.numpy)
+            assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+            assert got.tobytes() == expected.tobytes(), dtype
 
     run(backend, config, work)
 
@@ -181,7 +181,7 @@ def test_the_call_goes_on_pinned_and_with_its_bytes_as_content(backend: Echo, co
 
 def test_npz_holds_several_by_name(backend: Echo, config: Path) -> None:
     a, b = np.float32([[1.0, np.nan]]), np.int32([7])
-    answer = post(backend, config, "two", zipped(a=a, b=b), sent=NPZ, wanted=NPZ)
+    answer = post(backend, config, "two", zipped(a=a, b=b), sent=NPZ, accept=NPZ)
     assert answer.status == 200, answer.body
     got = np.load(io.BytesIO(answer.body), allow_pickle=False)
     assert {name: (v.dtype, v.tobytes()) for name, v in got.items()} == {
@@ -193,7 +193,7 @@ def test_npz_holds_several_by_name(backend: Echo, config: Path) -> None:
 def test_npz_may_be_deflated_and_its_one_array_nameless(backend: Echo, config: Path) -> None:
     file = io.BytesIO()
     np.savez_compressed(file, np.zeros(1000, np.float32))
-    answer = post(backend, config, "ident_float", file.getvalue(), sent=NPZ, wanted=NPY)
+    answer = post(backend, config, "ident_float", file.getvalue(), sent=NPZ, accept=NPY)
     assert np.load(io.BytesIO(answer.body)).shape == (1000,)
 
 
@@ -203,7 +203,7 @@ def test_json_in_and_npy_out(backend: Echo, config: Path) -> None:
         config,
         "ident_double",
         b'{"instances": [0.1, 0.2]}',
-        wanted=f"{NPY}, application/json;q=0.5",
+        accept=f"{NPY}, application/json;q=0.5",
     )
     assert np.load(io.BytesIO(answer.body)).tolist() == [0.1, 0.2]
 
@@ -485,7 +485,7 @@ def test_bytes_that_are_not_named_are_known_by_their_beginning(
 
 
 @pytest.mark.parametrize(
-    ("model", "wanted", "said"),
+    ("model", "accept", "said"),
     [
         ("two", NPY, "accept application/x-npz"),
         ("text", NPY, "JSON can"),
@@ -493,12 +493,12 @@ def test_bytes_that_are_not_named_are_known_by_their_beginning(
     ],
 )
 def test_an_answer_that_cannot_be_written_so_is_refused_before_the_model_runs(
-    backend: Echo, config: Path, model: str, wanted: str, said: str
+    backend: Echo, config: Path, model: str, accept: str, said: str
 ) -> None:
     body = {"two": {"inputs": {"a": [[1, 2]], "b": [1]}}, "text": {"inputs": ["a"]}}.get(
         model, {"inputs": [1]}
     )
-    answer = post(backend, config, model, json.dumps(body).encode(), wanted=wanted)
+    answer = post(backend, config, model, json.dumps(body).encode(), accept=accept)
     assert answer.status in (406, 501) and backend.predicts == []
     assert said in answer.json()["error"] or model == "ident_bfloat16"
 

@@ -14,6 +14,7 @@ from gateway.contracts.catalog import Catalog, Contract, Model
 from headrace.codec.arrays import from_object
 from headrace.codec.json import rapidjson
 from headrace.codec.json.rapidjson import JsonObject, JsonSyntaxError
+from headrace.http.access_log import RequestInfo
 from headrace.protocol import signatures
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.model_spec import ModelSpec
@@ -37,7 +38,7 @@ SIGNATURES = {
 CONTRACT = Contract(
     "m", 1, SIGNATURES, lenient=False, predict_path="/v1/models/m/versions/1:predict", grpc_pin=b""
 )
-CATALOG = Catalog({"m": Model("m", contracts={1: CONTRACT}, asked=True)})
+CATALOG = Catalog({"m": Model("m", contracts={1: CONTRACT}, has_status=True)})
 
 numbers = st.sampled_from(
     "0 1 -1 2 1.0 -0 0.5 1e2 1E+2 1e-2 255 256 300 -5 2147483647 2147483648 9223372036854775807 "
@@ -214,13 +215,14 @@ def reference(body: bytes) -> dict[str, np.ndarray] | None:
 
 
 def let_through(body: bytes) -> dict[str, np.ndarray] | None:
+    info = RequestInfo()
     try:
-        admitted = check.predict_body(CATALOG, ModelSpec("m"), body, check.RequestInfo())
+        _, values = check.predict_body(CATALOG, ModelSpec("m"), body, info)
     except HeadraceError as refusal:
         assert refusal.message.isprintable()
         return None
-    assert_promised(admitted.tensors.arrays, SIGNATURES[admitted.signature])
-    return dict(admitted.tensors.arrays)
+    assert_promised(values.arrays, SIGNATURES[info.signature])
+    return dict(values.arrays)
 
 
 def assert_promised(arrays: dict[str, np.ndarray], wanted: Signature) -> None:

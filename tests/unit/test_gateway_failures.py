@@ -52,5 +52,5 @@ def test_which_file_is_short_is_looked_up_where_the_store_is_seen(tmp_path: Path
     assert explain("Read less bytes than requested", tmp_path) == DAMAGED
     (tmp_path / "variables").mkdir()
     (tmp_path / "variables/variables.data-00000-of-00001").write_bytes(b"")
-    found = explain("Read less bytes than requested", tmp_path)
-    assert found == "its variables are damaged: no variables.index"
+    reason = explain("Read less bytes than requested", tmp_path)
+    assert reason == "its variables are damaged: no variables.index"

@@ -73,7 +73,7 @@ async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIte
     async with app.core:
         door = GrpcDoor(app.core)
         port = await door.start()
-        await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+        await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             try:
                 yield app, channel
@@ -341,11 +341,11 @@ def test_a_reload_is_refused_and_says_whose_the_config_is(backend, config):
 def test_details_and_the_request_id_travel_as_trailing_metadata(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         request = predict("image", alias="image", array=IMAGE[..., 0]).SerializeToString()
-        with pytest.raises(grpc.aio.AioRpcError) as told:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary(messages.PREDICT.path)(
                 request, timeout=5, metadata=(("x-request-id", "abc"),)
             )
-        return dict(told.value.trailing_metadata())
+        return dict(raised.value.trailing_metadata())
 
     trailing = run(backend, config, work)
     assert (trailing["x-request-id"], trailing["headrace-model-version"]) == ("abc", "1")
@@ -378,11 +378,11 @@ def test_status_and_metadata_go_through_for_configured_models_only(backend, conf
 def test_the_callers_deadline_is_passed_on(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.delay_s = 5
-        with pytest.raises(grpc.aio.AioRpcError) as told:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary(messages.PREDICT.path)(
                 predict().SerializeToString(), timeout=0.2
             )
-        assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
     run(backend, config, work, probe_s=60, refresh_s=60)
 
@@ -390,12 +390,12 @@ def test_the_callers_deadline_is_passed_on(backend, config):
 def test_the_gateways_own_deadline_caps_the_callers(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.delay_s = 5
-        with pytest.raises(grpc.aio.AioRpcError) as told:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary(messages.PREDICT.path)(
                 predict().SerializeToString(), timeout=30
             )
-        assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert "did not answer within" in told.value.details()
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "did not answer within" in raised.value.details()
 
     run(backend, config, work, timeout_s=0.1, probe_s=60, refresh_s=60)
 
@@ -414,11 +414,11 @@ def test_a_caller_that_hangs_up_cancels_the_call_upstream(backend, config):
 def test_backend_down_is_unavailable_with_a_reason(backend, config):
     async def work(app: Any, channel: Any) -> Any:
         backend.down = True
-        with pytest.raises(grpc.aio.AioRpcError) as told:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary(messages.PREDICT.path)(
                 predict().SerializeToString(), timeout=5
             )
-        return told.value.code().name, told.value.details()
+        return raised.value.code().name, raised.value.details()
 
     code, said = run(backend, config, work)
     assert code == "UNAVAILABLE" and "cannot be reached" in said
@@ -441,11 +441,11 @@ def test_graph_names_do_not_leave_the_gateway(backend, config):
 
     async def work(app: Any, channel: Any) -> Any:
         backend.call = refuse  # type: ignore[method-assign]
-        with pytest.raises(grpc.aio.AioRpcError) as told:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary(messages.PREDICT.path)(
                 predict().SerializeToString(), timeout=5
             )
-        return told.value.details()
+        return raised.value.details()
 
     assert run(backend, config, work, probe_s=60, refresh_s=60) == "x must be positive"
 

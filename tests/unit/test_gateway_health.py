@@ -12,15 +12,15 @@ from headrace.protocol.errors import NotFound
 
 def available(name: str) -> Model:
     contract = Contract(name, 1, {}, False, "", b"")
-    return Model(name, {}, (VersionStatus(1, "AVAILABLE"),), {1: contract}, asked=True)
+    return Model(name, {}, (VersionStatus(1, "AVAILABLE"),), {1: contract}, has_status=True)
 
 
 def failed(name: str) -> Model:
-    return Model(name, {}, (VersionStatus(1, "END", "corrupt"),), asked=True)
+    return Model(name, {}, (VersionStatus(1, "END", "corrupt"),), has_status=True)
 
 
 def loading(name: str) -> Model:
-    return Model(name, {}, (VersionStatus(1, "LOADING"),), asked=True)
+    return Model(name, {}, (VersionStatus(1, "LOADING"),), has_status=True)
 
 
 def catalog(*models: Model) -> Catalog:
@@ -28,20 +28,20 @@ def catalog(*models: Model) -> Catalog:
 
 
 def answering() -> Health:
-    pulse = BackendHealth()
-    pulse.answered()
-    return Health(pulse)
+    replica = BackendHealth()
+    replica.answered()
+    return Health(replica)
 
 
 def test_not_ready_before_the_backend_answered():
-    told = Health(BackendHealth()).readiness(catalog(available("a")))
-    assert not told.ready and "does not answer: not asked yet" in told.reason
+    readiness = Health(BackendHealth()).readiness(catalog(available("a")))
+    assert not readiness.ready and "does not answer: not asked yet" in readiness.reason
 
 
 def test_the_first_time_waits_for_every_model_to_stop_loading():
     health = answering()
-    told = health.readiness(catalog(available("a"), loading("b")))
-    assert (told.ready, told.reason) == (False, "still loading: b")
+    readiness = health.readiness(catalog(available("a"), loading("b")))
+    assert (readiness.ready, readiness.reason) == (False, "still loading: b")
     assert health.readiness(catalog(available("a"), available("b"))).ready
 
 
@@ -56,9 +56,9 @@ def test_once_ready_a_loading_model_takes_nobody_out():
 
 
 def test_a_failed_model_does_not_take_the_others_out_and_is_listed_with_its_reason():
-    told = answering().readiness(catalog(available("a"), failed("b")))
-    assert told.ready
-    assert told.as_json()["models"] == [
+    readiness = answering().readiness(catalog(available("a"), failed("b")))
+    assert readiness.ready
+    assert readiness.as_json()["models"] == [
         {"name": "a", "state": "AVAILABLE", "reason": ""},
         {"name": "b", "state": "END", "reason": "corrupt"},
     ]
@@ -70,82 +70,82 @@ def test_a_failed_model_does_not_take_the_others_out_and_is_listed_with_its_reas
     ids=["none configured", "none available"],
 )
 def test_not_ready_without_an_available_model(models, reason):
-    told = answering().readiness(catalog(*models))
-    assert (told.ready, told.reason) == (False, reason)
+    readiness = answering().readiness(catalog(*models))
+    assert (readiness.ready, readiness.reason) == (False, reason)
 
 
 def test_latched_readiness_still_needs_the_backend_and_one_model():
     health = answering()
     assert health.readiness(catalog(available("a"))).ready
     assert not health.readiness(catalog(loading("a"))).ready
-    health.pulses[0].failed("connection refused")
-    told = health.readiness(catalog(available("a")))
-    assert (told.ready, told.reason) == (
+    health.replicas[0].failed("connection refused")
+    readiness = health.readiness(catalog(available("a")))
+    assert (readiness.ready, readiness.reason) == (
         False,
         "the serving backend does not answer: connection refused",
     )
 
 
 def test_one_models_own_truth():
-    told = answering().readiness(catalog(available("a"), failed("b")))
-    assert told.of_model("a") == (
+    readiness = answering().readiness(catalog(available("a"), failed("b")))
+    assert readiness.of_model("a") == (
         True,
         {"ready": True, "name": "a", "state": "AVAILABLE", "reason": ""},
     )
-    assert told.of_model("b") == (
+    assert readiness.of_model("b") == (
         False,
         {"ready": False, "name": "b", "state": "END", "reason": "corrupt"},
     )
     with pytest.raises(NotFound):
-        told.of_model("c")
+        readiness.of_model("c")
 
 
 def test_a_slow_probe_does_not_outvote_an_answer_that_came_meanwhile():
-    pulse = BackendHealth()
-    asked_at = time.monotonic()
-    pulse.answered()
-    pulse.failed("timed out", asked_at=asked_at)
-    assert pulse.up
-    pulse.failed("timed out", asked_at=time.monotonic())
-    assert pulse.down
+    replica = BackendHealth()
+    probed_at = time.monotonic()
+    replica.answered()
+    replica.failed("timed out", probed_at=probed_at)
+    assert replica.up
+    replica.failed("timed out", probed_at=time.monotonic())
+    assert replica.down
 
 
 def test_coming_back_is_announced_once_and_the_first_answer_is_no_return():
     returns: list[int] = []
-    pulse = BackendHealth(on_return=lambda: returns.append(1))
-    pulse.answered()
+    replica = BackendHealth(on_recovery=lambda: returns.append(1))
+    replica.answered()
     assert not returns
     for _ in range(2):
-        pulse.failed("gone")
-        pulse.answered()
-        pulse.answered()
+        replica.failed("gone")
+        replica.answered()
+        replica.answered()
     assert len(returns) == 2
 
 
 def test_after_a_return_nothing_is_ready_until_the_models_were_looked_at():
-    pulse = BackendHealth(on_return=lambda: health.returned())
-    health = Health(pulse)
-    pulse.answered()
+    replica = BackendHealth(on_recovery=lambda: health.replica_recovered())
+    health = Health(replica)
+    replica.answered()
     assert health.readiness(catalog(available("a"))).ready
-    pulse.failed("gone")
-    pulse.answered()
-    told = health.readiness(catalog(available("a")))
-    assert (told.ready, told.reason) == (
+    replica.failed("gone")
+    replica.answered()
+    readiness = health.readiness(catalog(available("a")))
+    assert (readiness.ready, readiness.reason) == (
         False,
         "the serving backend has come back, its models are being looked at",
     )
-    assert told.of_model("a")[0] is False
-    health.doubtful = False
+    assert readiness.of_model("a")[0] is False
+    health.models_are_stale = False
     assert health.readiness(catalog(available("a"))).of_model("a")[0] is True
 
 
 def test_a_return_beside_one_that_was_there_all_the_time_keeps_models_ready():
-    pulses = [BackendHealth(on_return=lambda: health.returned()) for _ in range(2)]
-    health = Health(*pulses)
-    for pulse in pulses:
-        pulse.answered()
-    pulses[0].failed("gone")
-    pulses[0].answered()
+    replicas = [BackendHealth(on_recovery=lambda: health.replica_recovered()) for _ in range(2)]
+    health = Health(*replicas)
+    for replica in replicas:
+        replica.answered()
+    replicas[0].failed("gone")
+    replicas[0].answered()
     assert health.readiness(catalog(available("a"))).ready
 
 
@@ -155,9 +155,9 @@ def test_one_replica_that_answers_is_enough():
     assert not health.up and not gone.down
     there.answered()
     gone.failed("refused")
-    told = health.readiness(catalog(available("a")))
-    assert told.ready
-    assert told.as_json()["backend"] == {
+    readiness = health.readiness(catalog(available("a")))
+    assert readiness.ready
+    assert readiness.as_json()["backend"] == {
         "answers": True,
         "reason": "refused",
         "replicas": {"up": 1, "of": 2},
@@ -167,9 +167,9 @@ def test_one_replica_that_answers_is_enough():
 
 
 def test_an_answer_counts_as_life_from_its_moment_on_and_only_while_up():
-    pulse, before = BackendHealth(), time.monotonic() - 1
-    assert not pulse.answered_since(before)
-    pulse.answered()
-    assert pulse.answered_since(before) and not pulse.answered_since(time.monotonic())
-    pulse.failed("gone")
-    assert not pulse.answered_since(before)
+    replica, before = BackendHealth(), time.monotonic() - 1
+    assert not replica.answered_since(before)
+    replica.answered()
+    assert replica.answered_since(before) and not replica.answered_since(time.monotonic())
+    replica.failed("gone")
+    assert not replica.answered_since(before)

@@ -70,7 +70,7 @@ def run(
     async def main() -> Any:
         app = gateway(backend, config, **changes)
         async with app.core:
-            await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+            await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
             return await work(app)
 
     return asyncio.run(main())
@@ -80,11 +80,11 @@ def document(backend: FakeBackend, config: Path) -> Any:
     return run(backend, config, lambda app: ask(app, "GET", "/openapi.json")).json()
 
 
-def examples(told: Any) -> list[tuple[str, str, Any, Any]]:
+def examples(described: Any) -> list[tuple[str, str, Any, Any]]:
     """Path, signature, body and schema of every example."""
     return [
         (path, name, example["value"], content["schema"])
-        for path, methods in told["paths"].items()
+        for path, methods in described["paths"].items()
         for operation in methods.values()
         for content in operation.get("requestBody", {}).get("content", {}).values()
         for name, example in content.get("examples", {}).items()
@@ -92,13 +92,13 @@ def examples(told: Any) -> list[tuple[str, str, Any, Any]]:
 
 
 def test_the_document_is_openapi_3_1(backend: FakeBackend, config: Path) -> None:
-    told = document(backend, config)
-    assert told["openapi"].startswith("3.1")
-    OpenAPIV31SpecValidator(told).validate()
+    described = document(backend, config)
+    assert described["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(described).validate()
 
 
 def test_every_model_has_paths_of_its_own(backend: FakeBackend, config: Path) -> None:
-    told = document(backend, config)
+    described = document(backend, config)
     for path in (
         "half:predict",
         "half",
@@ -107,12 +107,12 @@ def test_every_model_has_paths_of_its_own(backend: FakeBackend, config: Path) ->
         "odd%20name~1:predict",
         "judge:classify",
     ):
-        assert f"/v1/models/{path}" in told["paths"]
-    assert "/v1/models/half:classify" not in told["paths"]
-    assert "/v1/models/{model}/labels/{label}:regress" in told["paths"]
-    content = told["paths"]["/v1/models/text:predict"]["post"]["requestBody"]["content"]
+        assert f"/v1/models/{path}" in described["paths"]
+    assert "/v1/models/half:classify" not in described["paths"]
+    assert "/v1/models/{model}/labels/{label}:regress" in described["paths"]
+    content = described["paths"]["/v1/models/text:predict"]["post"]["requestBody"]["content"]
     assert {"application/json", "image/png", "image/jpeg"} == set(content)
-    content = told["paths"]["/v1/models/image:predict"]["post"]["requestBody"]["content"]
+    content = described["paths"]["/v1/models/image:predict"]["post"]["requestBody"]["content"]
     assert {"application/json", "application/x-npy", "application/x-npz"} == set(content)
 
 
@@ -120,13 +120,13 @@ def test_every_example_fits_its_schema_and_runs_as_it_stands(
     backend: FakeBackend, config: Path
 ) -> None:
     async def work(app: App) -> list[str]:
-        told = (await ask(app, "GET", "/openapi.json")).json()
-        found = examples(told)
-        for path, name, body, schema in found:
+        described = (await ask(app, "GET", "/openapi.json")).json()
+        shown = examples(described)
+        for path, name, body, schema in shown:
             jsonschema.Draft202012Validator(schema).validate(body)
             answer = await ask(app, "POST", path, json.dumps(body).encode())
             assert answer.status == 200, (path, name, answer.body)
-        return [f"{path} {name}" for path, name, *_ in found]
+        return [f"{path} {name}" for path, name, *_ in shown]
 
     ran = run(backend, config, work)
     assert (
@@ -140,11 +140,11 @@ def test_every_example_fits_its_schema_and_runs_as_it_stands(
 def test_the_document_follows_a_swap(backend: FakeBackend, config: Path) -> None:
     async def work(app: App) -> None:
         async def sees(alias: str) -> bool:
-            told = (await ask(app, "GET", "/v1/models/half/schema")).json()
+            schemas = (await ask(app, "GET", "/v1/models/half/schema")).json()
             paths = (await ask(app, "GET", "/openapi.json")).json()["paths"]
             described = json.dumps(paths["/v1/models/half:predict"])
             return (
-                alias in json.dumps(told["signatures"]["serving_default"]["request"])
+                alias in json.dumps(schemas["signatures"]["serving_default"]["request"])
                 and f'"{alias}"' in described
             )
 
@@ -197,28 +197,28 @@ def test_the_schema_takes_what_the_gateway_takes(
     backend: FakeBackend, config: Path, model: str, name: str, body: Any, fits: bool
 ) -> None:
     async def work(app: App) -> tuple[Any, int]:
-        told = (await ask(app, "GET", f"/v1/models/{model}/schema")).json()
+        schemas = (await ask(app, "GET", f"/v1/models/{model}/schema")).json()
         answer = await ask(app, "POST", f"/v1/models/{model}:predict", json.dumps(body).encode())
-        return told, answer.status
+        return schemas, answer.status
 
-    told, status = run(backend, config, work)
-    validator = jsonschema.Draft202012Validator(told["signatures"][name]["request"])
-    validator.check_schema(told["signatures"][name]["request"])
+    schemas, status = run(backend, config, work)
+    validator = jsonschema.Draft202012Validator(schemas["signatures"][name]["request"])
+    validator.check_schema(schemas["signatures"][name]["request"])
     assert validator.is_valid(body) is fits
     if name == "serving_default" or "signature_name" in body:
         assert (status == 200) is fits
-    assert (told["model"], told["version"]) == (model, 1)
+    assert (schemas["model"], schemas["version"]) == (model, 1)
 
 
 def test_how_a_model_starts_is_no_signature_of_its_schema_and_list(
     backend: FakeBackend, config: Path
 ) -> None:
     async def work(app: App) -> tuple[Any, Any]:
-        told = (await ask(app, "GET", "/v1/models/half/schema")).json()
-        return told, (await ask(app, "GET", "/v1/models")).json()
+        schemas = (await ask(app, "GET", "/v1/models/half/schema")).json()
+        return schemas, (await ask(app, "GET", "/v1/models")).json()
 
-    told, listed = run(backend, config, work)
-    assert set(told["signatures"]) == {"serving_default", "two"}
+    schemas, listed = run(backend, config, work)
+    assert set(schemas["signatures"]) == {"serving_default", "two"}
     assert set(listed["models"][0]["signatures"]) == {"serving_default", "two"}
 
 
@@ -245,7 +245,7 @@ def test_golden_requests_beside_a_version_are_its_examples(tmp_path: Path) -> No
     ]
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "golden.json").write_text(json.dumps(golden))
-    assert samples.of(tmp_path, KNOWN) == {
+    assert samples.for_signatures(KNOWN, tmp_path) == {
         "serving_default": {"instances": [[1.5, 2.5]]},
         "other": {
             "signature_name": "other",
@@ -261,7 +261,7 @@ def test_warm_up_requests_beside_a_version_are_its_examples(tmp_path: Path) -> N
     (tmp_path / "assets.extra").mkdir()
     with (tmp_path / "assets.extra" / "tf_serving_warmup_requests").open("wb") as file:
         records.write(file, [log.SerializeToString()])
-    assert samples.of(tmp_path, KNOWN)["serving_default"] == {
+    assert samples.for_signatures(KNOWN, tmp_path)["serving_default"] == {
         "signature_name": "serving_default",
         "inputs": {"x": [[1.5, 2.5]]},
     }
@@ -282,4 +282,4 @@ def test_golden_requests_that_are_broken_or_do_not_fit_are_passed_over(
 ) -> None:
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "golden.json").write_text(content)
-    assert samples.of(tmp_path, KNOWN)["serving_default"] == {"instances": [[1, 1]]}
+    assert samples.for_signatures(KNOWN, tmp_path)["serving_default"] == {"instances": [[1, 1]]}

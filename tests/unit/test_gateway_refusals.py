@@ -483,7 +483,7 @@ def backend() -> FakeBackend:
 async def running(backend: FakeBackend, config: Path) -> AsyncIterator[App]:
     app = gateway(backend, config)
     async with app.core:
-        await eventually(lambda: all(m.asked for m in app.core.catalog.models.values()))
+        await eventually(lambda: all(m.has_status for m in app.core.catalog.models.values()))
         yield app
 
 
@@ -505,14 +505,14 @@ def test_is_refused_with_its_place_and_never_reaches_the_backend(
             return await ask(app, "POST", bad.path, body), await ask(app, "POST", HALF, GOOD)
 
     answer, next_one = asyncio.run(main())
-    told = answer.json()
-    assert answer.status == bad.status, told
-    assert set(told) == {"error", "details", "request_id"} and told["error"].isprintable()
-    assert bad.said in told["error"]
-    assert [d["path"] for d in told["details"] if "path" in d] == (
+    body = answer.json()
+    assert answer.status == bad.status, body
+    assert set(body) == {"error", "details", "request_id"} and body["error"].isprintable()
+    assert bad.said in body["error"]
+    assert [d["path"] for d in body["details"] if "path" in d] == (
         [] if bad.place is None else [bad.place]
-    ), told
-    assert told["request_id"] == answer.headers["x-request-id"]
+    ), body
+    assert body["request_id"] == answer.headers["x-request-id"]
     assert next_one.status == 200
     assert [body for *_, body in backend.predicts] == [GOOD]
 
@@ -524,9 +524,9 @@ def test_the_corpus_is_large() -> None:
 def test_details_say_what_was_expected_what_came_and_a_hint(
     backend: FakeBackend, config: Path
 ) -> None:
-    told = post(backend, config, IMAGE, rows(ROW, [[0.0, 0.0], [0.0, 0.0]]).encode()).json()
-    assert told["error"].startswith("instances[1]: shape (2, 2), expected (2, 2, 1)")
-    assert told["details"] == [
+    body = post(backend, config, IMAGE, rows(ROW, [[0.0, 0.0], [0.0, 0.0]]).encode()).json()
+    assert body["error"].startswith("instances[1]: shape (2, 2), expected (2, 2, 1)")
+    assert body["details"] == [
         {
             "path": "/instances/1",
             "kind": "input_shape",
@@ -540,18 +540,18 @@ def test_details_say_what_was_expected_what_came_and_a_hint(
 
 def test_who_accepts_problem_json_gets_it(backend: FakeBackend, config: Path) -> None:
     answer = post(backend, config, HALF, b'{"instances": ["a"]}', Accept="application/problem+json")
-    told = answer.json()
+    body = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert (
-        (told["type"], told["title"], told["status"])
+        (body["type"], body["title"], body["status"])
         == ("about:blank", "Bad Request", 400)
         == (
-            told["type"],
-            told["title"],
+            body["type"],
+            body["title"],
             answer.status,
         )
     )
     assert (
-        told["detail"].startswith("instances[0]") and told["details"][0]["path"] == "/instances/0"
+        body["detail"].startswith("instances[0]") and body["details"][0]["path"] == "/instances/0"
     )
-    assert told["request_id"] == answer.headers["x-request-id"]
+    assert body["request_id"] == answer.headers["x-request-id"]

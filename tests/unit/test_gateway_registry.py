@@ -90,31 +90,31 @@ def test_a_newest_version_that_failed_is_told_while_an_older_one_serves(backend,
     backend.models["half"] = {1: Version(), 2: Version("END", "Read less bytes than requested")}
     registry = registry_of(backend, config)
     model = registry.catalog.models["half"]
-    told = "version 2 failed: its saved_model.pb is damaged; version 1 serves"
-    assert (model.state, model.reason) == ("AVAILABLE", told)
-    assert registry.catalog.failed == [("half", 2)]
+    reason = "version 2 failed: its saved_model.pb is damaged; version 1 serves"
+    assert (model.state, model.reason) == ("AVAILABLE", reason)
+    assert registry.catalog.failed_versions == [("half", 2)]
     backend.models["half"][3] = Version()
     refreshed(registry)
-    assert (registry.catalog.models["half"].reason, registry.catalog.failed) == ("", [])
+    assert (registry.catalog.models["half"].reason, registry.catalog.failed_versions) == (None, [])
 
 
 def test_a_failed_version_that_is_not_asked_for_is_not_told(backend, config, tmp_path):
     backend.models["half"] = {1: Version(), 2: Version("END", "corrupt")}
     pin = "model_version_policy { specific { versions: 1 } } model_platform"
     config.write_text(model_list("half").replace("model_platform", pin))
-    assert registry_of(backend, config).catalog.models["half"].reason == ""
+    assert registry_of(backend, config).catalog.models["half"].reason is None
     config.write_text(model_list("half"))
     (tmp_path / "half" / "1").mkdir(
         parents=True
     )  # the store is seen, and 2 has been deleted from it
-    assert registry_of(backend, config).catalog.models["half"].reason == ""
+    assert registry_of(backend, config).catalog.models["half"].reason is None
 
 
 def test_signatures_are_asked_for_once_a_version(backend, config):
     registry = registry_of(backend, config)
     refreshed(registry)
     assert backend.asked.count(messages.GET_MODEL_METADATA.path) == 2
-    asyncio.run(registry.refresh(anew=True))
+    asyncio.run(registry.refresh(reread_signatures=True))
     assert backend.asked.count(messages.GET_MODEL_METADATA.path) == 4
 
 
@@ -147,7 +147,7 @@ def test_a_mended_config_is_taken_up_whole(backend, config):
     config.write_text(model_list("late"))
     backend.models["late"] = {5: Version()}
     refreshed(registry)
-    assert registry.catalog.config_error == ""
+    assert registry.catalog.config_error is None
     assert set(registry.catalog.models) == {"late"}
     assert registry.catalog.resolve(ModelSpec("late")).version == 5
 
@@ -157,7 +157,7 @@ def test_junk_names_do_not_buy_a_look_each(backend, config):
     before = len(backend.asked)
 
     async def misses() -> None:
-        await asyncio.gather(*(registry.missed("half") for _ in range(50)))
+        await asyncio.gather(*(registry.look_up("half") for _ in range(50)))
 
     asyncio.run(misses())
     assert len(backend.asked) == before + 1
@@ -177,7 +177,7 @@ def test_looks_at_one_model_are_shared_by_those_who_wait(backend, config):
 def test_a_lenient_model_keeps_names_and_dtypes_but_no_shapes(backend, config):
     contract = registry_of(backend, config, lenient=("half",)).catalog.resolve(ModelSpec("half"))
     assert contract.signatures["serving_default"].inputs["x"].shape == (-1,)
-    assert contract.checked["serving_default"].inputs["x"].shape is None
+    assert contract.checked_signatures["serving_default"].inputs["x"].shape is None
 
 
 def test_the_pin_sets_the_version_and_leaves_the_rest(backend, config):

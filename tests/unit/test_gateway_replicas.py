@@ -57,7 +57,7 @@ def test_the_least_busy_gets_the_call():
         assert [s.asked for s in servings] == [2, 2, 2]
         go.set()
         await asyncio.gather(*calls)
-        assert all(r.under_way == 0 for r in replicas.all)
+        assert all(r.in_flight == 0 for r in replicas.all)
 
     asyncio.run(main())
 
@@ -139,7 +139,7 @@ def test_one_that_keeps_cutting_calls_off_rests_while_another_works():
                 pass
         assert cutting.asked == 3
         cutting.says = good.says
-        replicas.all[0].rests_until = 0
+        replicas.all[0].avoided_until = 0
         for _ in range(4):
             await predict(replicas)
         assert cutting.asked > 3
@@ -151,7 +151,7 @@ def test_while_all_are_known_to_be_silent_nothing_waits():
     async def main():
         replicas = fleet(Serving(), Serving())
         for replica in replicas.all:
-            replica.pulse.failed("no answer within 0.5 s")
+            replica.health.failed("no answer within 0.5 s")
         with pytest.raises(Unavailable, match="does not answer: no answer within"):
             await predict(replicas)
         assert not any(r.rest.asked for r in replicas.all)
@@ -165,6 +165,6 @@ def test_an_error_the_backend_worded_is_its_answer():
         replicas = fleet(refused)
         with pytest.raises(InvalidArgument):
             await replicas.call(messages.PREDICT.path, b"", timeout_s=5)
-        assert replicas.all[0].pulse.up
+        assert replicas.all[0].health.up
 
     asyncio.run(main())

@@ -64,7 +64,7 @@ async def running(backend: FakeBackend, config: Any, **changes: Any) -> AsyncIte
     app = gateway(backend, config, **changes)
     async with app.core:
         await eventually(
-            lambda: all(m.asked for m in app.core.catalog.models.values()) or backend.down
+            lambda: all(m.has_status for m in app.core.catalog.models.values()) or backend.down
         )
         yield app
 
@@ -301,7 +301,7 @@ def test_a_path_that_is_not_there_is_told_with_those_that_are(
 
 def test_the_paths_that_are_told_are_the_paths_that_are_there(backend, config):
     app = gateway(backend, config)
-    there = {route.path for route in app.frame.routes}
+    there = {route.path for route in app.fastapi.routes}
     told = set(
         re.findall(r"/[a-z0-9/.]+(?=, | and |$)", routes.NO_SUCH_PATH.partition("and GET")[2])
     )
@@ -555,10 +555,10 @@ def test_docs_work_without_a_cdn_and_show_the_predict_path(backend, config):
 def test_the_access_log_is_one_json_line_a_request(backend, config, capsys):
     post(backend, config, HALF, headers={"X-Request-Id": "abc"}, access_log=True)
     line = json.loads(capsys.readouterr().err.strip())
-    assert (line["event"], line["id"], line["path"], line["status"]) == (
+    assert (line["event"], line["request_id"], line["path"], line["status"]) == (
         "request",
         "abc",
         HALF,
         200,
     )
-    assert line["version"] == "2" and line["ms"] >= 0
+    assert line["version"] == "2" and line["duration_ms"] >= 0

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings, describe, reference, variable
+from gateway.settings import Settings, describe, reference
 from headrace.protocol.errors import InvalidArgument
+from headrace.settings import variable
 
 ROOT = Path(__file__).parents[2]
 

@@ -71,7 +71,9 @@ def test_a_body_over_the_limit_is_answered_413_and_the_next_one_is_served(live: 
     answer = live.predict("half_plus_two", b'{"instances": [' + b"1.0," * MAX_BODY + b"1.0]}")
 
     assert (answer.status, answer.closed) == (413, True)
-    assert answer.json == {"error": f"The request body is larger than {MAX_BODY} bytes"}
+    assert answer.json == {
+        "error": f"the request body is larger than {MAX_BODY} bytes (rest_api_max_body_bytes)"
+    }
     assert live.predict("half_plus_two", {"instances": [1.0]}).status == 200
 
 

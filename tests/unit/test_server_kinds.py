@@ -3,6 +3,7 @@ signatures, TF1 and TF2."""
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+from headrace.http.access_log import Fields
 from headrace.protocol import messages, tensors
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from tests.live import LiveGateway, LiveServer, until
@@ -176,16 +178,55 @@ def test_the_access_log_has_a_line_a_request(live: LiveServer) -> None:
 
     def written() -> bool:
         lines[:] = [
-            json.loads(line) for line in live.said().splitlines() if line.startswith('{"at"')
+            json.loads(line) for line in live.said().splitlines() if line.startswith('{"time"')
         ]
         return any(
-            line["door"] == "grpc" and line["status"] == "FAILED_PRECONDITION" for line in lines
+            line["protocol"] == "grpc" and line["status"] == "FAILED_PRECONDITION" for line in lines
         )
 
     until(written, 5)
     assert any(
-        line["target"] == "/v1/models/tagged:predict" and line["status"] == 200 for line in lines
+        line["path"] == "/v1/models/tagged:predict" and line["status"] == 200 for line in lines
     )
+
+
+def access_lines(log: str, request_id: str) -> list[dict[str, Any]]:
+    lines = [
+        json.loads(line) for line in log.splitlines() if f'"request_id": "{request_id}"' in line
+    ]
+    return [line for line in lines if line["event"] == "request"]
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_gateway_and_server_write_the_same_line_of_a_request(
+    live: LiveServer, gateway: LiveGateway, protocol: str
+) -> None:
+    request_id = f"joined-{protocol}"
+    if protocol == "rest":
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.rest_port, timeout=20)
+        path = "/v1/models/tagged:predict"
+        connection.request("POST", path, '{"instances": [1.0]}', {"X-Request-Id": request_id})
+        assert connection.getresponse().status == 200
+        connection.close()
+    else:
+        request = messages.PredictRequest()
+        request.model_spec.name = "tagged"
+        request.inputs["x"].CopyFrom(tensors.to_proto(np.float32([1])))
+        call = gateway.channel.unary_unary(messages.PREDICT.path)
+        metadata = (("x-request-id", request_id),)
+        call(request.SerializeToString(), timeout=20, metadata=metadata)
+
+    def is_written() -> bool:
+        return all(access_lines(log.said(), request_id) for log in (live, gateway))
+
+    until(is_written, 5)
+    (served,) = access_lines(live.said(), request_id)
+    (passed,) = access_lines(gateway.said(), request_id)
+    assert list(served) == list(passed) == ["time", "level", "event", *Fields._fields]
+    same = ("protocol", "method", "model", "version", "signature", "status", "response_bytes")
+    assert {name: served[name] for name in same} == {name: passed[name] for name in same}
+    assert (served["version"], served["signature"]) == ("1", "serving_default")
+    assert min(served["request_bytes"], served["response_bytes"], served["duration_ms"]) > 0
 
 
 def test_two_hundred_megabytes_of_weights(exported: Callable[..., Path]) -> None:

@@ -10,42 +10,12 @@ from pathlib import Path
 import pytest
 
 from headrace.protocol import messages
-from headrace.server.metrics import Counter, Histogram, Metrics
+from headrace.server.metrics import Metrics
 from tests.live import LiveServer
 
 LINE = re.compile(
     r'(?:# TYPE [:\w]+ (?:counter|histogram)|[:\w]+\{(?:\w+="(?:[^"\\]|\\.)*",?)*\} [-+.\de]+)'
 )
-
-
-def test_a_counter_tells_each_combination_of_labels() -> None:
-    counter = Counter(":a:b", ("model_name", "status"))
-    counter.add("m", "OK")
-    counter.add("m", "OK", by=2)
-    counter.add('q"\\', "NOT_FOUND")
-
-    assert list(counter.lines()) == [
-        "# TYPE :a:b counter",
-        ':a:b{model_name="m",status="OK"} 3',
-        ':a:b{model_name="q\\"\\\\",status="NOT_FOUND"} 1',
-    ]
-    assert counter.total() == 4
-
-
-def test_a_histogram_counts_up_to_each_limit() -> None:
-    histogram = Histogram(":h", ("model",), (1.0, 2.0, 4.0))
-    for value in (0.5, 1.0, 3.0, 100.0):
-        histogram.add(value, "m")
-
-    assert list(histogram.lines()) == [
-        "# TYPE :h histogram",
-        ':h_bucket{model="m",le="1"} 1',
-        ':h_bucket{model="m",le="2"} 2',
-        ':h_bucket{model="m",le="4"} 3',
-        ':h_bucket{model="m",le="+Inf"} 4',
-        ':h_sum{model="m"} 104.5',
-        ':h_count{model="m"} 4',
-    ]
 
 
 def test_names_that_callers_make_up_do_not_fill_the_memory() -> None:

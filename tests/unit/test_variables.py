@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local.settings import Settings as LocalSettings
-from gateway.settings import Settings, variable
+from gateway.settings import Settings
 from headrace import variables
+from headrace.settings import variable
 
 ROOT = Path(__file__).parents[2]
 CODE = [
@@ -52,13 +53,13 @@ def test_the_local_runtimes_names_are_known() -> None:
 
 def test_every_name_that_stands_anywhere_is_in_the_table() -> None:
     # What ends in _ or is followed by < or { is the beginning of a name.
-    named = {
+    names = {
         name
         for path in FILES
         for name in re.findall(r"\bHEADRACE_[A-Z0-9_]*[A-Z0-9]\b(?![<{_])", path.read_text())
     }
-    assert len(named) > 50
-    assert sorted(named - variables.ALL) == []
+    assert len(names) > 50
+    assert sorted(names - variables.ALL) == []
 
 
 def test_names_of_other_parts_and_of_kubernetes_do_not_end_the_gateway() -> None:
@@ -83,5 +84,6 @@ def test_no_name_of_ours_looks_like_one_of_kubernetes(name: str) -> None:
     ],
 )
 def test_a_name_that_nobody_reads_is_refused_with_the_near_one(name: str, hint: str) -> None:
-    told = variables.unknown({name: "1"})
-    assert told.startswith(f"{name} is not a setting") and hint in told
+    error = variables.unknown({name: "1"})
+    assert error is not None
+    assert error.startswith(f"{name} is not a setting") and hint in error

@@ -10,8 +10,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
+from headrace.protocol import rest_paths
+from headrace.protocol.model_spec import ModelSpec
 from headrace.store.model_list import ModelConfig
 from trainer.errors import NotLive
 
@@ -163,7 +164,7 @@ def _failure(served: Served | None, expected: Expected) -> tuple[str, float] | N
 def _answers_as(gateway: str, name: str, label: str, version: int) -> bool:
     # A model's status takes no notice of a label; its metadata is that of the version the label
     # stands for.
-    url = f"{gateway}/v1/models/{quote(name, safe='')}/labels/{quote(label, safe='')}/metadata"
+    url = gateway + rest_paths.path(ModelSpec(name, label=label), rest_paths.METADATA)
     try:
         with urllib.request.urlopen(url, timeout=_ASK_S) as answer:
             return int(json.load(answer)["model_spec"]["version"]) == version

@@ -10,10 +10,11 @@ from typing import Any
 
 import grpc
 
+from headrace.http import request_id as request_ids
+from headrace.http.access_log import UNKNOWN, AccessLog, RequestInfo
 from headrace.protocol import messages
 from headrace.protocol.errors import HeadraceError, Unavailable
 from headrace.protocol.messages import Method
-from headrace.server.access import AccessLog
 from headrace.server.batching.batcher import Caller
 from headrace.server.grpc import requests
 from headrace.server.grpc.health import Health
@@ -130,38 +131,73 @@ def _handler(
     method: Method, answer: Answer, access: AccessLog, *, pool: ThreadPoolExecutor | None = None
 ) -> Any:
     is_question = method in _QUESTIONS
+    path = method.path
 
-    def handle(data: bytes, context: grpc.ServicerContext) -> Any:
+    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
         started, status = time.perf_counter(), "OK"
+        request, response, reply = None, None, b""
         caller = Caller()
         CALLER.set(caller)
         if not context.add_callback(caller.leave):
             caller.leave()
         try:
-            return answer(requests.parse(method.request, data), _deadline(context))
+            request = requests.parse(method.request, data)
+            response = answer(request, _deadline(context))
+            reply = bytes(response.SerializeToString())
+            return reply
         except HeadraceError as error:
             status = error.status_name
             context.abort(_CODES[error.grpc_code], _cut(error.message))
         except Exception:
             status = "INTERNAL"
-            log.exception("call failed", extra={"rpc": method.path})
+            log.exception("call failed", extra={"path": path})
             context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
         finally:
             if access.enabled and not (is_question and status == "OK"):
-                access.grpc(method.path, status, started, request_id=_request_id(context))
+                access.write(
+                    _request_info(request, response, len(data)),
+                    request_id=_request_id(context),
+                    protocol="grpc",
+                    method="POST",
+                    path=path,
+                    status=status,
+                    seconds=time.perf_counter() - started,
+                    response_bytes=len(reply),
+                )
+        raise AssertionError("abort() raises")
 
     if pool is not None:
         handle.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return grpc.unary_unary_rpc_method_handler(
-        handle, response_serializer=method.response.SerializeToString
-    )
+    return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _request_id(context: grpc.ServicerContext) -> bytes:
-    given = next(
-        (value for key, value in context.invocation_metadata() or () if key == "x-request-id"), b""
-    )
-    return given.encode() if isinstance(given, str) else given
+def _request_info(request: Any, response: Any, request_bytes: int) -> RequestInfo:
+    """For the access log; request and response are None where there is none."""
+    info = RequestInfo(request_bytes=request_bytes)
+    asked = _model_spec(request)
+    if asked is not None and asked.name:
+        info.model = asked.name
+    answered = _model_spec(response)
+    if answered is not None:
+        info.version = str(answered.version.value)
+        info.signature = answered.signature_name or UNKNOWN
+    return info
+
+
+def _model_spec(message: Any) -> Any:
+    """The first one, where there are several; None where there is none."""
+    if isinstance(message, messages.MultiInferenceRequest):
+        message = next(iter(message.tasks), None)
+    elif isinstance(message, messages.MultiInferenceResponse):
+        message = next(iter(message.results), None)
+    return getattr(message, "model_spec", None)
+
+
+def _request_id(context: grpc.ServicerContext) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == request_ids.HEADER:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return ""
 
 
 def _deadline(context: grpc.ServicerContext) -> float | None:

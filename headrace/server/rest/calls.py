@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.codec import answers, examples, predict
+from headrace.http.access_log import RequestInfo
 from headrace.protocol.errors import InvalidArgument
 from headrace.protocol.model_spec import ModelSpec
-from headrace.protocol.signatures import Signature
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
 from headrace.server import inference
 from headrace.server.core import Core, SignatureNotFound
 from headrace.server.inference import Classes
@@ -17,7 +18,12 @@ from headrace.server.rest.routes import Kind
 
 
 def _predict(
-    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int
+    core: Core,
+    spec: ModelSpec,
+    body: bytes,
+    deadline: float | None,
+    max_depth: int,
+    info: RequestInfo,
 ) -> bytes:
     parsed = predict.parse_predict(body, max_depth=max_depth)
     row_format = False
@@ -36,6 +42,8 @@ def _predict(
         raise InvalidArgument(
             f'Serving signature name: "{error.name}" not found in signature def'
         ) from error
+    info.version = str(prediction.version)
+    info.signature = prediction.signature.name
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
 
 
@@ -45,6 +53,7 @@ async def predict_soon(
     body: bytes,
     deadline: float | None,
     max_depth: int,
+    info: RequestInfo,
     *,
     is_gone: Callable[[], bool] | None,
     is_alone: Callable[[], bool] | None,
@@ -70,29 +79,48 @@ async def predict_soon(
         raise InvalidArgument(
             f'Serving signature name: "{error.name}" not found in signature def'
         ) from error
+    info.version = str(prediction.version)
+    info.signature = prediction.signature.name
     return answers.predictions(prediction.outputs, prediction.signature, row_format=row_format)
 
 
 def _classify(
-    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int
+    core: Core,
+    spec: ModelSpec,
+    body: bytes,
+    deadline: float | None,
+    max_depth: int,
+    info: RequestInfo,
 ) -> bytes:
-    return _inferred(core, spec, inference.CLASSIFY, body, deadline, max_depth)
+    return _inferred(core, spec, inference.CLASSIFY, body, deadline, max_depth, info)
 
 
 def _regress(
-    core: Core, spec: ModelSpec, body: bytes, deadline: float | None, max_depth: int
+    core: Core,
+    spec: ModelSpec,
+    body: bytes,
+    deadline: float | None,
+    max_depth: int,
+    info: RequestInfo,
 ) -> bytes:
-    return _inferred(core, spec, inference.REGRESS, body, deadline, max_depth)
+    return _inferred(core, spec, inference.REGRESS, body, deadline, max_depth, info)
 
 
 def _inferred(
-    core: Core, spec: ModelSpec, method: str, body: bytes, deadline: float | None, max_depth: int
+    core: Core,
+    spec: ModelSpec,
+    method: str,
+    body: bytes,
+    deadline: float | None,
+    max_depth: int,
+    info: RequestInfo,
 ) -> bytes:
     parsed = examples.parse(body, max_depth=max_depth)
     spec = replace(spec, signature_name=parsed.signature_name)
-    (result,) = core.infer(
-        spec, method, examples.serialized(parsed.input), deadline=deadline
-    ).results
+    inferred = core.infer(spec, method, examples.serialized(parsed.input), deadline=deadline)
+    info.version = str(inferred.version)
+    info.signature = spec.signature_name or DEFAULT_SIGNATURE
+    (result,) = inferred.results
     if isinstance(result, Classes):
         return answers.classifications(result.labels, result.scores)
     return answers.regressions(result.values)

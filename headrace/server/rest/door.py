@@ -13,11 +13,13 @@ from typing import Any
 from headrace.codec import answers
 from headrace.codec.json.rapidjson import ANY_DEPTH
 from headrace.http import body
-from headrace.http.body import CallerGone, Receive
+from headrace.http import request_id as request_ids
+from headrace.http.access_log import AccessLog, RequestInfo
+from headrace.http.body import Disconnected, Receive
+from headrace.http.protocol import TARGET
 from headrace.protocol import signatures
 from headrace.protocol.errors import BodyTooLarge, HeadraceError, InvalidArgument
 from headrace.protocol.model_spec import ModelSpec
-from headrace.server.access import AccessLog
 from headrace.server.core import Core
 from headrace.server.metrics import Metrics
 from headrace.server.rest import routes
@@ -28,9 +30,7 @@ from headrace.server.runner import Runner
 
 log = logging.getLogger(__name__)
 
-# Where our HTTP protocol leaves the request target as it was sent.
-TARGET = "headrace.target"
-# And what tells whether the caller has left.
+# Extensions of the scope. What tells whether the caller has left.
 GONE = "headrace.gone"
 # And whether nobody else is connected, whose calls could run together with this one.
 ALONE = "headrace.alone"
@@ -43,6 +43,7 @@ _TOO_LARGE = int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 _VERSIONS = ("1.1", "1.0")
 _JSON_BYTES = JSON.encode()
 _CONTINUE = b"100-continue"
+_REQUEST_ID = request_ids.HEADER.encode()
 _CORS = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"POST, GET"),
@@ -83,9 +84,10 @@ class RestDoor:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         target: bytes = scope.get(TARGET) or _target(scope)
         started = time.perf_counter()
+        info = RequestInfo()
         try:
-            response = await self._answer(scope, target, receive)
-        except CallerGone:
+            response = await self._answer(scope, target, receive, info)
+        except Disconnected:
             return
         headers = [
             (
@@ -108,17 +110,20 @@ class RestDoor:
         else:
             await send({"type": "http.response.body", "body": response.body})
         if self._access.enabled and not _is_question(scope["method"], response.status):
-            request_id = _header(scope, b"x-request-id")
-            self._access.rest(
-                scope["method"],
-                target,
-                response.status,
-                started,
-                bytes_out=len(response.body),
-                request_id=request_id,
+            self._access.write(
+                info,
+                request_id=_header(scope, _REQUEST_ID).decode("latin-1"),
+                protocol="rest",
+                method=scope["method"],
+                path=target.decode("latin-1"),
+                status=response.status,
+                seconds=time.perf_counter() - started,
+                response_bytes=len(response.body),
             )
 
-    async def _answer(self, scope: Mapping[str, Any], target: bytes, receive: Receive) -> Response:
+    async def _answer(
+        self, scope: Mapping[str, Any], target: bytes, receive: Receive, info: RequestInfo
+    ) -> Response:
         if scope["http_version"] not in _VERSIONS:
             return page(HTTPStatus.BAD_REQUEST)
         if self._metrics_path and target.partition(b"?")[0] == self._metrics_path:
@@ -132,18 +137,20 @@ class RestDoor:
                     return page(HTTPStatus.NOT_FOUND)
                 case Kind.BAD_TARGET:
                     return page(HTTPStatus.BAD_REQUEST)
+        if route.spec.name:
+            info.model = route.spec.name
         started = time.perf_counter()
         outcome = "UNKNOWN"
         try:
             if route.kind is _PREDICT:
-                response = await self._infer(scope, route, receive)
+                response = await self._infer(scope, route, receive, info)
                 api = "predict"
             else:
-                response = await self._called(scope, target, route, receive)
+                response = await self._called(scope, target, route, receive, info)
                 api = route.kind.value if route.kind in INFERENCES else ""
             outcome = "OK"
             self._metrics.answered(route.spec.name, api, "REST", time.perf_counter() - started)
-        except CallerGone:
+        except Disconnected:
             outcome = "CANCELLED"
             raise
         except HeadraceError as error:
@@ -155,7 +162,7 @@ class RestDoor:
         except Exception:
             outcome = "INTERNAL"
             log.exception(
-                "call failed", extra={"method": scope["method"], "target": target.decode("latin-1")}
+                "call failed", extra={"method": scope["method"], "path": target.decode("latin-1")}
             )
             response = Response(
                 500, answers.error_body("internal error; the server's log has more")
@@ -165,11 +172,16 @@ class RestDoor:
         return response
 
     async def _called(
-        self, scope: Mapping[str, Any], target: bytes, route: Route, receive: Receive
+        self,
+        scope: Mapping[str, Any],
+        target: bytes,
+        route: Route,
+        receive: Receive,
+        info: RequestInfo,
     ) -> Response:
         match route.kind:
             case Kind.CLASSIFY | Kind.REGRESS:
-                return await self._infer(scope, route, receive)
+                return await self._infer(scope, route, receive, info)
             case Kind.STATUS:
                 return self._status(route.spec)
             case Kind.METADATA:
@@ -182,14 +194,20 @@ class RestDoor:
                 raise InvalidArgument("Failed to convert version: the number does not fit 64 bits")
         raise InvalidArgument(f"Malformed request: {scope['method']} {target.decode('latin-1')}")
 
-    async def _infer(self, scope: Mapping[str, Any], route: Route, receive: Receive) -> Response:
+    async def _infer(
+        self, scope: Mapping[str, Any], route: Route, receive: Receive, info: RequestInfo
+    ) -> Response:
         deadline = time.monotonic() + self._timeout_s if self._timeout_s > 0 else None
         headers = dict(scope["headers"])
         if b"expect" in headers and headers[b"expect"].lower() != _CONTINUE:
             return page(HTTPStatus.EXPECTATION_FAILED)
-        sent = await body.read(receive, headers, self._max_body_bytes)
+        sent = await body.read(
+            receive, headers, limit=self._max_body_bytes, setting="rest_api_max_body_bytes"
+        )
+        info.request_bytes = len(sent)
         is_gzip = b"gzip" in headers.get(b"content-encoding", b"")
-        is_gone = scope.get(GONE)
+        extensions = scope.get("extensions") or {}
+        is_gone = extensions.get(GONE)
         if route.kind is _PREDICT and len(sent) <= _SMALL_BYTES and not is_gzip:
             text = await predict_soon(
                 self._core,
@@ -197,17 +215,26 @@ class RestDoor:
                 sent,
                 deadline,
                 self._max_depth,
+                info,
                 is_gone=is_gone,
-                is_alone=scope.get(ALONE),
+                is_alone=extensions.get(ALONE),
             )
             return Response(200, text)
         answer = INFERENCES[route.kind]
 
         def work() -> bytes:
-            plain = body.inflate(sent, self._max_inflated_bytes) if is_gzip else sent
-            return answer(self._core, route.spec, plain, deadline, self._max_depth)
+            plain = self._inflated(sent) if is_gzip else sent
+            return answer(self._core, route.spec, plain, deadline, self._max_depth, info)
 
         return Response(200, await self._runner.call(work, deadline=deadline, is_gone=is_gone))
+
+    def _inflated(self, sent: bytes) -> bytes:
+        """As in TensorFlow Serving, a body that cannot be inflated counts as empty."""
+        limit = self._max_inflated_bytes
+        try:
+            return body.inflate(sent, limit=limit, setting="rest_api_max_inflated_bytes")
+        except InvalidArgument:
+            return b""
 
     def _metrics_page(self, target: bytes) -> Response:
         if target != self._metrics_path:

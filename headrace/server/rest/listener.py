@@ -1,59 +1,53 @@
-"""uvicorn with what our REST door needs of it: the target as sent, libevent's error pages, a thread
-of its own."""
+"""The server's REST port: uvicorn in a thread of its own, with libevent's error pages."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 import socket
 import threading
 from http import HTTPStatus
 
-import uvicorn
 import uvloop
 from httptools import HttpParserError, HttpParserInvalidMethodError
 
-from headrace.http.connection import LimitedHttpProtocol, LimitedServer, Limits, allow_descriptors
-from headrace.server.rest.door import ALONE, GONE, TARGET, RestDoor
+from headrace.http.limits import Limits, raise_descriptor_limit
+from headrace.http.protocol import HttpProtocol
+from headrace.http.server import SweepingServer, uvicorn_config
+from headrace.server.rest.door import ALONE, GONE, RestDoor
 from headrace.server.rest.response import page
 
-_NEVER_S = 1 << 30
 _METHODS = frozenset({b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
-# What HTTP calls a method may be more than the parser knows.
+# What is a method in HTTP, also where the parser does not know it.
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20} [!-~]+ HTTP/1\.[01]\r\n")
 
 
-class _Protocol(LimitedHttpProtocol):
-    """One connection."""
+class Connection(HttpProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.extensions = {GONE: transport.is_closing, ALONE: self._is_alone}
+        super().connection_made(transport)
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self.scope[TARGET] = self.url  # type: ignore[literal-required]
-        self.scope[GONE] = self.transport.is_closing  # type: ignore[literal-required]
-        self.scope[ALONE] = self._is_alone  # type: ignore[literal-required]
-
-    def _is_alone(self) -> bool:
-        return len(self.connections) == 1 and not self.pipeline
-
-    def objection(self) -> HTTPStatus | None:
-        status = super().objection()
+    def check_head(self) -> HTTPStatus | None:
+        status = super().check_head()
         if status is None and self.parser.get_method() not in _METHODS:
             return HTTPStatus.NOT_IMPLEMENTED
         return status
 
-    def fault(self, error: HttpParserError, data: bytes) -> HTTPStatus:
-        is_method = isinstance(error, HttpParserInvalidMethodError) and _REQUEST_LINE.match(data)
-        return HTTPStatus.NOT_IMPLEMENTED if is_method else super().fault(error, data)
+    def parse_error(self, error: HttpParserError, start: bytes) -> HTTPStatus:
+        if isinstance(error, HttpParserInvalidMethodError) and _REQUEST_LINE.match(start):
+            return HTTPStatus.NOT_IMPLEMENTED
+        return super().parse_error(error, start)
 
-    def refusal(self, status: HTTPStatus) -> tuple[str, bytes]:
-        answer = page(status)
-        return answer.content_type, answer.body
+    def error_response(self, status: HTTPStatus) -> tuple[str, bytes]:
+        response = page(status)
+        return response.content_type, response.body
+
+    def _is_alone(self) -> bool:
+        return len(self.connections) == 1 and not self.pipeline
 
 
 class HttpServer:
-    """Serves a bound socket from a thread with an event loop; stopping lets the calls under way
-    end."""
+    """Serves a bound socket from a thread with an event loop; stopping lets running calls end."""
 
     def __init__(
         self,
@@ -64,23 +58,11 @@ class HttpServer:
         limits: Limits | None = None,
     ) -> None:
         limits = limits or Limits()
-        allow_descriptors(limits.connections)
-        config = uvicorn.Config(
-            app,
-            http=functools.partial(_Protocol, limits=limits),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            # The sweep sees to it.
-            timeout_keep_alive=_NEVER_S,
-            timeout_graceful_shutdown=max(1, round(drain_s)),
-        )
+        raise_descriptor_limit(limits.connections)
+        shutdown_s = max(1, round(drain_s))
+        config = uvicorn_config(app, Connection, limits, lifespan="off", shutdown_s=shutdown_s)
         self.port: int = listener.getsockname()[1]
-        self._server = LimitedServer(config)
+        self._server = SweepingServer(config)
         self._listener = listener
         self._thread = threading.Thread(target=self._serve, name="rest", daemon=True)
 

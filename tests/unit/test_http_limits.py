@@ -1,4 +1,4 @@
-"""Limits of a connection that no caller sees."""
+"""Limits that no caller sees."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def test_descriptors_are_allowed_up_to_what_the_system_lets(
 ) -> None:
     code = f"""
 import resource
-from headrace.http.connection import allow_descriptors
+from headrace.http.limits import raise_descriptor_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-allow_descriptors(1000)
+raise_descriptor_limit(1000)
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
     done = subprocess.run(
