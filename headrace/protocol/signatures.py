@@ -14,6 +14,10 @@ from headrace.protocol.errors import InvalidArgument
 from headrace.protocol.faults import Fault, JsonPath
 
 DEFAULT_SIGNATURE = "serving_default"
+# The method names of signatures, as SavedModels have them.
+METHOD_PREDICT = "tensorflow/serving/predict"
+METHOD_CLASSIFY = "tensorflow/serving/classify"
+METHOD_REGRESS = "tensorflow/serving/regress"
 
 Shape = tuple[int, ...]
 

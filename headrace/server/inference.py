@@ -15,11 +15,13 @@ import numpy as np
 
 from headrace.protocol import dtypes, messages
 from headrace.protocol.errors import InvalidArgument, Unimplemented
-from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.protocol.signatures import (
+    DEFAULT_SIGNATURE,
+    METHOD_CLASSIFY,
+    METHOD_REGRESS,
+    Signature,
+)
 from headrace.server.engines import LoadedModel
-
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
 
 _INPUT = "inputs"
 _CLASSES, _SCORES, _VALUES = "classes", "scores", "outputs"
@@ -47,7 +49,7 @@ Result = Classes | Values
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked of one signature; ``method`` is CLASSIFY or REGRESS."""
+    """What is asked of one signature; ``method`` is METHOD_CLASSIFY or METHOD_REGRESS."""
 
     method: str
     signature_name: str = ""
@@ -125,9 +127,9 @@ def _outputs(
     model: LoadedModel, signature: Signature, method: str, *, check_method: bool
 ) -> Sequence[str]:
     """The outputs to fetch; or why the signature is no such one, in TensorFlow Serving's words."""
-    if method not in (CLASSIFY, REGRESS):
+    if method not in (METHOD_CLASSIFY, METHOD_REGRESS):
         raise Unimplemented(f"Unsupported signature method_name: {method}")
-    kind = "classification" if method == CLASSIFY else "regression"
+    kind = "classification" if method == METHOD_CLASSIFY else "regression"
     if check_method and signature.method_name != method:
         raise InvalidArgument(
             f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}"
@@ -135,7 +137,7 @@ def _outputs(
     if len(signature.inputs) != 1:
         raise InvalidArgument("Expected one input Tensor.")
     count = len(signature.outputs)
-    if method == REGRESS and count != 1:
+    if method == METHOD_REGRESS and count != 1:
         raise InvalidArgument("Expected one output Tensor.")
     if count not in (1, 2):
         raise InvalidArgument(f"Expected one or two output Tensors, found {count}")
@@ -143,9 +145,9 @@ def _outputs(
         raise InvalidArgument(
             f"No {kind} inputs found in SignatureDef: {_debug_only(model, signature)}"
         )
-    known = (_VALUES,) if method == REGRESS else (_CLASSES, _SCORES)
+    known = (_VALUES,) if method == METHOD_REGRESS else (_CLASSES, _SCORES)
     found = [alias for alias in known if alias in signature.outputs]
-    if not found and method == REGRESS:
+    if not found and method == METHOD_REGRESS:
         raise InvalidArgument(
             f"No regression outputs found in SignatureDef: {_debug_proto(model, signature)}"
         )
@@ -183,7 +185,7 @@ def _tensor(examples: Sequence[bytes]) -> np.ndarray:
 
 
 def _result(method: str, outputs: Mapping[str, np.ndarray], count: int) -> Result:
-    if method == REGRESS:
+    if method == METHOD_REGRESS:
         return Values(_values(outputs[_VALUES], count))
     for alias, wanted in ((_CLASSES, dtypes.STRING), (_SCORES, dtypes.FLOAT)):
         if alias in outputs:

@@ -20,8 +20,10 @@ from headrace.protocol.errors import InvalidArgument, Unavailable
 from headrace.server import paths, textfiles
 from headrace.server.access import AccessLog
 from headrace.server.batching.adaptive import AdaptiveEngine
+from headrace.server.batching.batch_scheduler import BatchScheduler
 from headrace.server.batching.batcher import Limits as BatchLimits
-from headrace.server.batching.tf_serving import BatchingEngine, Parameters, Scheduler
+from headrace.server.batching.parameters import BatchingParameters
+from headrace.server.batching.tf_serving import BatchingEngine
 from headrace.server.config import AUTO, CPUS, ServerConfig
 from headrace.server.core import Core
 from headrace.server.engines import Engine
@@ -31,10 +33,10 @@ from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.grpc import tls
 from headrace.server.grpc.listener import GrpcServer
 from headrace.server.grpc.services import ModelService, PredictionService, ProfilerService
+from headrace.server.lifecycle.config_watcher import ConfigWatcher
 from headrace.server.lifecycle.reload import Reloader
 from headrace.server.lifecycle.repository import Repository
 from headrace.server.lifecycle.warmup import WarmingEngine
-from headrace.server.lifecycle.watch import Watch
 from headrace.server.metrics import PATH, Metrics
 from headrace.server.rest.door import RestDoor
 from headrace.server.rest.listener import HttpServer
@@ -114,9 +116,9 @@ class Server:
         opened.callback(access.close)
         doors = self._doors(core, runner, Reloader(repository), metrics, access)
         opened.callback(_close_doors, doors)
-        watch = _watch(config, repository)
-        opened.callback(watch.stop)
-        watch.start()
+        watcher = _config_watcher(config, repository)
+        opened.callback(watcher.stop)
+        watcher.start()
         for door in doors:
             door.start()
         self._announce()
@@ -241,12 +243,14 @@ def _rest(
     return HttpServer(app, listener, drain_s=config.drain_seconds, limits=limits)
 
 
-def _metrics_path(file: str) -> str:
-    """Where the monitoring config wants the metrics shown; "" where it does not."""
+def _metrics_path(file: str) -> str | None:
+    """Where the monitoring config says that the metrics are shown; None where they are not."""
     if not file:
-        return ""
-    wanted = textfiles.load(messages.MonitoringConfig, file).prometheus_config
-    return (wanted.path or PATH) if wanted.enable else ""
+        return None
+    prometheus = textfiles.load(messages.MonitoringConfig, file).prometheus_config
+    if not prometheus.enable:
+        return None
+    return prometheus.path or PATH
 
 
 def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:
@@ -321,8 +325,8 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
     engine: Engine = isolated if config.isolate else AutoIsolatingEngine(tensorflow, isolated)
     if config.enable_batching:
         file = config.batching_parameters_file
-        parameters = Parameters.load(file) if file else Parameters()
-        scheduler = Scheduler(parameters.threads, metrics)
+        parameters = BatchingParameters.load(file) if file else BatchingParameters()
+        scheduler = BatchScheduler(parameters.num_batch_threads, metrics)
         opened.callback(scheduler.close)
         own = config.enable_per_model_batching_parameters
         engine = BatchingEngine(engine, scheduler, None if own else parameters)
@@ -348,21 +352,22 @@ def _session_options(config: ServerConfig) -> SessionOptions:
     )
 
 
-def _watch(config: ServerConfig, repository: Repository) -> Watch:
-    wanted: Path | ServingConfig
-    if config.path:
-        is_named = config.model_name != ServerConfig().model_name
-        wanted = paths.serving_config(config.path, model_name=config.model_name if is_named else "")
-    elif config.model_config_file:
-        wanted = Path(config.model_config_file)
-    else:
-        wanted = ServingConfig((ModelConfig(config.model_name, config.model_base_path),))
-    return Watch(
+def _config_watcher(config: ServerConfig, repository: Repository) -> ConfigWatcher:
+    return ConfigWatcher(
         repository,
-        wanted,
+        _config_source(config),
         config_period_s=config.model_config_file_poll_wait_seconds,
         folders_period_s=config.file_system_poll_wait_seconds,
     )
+
+
+def _config_source(config: ServerConfig) -> Path | ServingConfig:
+    if config.path:
+        is_named = config.model_name != ServerConfig().model_name
+        return paths.serving_config(config.path, model_name=config.model_name if is_named else None)
+    if config.model_config_file:
+        return Path(config.model_config_file)
+    return ServingConfig((ModelConfig(config.model_name, config.model_base_path),))
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -202,7 +202,7 @@ def test_one_run_that_was_held_up_is_not_taken_for_the_rule(
 
         run(model, x=x)
 
-        assert model.expected_s(model.signatures["serving_default"], x.nbytes) == expected
+        assert model.expected_s(model.signatures["serving_default"], [{"x": x}]) == expected
 
 
 def test_a_loop_behind_one_signature_leaves_the_others_quick() -> None:

@@ -461,7 +461,7 @@ def test_the_status_of_a_model_without_a_version_says_what_stands_in_its_way(wor
     (world.root / "empty").mkdir()
     world.configure("half", "empty", "missing")
 
-    reasons = {model.name: model.trouble for model in world.repository.models()}
+    reasons = {model.name: model.problem for model in world.repository.models()}
     assert reasons["half"] == "version 3 is not whole: no saved_model.pb yet"
     assert reasons["empty"].startswith(f"no version under base path {world.root / 'empty'}")
     assert reasons["missing"].startswith(

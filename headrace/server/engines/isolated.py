@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -209,7 +209,7 @@ class IsolatedModel:
             name: signatures.from_signature_def(name, definition)
             for name, definition in self.signature_defs.items()
         }
-        self.not_row_wise: Mapping[str, str] = loaded["not_row_wise"]
+        self.not_row_wise: Mapping[str, str | None] = loaded["not_row_wise"]
 
     def run(
         self,
@@ -234,7 +234,9 @@ class IsolatedModel:
         _, found = child.ask(head, inputs, timeout_s=timeout_s)
         return {alias: found[alias] for alias in outputs}
 
-    def expected_s(self, signature: Signature, size: int) -> float:
+    def expected_s(
+        self, signature: Signature, requests: Iterable[Mapping[str, np.ndarray]]
+    ) -> float:
         # Another process is waited for.
         return math.inf
 

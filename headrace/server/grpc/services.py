@@ -12,12 +12,13 @@ from headrace.protocol import messages, tensors
 from headrace.protocol.errors import HeadraceError, InvalidArgument
 from headrace.protocol.messages import Method
 from headrace.protocol.model_spec import ModelSpec
-from headrace.protocol.signatures import DEFAULT_SIGNATURE
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, METHOD_CLASSIFY, METHOD_REGRESS
 from headrace.server import inputs
 from headrace.server.core import Core
-from headrace.server.inference import CLASSIFY, REGRESS, Classes, Result, Task
+from headrace.server.inference import Classes, Result, Task
 from headrace.server.lifecycle.reload import Reloader
 from headrace.server.metrics import Metrics
+from headrace.server.runner import blocking
 
 Answer = Callable[[Any, float | None], Any]
 Answers = Mapping[Method, Answer]
@@ -42,28 +43,30 @@ class PredictionService:
 
     def predict(self, request: Any, deadline: float | None) -> Any:
         spec = _spec(request)
-        prediction = self._core.predict(
+        call = self._core.predict(
             spec,
-            lambda s: inputs.read(s, request.inputs),
+            lambda signature: inputs.read(signature, request.inputs),
             output_filter=request.output_filter,
             deadline=deadline,
+            may_block=True,
         )
+        version, _, outputs = blocking(call)
         response = messages.PredictResponse()
-        for alias, array in prediction.outputs.items():
+        for alias, array in outputs.items():
             response.outputs[alias].CopyFrom(tensors.to_proto(array, as_content=self._as_content))
         _describe(
             response.model_spec,
             spec.name,
-            prediction.version,
+            version,
             spec.signature_name or DEFAULT_SIGNATURE,
         )
         return response
 
     def classify(self, request: Any, deadline: float | None) -> Any:
-        return self._infer(request, CLASSIFY, messages.ClassificationResponse(), deadline)
+        return self._infer(request, METHOD_CLASSIFY, messages.ClassificationResponse(), deadline)
 
     def regress(self, request: Any, deadline: float | None) -> Any:
-        return self._infer(request, REGRESS, messages.RegressionResponse(), deadline)
+        return self._infer(request, METHOD_REGRESS, messages.RegressionResponse(), deadline)
 
     def multi_inference(self, request: Any, deadline: float | None) -> Any:
         # Only the first task's choice of a version counts, as in TensorFlow Serving.

@@ -25,10 +25,15 @@ from headrace.protocol.errors import (
     InvalidArgument,
     Unimplemented,
 )
-from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.protocol.signatures import (
+    DEFAULT_SIGNATURE,
+    METHOD_CLASSIFY,
+    METHOD_REGRESS,
+    Signature,
+)
 from headrace.server import inference, inputs
 from headrace.server.engines import Engine, LoadedModel
-from headrace.server.inference import CLASSIFY, REGRESS, Task
+from headrace.server.inference import Task
 from headrace.server.metrics import Metrics
 from headrace.store import records
 
@@ -80,9 +85,9 @@ def replay(model: LoadedModel, record: Any) -> None:
         case "predict_log":
             _predict(model, record.predict_log.request)
         case "classify_log":
-            _infer(model, CLASSIFY, record.classify_log.request)
+            _infer(model, METHOD_CLASSIFY, record.classify_log.request)
         case "regress_log":
-            _infer(model, REGRESS, record.regress_log.request)
+            _infer(model, METHOD_REGRESS, record.regress_log.request)
         case "multi_inference_log":
             request = record.multi_inference_log.request
             tasks = [

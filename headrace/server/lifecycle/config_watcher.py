@@ -1,5 +1,4 @@
-"""Keeps a repository in step with the config file and the folders, by looking at each every so
-often."""
+"""Keeps the repository in step with the config file and the model folders, by polling both."""
 
 from __future__ import annotations
 
@@ -18,29 +17,31 @@ from headrace.store.model_list import ServingConfig
 log = logging.getLogger(__name__)
 
 
-class Watch:
-    """A period of 0 or less means: once, at the start."""
+class ConfigWatcher:
+    """``source`` is a config, or the path of the file to read it from. A period of 0 or less means
+    once, at the start."""
 
     def __init__(
         self,
         repository: Repository,
-        wanted: Path | ServingConfig,
+        source: Path | ServingConfig,
         *,
         config_period_s: float,
         folders_period_s: float,
     ) -> None:
         self._repository = repository
-        self._wanted = ConfigFile(wanted) if isinstance(wanted, Path) else wanted
+        self._source = ConfigFile(source) if isinstance(source, Path) else source
         self._config_period_s = config_period_s if config_period_s > 0 else math.inf
         self._folders_period_s = folders_period_s if folders_period_s > 0 else math.inf
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Takes the config, and says what is wrong with it; from then on a wrong one is logged and
-        passed over."""
-        wanted = self._wanted
-        self._repository.apply(wanted if isinstance(wanted, ServingConfig) else wanted.first())
+        """Raises what is wrong with the first config. Later ones are logged and ignored when they
+        are wrong."""
+        source = self._source
+        config = source.read_first() if isinstance(source, ConfigFile) else source
+        self._repository.apply(config)
         self._thread.start()
 
     def stop(self) -> None:
@@ -50,14 +51,15 @@ class Watch:
 
     def _run(self) -> None:
         now = time.monotonic()
-        config_at, folders_at = now + self._config_period_s, now + self._folders_period_s
+        config_at = now + self._config_period_s
+        folders_at = now + self._folders_period_s
         while not self._stop.wait(_seconds_until(min(config_at, folders_at))):
             now = time.monotonic()
             try:
                 if now >= config_at:
                     config_at = now + self._config_period_s
-                    if isinstance(self._wanted, ConfigFile):
-                        self._wanted.offer(self._repository)
+                    if isinstance(self._source, ConfigFile):
+                        self._source.apply_changes(self._repository)
                 if now >= folders_at:
                     folders_at = now + self._folders_period_s
                     self._repository.scan()
@@ -66,48 +68,49 @@ class Watch:
 
 
 class ConfigFile:
-    """The config file as last taken. Content that was refused is refused once, unless only time was
-    missing."""
+    """The config file and the content that was last applied. A wrong config is logged once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._taken: bytes | None = None
-        self._complaint = ""
+        self._applied: bytes | None = None
+        self._last_error: str | None = None
 
-    def first(self) -> model_list.ServingConfig:
+    def read_first(self) -> ServingConfig:
         if self._path.is_file():
-            # Before it is parsed: what changes in between is offered again.
-            self._taken = self._path.read_bytes()
+            # The content is noted before it is parsed, so that a change in between is noticed.
+            self._applied = self._path.read_bytes()
         return model_list.load(self._path, may_be_blank=True)
 
-    def offer(self, repository: Repository) -> None:
-        """Gives the repository what changed since it last took something. What cannot be taken
-        leaves all as it is."""
+    def apply_changes(self, repository: Repository) -> None:
+        """Applies the file if its content has changed. A config that is wrong changes nothing."""
         try:
             content = self._path.read_bytes()
         except OSError as error:
-            self._complain(f"{self._path}: {error.strerror}")
+            self._log_once(f"{self._path}: {error.strerror}")
             return
-        if content == self._taken:
-            self._complaint = ""
+        if content == self._applied:
+            self._last_error = None
             return
         try:
             repository.apply(model_list.load(self._path))
         except ConfigError as error:
-            self._complain(textfiles.fault(error))
+            self._log_once(textfiles.fault(error))
             return
         except HeadraceError as error:
-            # A label's version may yet become available: it is offered again.
-            self._complain(str(error))
+            # It is tried again: the version of a label may yet become available.
+            self._log_once(str(error))
             return
-        self._taken, self._complaint = content, ""
+        self._applied = content
+        self._last_error = None
         log.info("config taken", extra={"file": str(self._path)})
 
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:
-            self._complaint = text
-            log.error("config refused, the old one stays", extra={"reason": text})
+    def _log_once(self, error: str) -> None:
+        if error != self._last_error:
+            self._last_error = error
+            log.error("config refused, the old one stays", extra={"reason": error})
 
 
 def _seconds_until(moment: float) -> float | None:
-    return None if math.isinf(moment) else max(0.0, moment - time.monotonic())
+    if math.isinf(moment):
+        return None
+    return max(0.0, moment - time.monotonic())
