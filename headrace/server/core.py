@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from headrace.protocol.errors import FailedPrecondition, Internal, InvalidArgument, NotFound
 from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import (
@@ -20,18 +18,15 @@ from headrace.protocol.signatures import (
     Signature,
 )
 from headrace.server import inference
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 from headrace.server.inference import Result, Run, Task
 from headrace.server.lifecycle.repository import ModelStatus, Repository
 from headrace.server.lifecycle.versions import VersionStatus
 from headrace.server.metrics import Metrics
 from headrace.server.runner import Runner, blocking
 
-Inputs = Mapping[str, np.ndarray]
-
-
 # The version that answered, the signature, and its outputs.
-Prediction = tuple[int, Signature, dict[str, np.ndarray]]
+Prediction = tuple[int, Signature, Arrays]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ class Core:
     async def predict(
         self,
         spec: ModelSpec,
-        read_inputs: Callable[[Signature], Inputs],
+        read_inputs: Callable[[Signature], Arrays],
         *,
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
@@ -165,9 +160,7 @@ class Core:
             return {}
 
     def _run(self, name: str, model: LoadedModel, api: str, deadline: float | None) -> Run:
-        def run(
-            signature: Signature, inputs: Inputs, outputs: Sequence[str]
-        ) -> dict[str, np.ndarray]:
+        def run(signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
             started = time.perf_counter()
             answer = blocking(
                 self._runner.run(

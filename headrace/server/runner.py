@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
-
-import numpy as np
 
 from headrace.protocol.errors import DeadlineExceeded, Unavailable
 from headrace.protocol.signatures import Signature
@@ -17,7 +15,7 @@ from headrace.server.batching import thread_batcher
 from headrace.server.batching.adaptive import AdaptiveModel
 from headrace.server.batching.async_batcher import QUICK_S, AsyncBatcher
 from headrace.server.deadlines import TIMED_OUT, remaining_s
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 
 T = TypeVar("T")
 
@@ -36,14 +34,14 @@ class Runner:
         self,
         model: LoadedModel,
         signature: Signature,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Arrays,
         output_names: Sequence[str],
         *,
         deadline: float | None,
         may_block: bool = False,
         is_gone: Callable[[], bool] | None = None,
         is_alone: Callable[[], bool] | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         """One run. With ``may_block`` it happens in the calling thread, which waits: the coroutine
         never suspends (see blocking()). ``is_alone``: no other call could run together with this
         one."""

@@ -1,5 +1,4 @@
-"""The server as a thing to start and stop: builds the parts from a config, opens the ports, closes
-all in order."""
+"""The server: builds its parts from a config, opens the ports, and closes everything in order."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """``with Server(config) as server:`` serves; models load in the background,
+    """``with Server(config) as server:`` serves. Models load in the background;
     ``wait_until_ready`` waits for them."""
 
     def __init__(self, config: ServerConfig) -> None:
@@ -59,7 +58,7 @@ class Server:
         self._closing = ExitStack()
         self._stopped = threading.Event()
         self._repository: Repository | None = None
-        # False once a call outlived stop(): its thread is still running.
+        # False if a call did not end in time when the server stopped: its thread still runs.
         self.is_quiet = True
 
     def __enter__(self) -> Server:
@@ -75,19 +74,23 @@ class Server:
         self.stop()
 
     def start(self) -> None:
-        """Opens the ports; raises, with nothing left open, when a config is broken or a port is
-        taken."""
+        """Opens the ports. When a config is wrong or a port is taken it raises and leaves nothing
+        open."""
         with ExitStack() as opened:
             self._open(opened)
             self._closing = opened.pop_all()
 
     def wait_until_ready(self, timeout_s: float | None = None) -> bool:
         """Whether, within the time, every configured model is AVAILABLE or has failed."""
-        return self._repository is not None and self._repository.wait_until_settled(timeout_s)
+        if self._repository is None:
+            return False
+        return self._repository.wait_until_settled(timeout_s)
 
     def not_served(self) -> list[str]:
         """The configured models of which no version is available."""
-        models = self._repository.models() if self._repository else []
+        if self._repository is None:
+            return []
+        models = self._repository.models()
         return [model.name for model in models if model.default_version is None]
 
     def wait(self) -> None:
@@ -95,23 +98,26 @@ class Server:
         self._stopped.wait()
 
     def stop(self) -> None:
-        """Takes no more calls, lets those under way end, unloads."""
+        """Refuses new calls, waits for those under way, and unloads the models."""
         self._stopped.set()
         self._closing.close()
 
     def _open(self, opened: ExitStack) -> None:
         config = self.config
         metrics = Metrics()
-        repository = self._repository = _repository(
-            config, _engine(config, opened, metrics), metrics
-        )
+        engine = _engine(config, opened, metrics)
+        repository = self._repository = _repository(config, engine, metrics)
         opened.callback(self._close_repository)
         runner = Runner(
             threads=config.rest_api_num_threads, max_waiting=config.max_waiting_requests
         )
         opened.callback(runner.close)
-        check = config.enable_signature_method_name_check
-        core = Core(repository, runner, metrics=metrics, check_methods=check)
+        core = Core(
+            repository,
+            runner,
+            metrics=metrics,
+            check_methods=config.enable_signature_method_name_check,
+        )
         access = AccessLog(config.access_log)
         opened.callback(access.close)
         doors = self._doors(core, runner, Reloader(repository), metrics, access)
@@ -126,7 +132,8 @@ class Server:
     def _doors(
         self, core: Core, runner: Runner, reloader: Reloader, metrics: Metrics, access: AccessLog
     ) -> list[GrpcServer | HttpServer]:
-        """Both bound to their ports, so that one that is taken is known before anything starts."""
+        """gRPC and REST, bound to their ports but not started: a port that is taken shows before
+        anything starts."""
         config = self.config
         doors: list[GrpcServer | HttpServer] = []
         try:
@@ -190,28 +197,35 @@ def _grpc(
 
 
 def _grpc_addresses(config: ServerConfig) -> list[str]:
-    addresses = [f"{_bracketed(config.bind_address)}:{max(config.port, 0)}"] if config.port else []
-    return [*addresses, f"unix:{config.grpc_socket_path}"] if config.grpc_socket_path else addresses
+    addresses = []
+    if config.port:
+        addresses.append(f"{_bracketed(config.bind_address)}:{max(config.port, 0)}")
+    if config.grpc_socket_path:
+        addresses.append(f"unix:{config.grpc_socket_path}")
+    return addresses
 
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
     if config.use_alts_credentials:
         return grpc.alts_server_credentials()
-    return tls.credentials(config.ssl_config_file) if config.ssl_config_file else None
+    if config.ssl_config_file:
+        return tls.credentials(config.ssl_config_file)
+    return None
 
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    found: list[tuple[str, int | str]] = []
-    for argument in filter(None, text.split(",")):
+    arguments: list[tuple[str, int | str]] = []
+    for argument in text.split(","):
+        if not argument:
+            continue
         name, equals, value = argument.partition("=")
         if not name or not equals:
             raise InvalidArgument(
                 f"grpc_channel_arguments: {argument!r} is not of the form name=value"
             )
-        found.append(
-            (name, int(value) if value.removeprefix("-").isdecimal() and value.isascii() else value)
-        )
-    return found
+        is_number = value.isascii() and value.removeprefix("-").isdecimal()
+        arguments.append((name, int(value) if is_number else value))
+    return arguments
 
 
 def _rest(
@@ -261,27 +275,14 @@ def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:
 
 
 def _check(config: ServerConfig) -> None:
-    """What TF Serving says no to at its start, in its words."""
-    if config.path and (config.model_config_file or config.model_base_path or config.models_root):
-        raise InvalidArgument(
-            f"the path {config.path} goes without model_config_file, model_base_path and "
-            "models_root"
-        )
-    if not config.path and not config.model_config_file and not config.model_base_path:
-        raise InvalidArgument(
-            "Both server_options.model_base_path and server_options.model_config_file are empty!"
-        )
-    if (
-        config.model_base_path
-        and not config.model_config_file
-        and not Path(config.model_base_path).is_absolute()
-    ):
-        raise InvalidArgument(
-            f"Expected model {config.model_name} to have an absolute path or URI; "
-            f"got base_path()={config.model_base_path}"
-        )
-    threads = (config.tensorflow_session_parallelism, config.tensorflow_intra_op_parallelism)
-    if all(n > 0 for n in (*threads, config.tensorflow_inter_op_parallelism)):
+    """Raises what TF Serving rejects at its start, in its words where it has any."""
+    _check_models(config)
+    threads = (
+        config.tensorflow_session_parallelism,
+        config.tensorflow_intra_op_parallelism,
+        config.tensorflow_inter_op_parallelism,
+    )
+    if min(threads) > 0:
         raise InvalidArgument(
             "Give tensorflow_session_parallelism, or the two it stands for, not all three"
         )
@@ -302,6 +303,27 @@ def _check(config: ServerConfig) -> None:
         raise InvalidArgument("Only one of use_alts_credentials and ssl_config_file can be given")
 
 
+def _check_models(config: ServerConfig) -> None:
+    if config.path and (config.model_config_file or config.model_base_path or config.models_root):
+        raise InvalidArgument(
+            f"the path {config.path} goes without model_config_file, model_base_path and "
+            "models_root"
+        )
+    if not config.path and not config.model_config_file and not config.model_base_path:
+        raise InvalidArgument(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
+    if (
+        config.model_base_path
+        and not config.model_config_file
+        and not Path(config.model_base_path).is_absolute()
+    ):
+        raise InvalidArgument(
+            f"Expected model {config.model_name} to have an absolute path or URI; "
+            f"got base_path()={config.model_base_path}"
+        )
+
+
 def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repository:
     return Repository(
         engine,
@@ -316,11 +338,9 @@ def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repos
 
 
 def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine:
-    """TensorFlow, with what the flags put around it: batching, then the warm-up that goes through
-    it."""
-    tensorflow = TensorFlowEngine(
-        tuple(config.saved_model_tags.split(",")), _session_options(config)
-    )
+    """TensorFlow, in the layers that the flags ask for; warm-up goes through the batching."""
+    tags = tuple(config.saved_model_tags.split(","))
+    tensorflow = TensorFlowEngine(tags, _session_options(config))
     isolated = opened.enter_context(IsolatedEngine(tensorflow))
     engine: Engine = isolated if config.isolate else AutoIsolatingEngine(tensorflow, isolated)
     if config.enable_batching:
@@ -328,8 +348,8 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
         parameters = BatchingParameters.load(file) if file else BatchingParameters()
         scheduler = BatchScheduler(parameters.num_batch_threads, metrics)
         opened.callback(scheduler.close)
-        own = config.enable_per_model_batching_parameters
-        engine = BatchingEngine(engine, scheduler, None if own else parameters)
+        is_per_model = config.enable_per_model_batching_parameters
+        engine = BatchingEngine(engine, scheduler, None if is_per_model else parameters)
     if config.enable_model_warmup:
         engine = WarmingEngine(engine, max(1, config.num_request_iterations_for_warmup), metrics)
     if config.adaptive_batching and not config.enable_batching:
@@ -341,11 +361,15 @@ def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine
 
 
 def _session_options(config: ServerConfig) -> SessionOptions:
-    file, both = config.tensorflow_session_config_file, config.tensorflow_session_parallelism
+    threads = config.tensorflow_session_parallelism
+    base = b""
+    if config.tensorflow_session_config_file:
+        message = textfiles.load(messages.ConfigProto, config.tensorflow_session_config_file)
+        base = message.SerializeToString()
     return SessionOptions(
-        intra_op_threads=config.tensorflow_intra_op_parallelism or both,
-        inter_op_threads=config.tensorflow_inter_op_parallelism or both,
-        base=textfiles.load(messages.ConfigProto, file).SerializeToString() if file else b"",
+        intra_op_threads=config.tensorflow_intra_op_parallelism or threads,
+        inter_op_threads=config.tensorflow_inter_op_parallelism or threads,
+        base=base,
         gpu_memory_fraction=config.per_process_gpu_memory_fraction,
         bfloat16=config.mixed_precision == "bfloat16",
         xla=config.xla_cpu_compilation_enabled or config.xla_gpu_compilation_enabled,

@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 
-import numpy as np
-
 from headrace.protocol.errors import Cancelled, DeadlineExceeded, Unavailable
-from headrace.server.batching.batcher import Arrays, Batch, Batcher, PendingRequest
+from headrace.server.batching.batcher import Batch, Batcher, PendingRequest
 from headrace.server.deadlines import TIMED_OUT, wait_s
+from headrace.server.engines import Arrays
 
 # A run in the loop keeps all other calls of the loop waiting.
 QUICK_S = 0.001
@@ -42,7 +41,7 @@ class AsyncBatcher:
         *,
         deadline: float | None,
         is_gone: Callable[[], bool] | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         loop = self._loop
         future: asyncio.Future[None] = loop.create_future()
         request = PendingRequest(

@@ -6,17 +6,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from headrace.protocol.errors import HeadraceError, Internal, InvalidArgument, Unavailable
 from headrace.protocol.signatures import Signature
 from headrace.server.batching import batches
 from headrace.server.batching.batches import BatchTask
 from headrace.server.batching.parameters import BatchingParameters
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 from headrace.server.metrics import Metrics
 
 
@@ -39,9 +37,7 @@ class BatchQueue:
     parameters: BatchingParameters
     batches: deque[Batch] = field(default_factory=deque)
 
-    def put(
-        self, inputs: Mapping[str, np.ndarray], rows: int, deadline: float | None
-    ) -> list[BatchTask]:
+    def put(self, inputs: Arrays, rows: int, deadline: float | None) -> list[BatchTask]:
         """Queues the whole request, in several tasks where it may be split, or raises and queues
         nothing."""
         sizes = self._task_sizes(rows)
@@ -140,7 +136,7 @@ class BatchScheduler:
     def submit(
         self,
         queue: BatchQueue,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Arrays,
         rows: int,
         deadline: float | None,
     ) -> list[BatchTask]:

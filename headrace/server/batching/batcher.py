@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,15 +26,13 @@ from headrace.protocol.errors import (
 from headrace.protocol.signatures import Signature
 from headrace.server.batching import batches
 from headrace.server.deadlines import TIMED_OUT, remaining_s
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 from headrace.server.metrics import Metrics
 
 # Callers can send any number of shapes; only so many verdicts are cached.
 _MAX_CACHED_SHAPES = 256
 # The name of the thread pool in the metrics.
 POOL = "adaptive"
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class PendingRequest:
     # Only requests with equal keys run together.
     batch_key: object = None
     enqueued_at: float = field(default_factory=time.monotonic)
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    outputs: Arrays = field(default_factory=dict)
     error: HeadraceError | None = None
     # True once its caller has to run a batch, which nobody else will run.
     is_leader: bool = False

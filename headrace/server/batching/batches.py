@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from headrace.protocol.errors import (
     ResourceExhausted,
 )
 from headrace.protocol.signatures import Shape, Signature
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 
 # TensorFlow Serving pads no tensor of a higher rank.
 _MAX_RANK = 6
@@ -27,16 +27,16 @@ _MAX_RANK = 6
 class BatchTask:
     """A request or a part of one. ``done`` is set once there are outputs or an error."""
 
-    inputs: Mapping[str, np.ndarray]
+    inputs: Arrays
     rows: int
     deadline: float | None
     enqueued_at: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    outputs: Arrays = field(default_factory=dict)
     error: HeadraceError | None = None
 
 
-def rows(inputs: Mapping[str, np.ndarray]) -> int:
+def rows(inputs: Arrays) -> int:
     """The number of rows, which must be the same in every input."""
     if not inputs:
         raise InvalidArgument("Batching Run() must have at least one input tensor")
@@ -48,7 +48,7 @@ def rows(inputs: Mapping[str, np.ndarray]) -> int:
     return sizes.pop()
 
 
-def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
+def has_dtypes(signature: Signature, inputs: Arrays) -> bool:
     """Whether the inputs have the signature's dtypes: only tensors of one dtype can be joined."""
     for alias, array in inputs.items():
         dtype = signature.inputs[alias].dtype
@@ -57,7 +57,7 @@ def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
     return True
 
 
-def has_shapes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
+def has_shapes(signature: Signature, inputs: Arrays) -> bool:
     """Whether each row of the inputs has the shape that the signature declares."""
     for alias, array in inputs.items():
         if not _fits(array.shape, signature.inputs[alias].shape):

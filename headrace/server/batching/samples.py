@@ -10,7 +10,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching import batches
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 from headrace.server.lifecycle import warmup
 from headrace.store import records
 
@@ -43,7 +43,6 @@ _TOLERANCES = {
     8: (1e-8, 1e-10),
 }
 
-Arrays = Mapping[str, np.ndarray]
 # The inputs of a row and its outputs when it runs alone.
 _Answered = tuple[Arrays, Arrays]
 
@@ -51,13 +50,13 @@ _Answered = tuple[Arrays, Arrays]
 def disagreement(model: LoadedModel, signature: Signature, rows: Sequence[Arrays]) -> str | None:
     """How answers differ when these single rows run together; None where they do not."""
     answered: list[_Answered] = []
-    problem = "no row of it could be made up, and the version brings none"
+    problem = "there are no sample rows: the version has none, and none can be made up"
     until = time.monotonic() + _BUDGET_S
     for row in rows:
         try:
             answered.append((row, model.run(signature, row, tuple(signature.outputs))))
         except HeadraceError as error:
-            problem = f"no sample of it can be run: {error.message}"
+            problem = f"no sample row can be run: {error.message}"
         if time.monotonic() > until and len(answered) > 1:
             break
     if not answered:
@@ -115,7 +114,7 @@ def _difference(
             return f"{count} rows have {alias} of shape {list(array.shape)}"
         for i, (_, alone) in enumerate(answered):
             if not _agree(array[i : i + 1], alone[alias]):
-                return f"{alias} of a row is another among {count} rows than alone"
+                return f"a row gets another {alias} among {count} rows than alone"
     return None
 
 

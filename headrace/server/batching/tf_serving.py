@@ -22,7 +22,7 @@ from headrace.server.batching import batches
 from headrace.server.batching.batch_scheduler import BatchQueue, BatchScheduler
 from headrace.server.batching.parameters import BatchingParameters
 from headrace.server.deadlines import TIMED_OUT, wait_s
-from headrace.server.engines import Engine, LoadedModel
+from headrace.server.engines import Arrays, Engine, LoadedModel
 
 PARAMETERS_FILE = "batching_params.pbtxt"
 
@@ -70,11 +70,11 @@ class BatchedModel:
     def run(
         self,
         signature: Signature,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Arrays,
         outputs: Sequence[str],
         *,
         timeout_s: float | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         """As part of a batch; alone when the request wants other outputs than the signature's or
         has other dtypes."""
         is_own = self.signatures.get(signature.name) is signature
@@ -99,9 +99,7 @@ class BatchedModel:
             joined[alias] = np.concatenate([task.outputs[alias] for task in tasks])
         return joined
 
-    def expected_s(
-        self, signature: Signature, requests: Iterable[Mapping[str, np.ndarray]]
-    ) -> float:
+    def expected_s(self, signature: Signature, requests: Iterable[Arrays]) -> float:
         """Unknown, as a request waits for others."""
         return math.inf
 

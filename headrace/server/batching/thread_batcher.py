@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 
-import numpy as np
-
 from headrace.protocol.errors import Cancelled, DeadlineExceeded, HeadraceError
-from headrace.server.batching.batcher import Arrays, Batch, Batcher, PendingRequest
+from headrace.server.batching.batcher import Batch, Batcher, PendingRequest
 from headrace.server.deadlines import TIMED_OUT, wait_s
+from headrace.server.engines import Arrays
 
 # What can wake the thread, beside a batch to run.
 _DONE = "done"
@@ -48,7 +47,7 @@ CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 def run(
     batcher: Batcher, inputs: Arrays, output_names: Sequence[str], *, deadline: float | None
-) -> dict[str, np.ndarray]:
+) -> Arrays:
     caller = CALLER.get()
     events: SimpleQueue[Batch | str] = SimpleQueue()
     request = PendingRequest(

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
 
     from headrace.protocol.signatures import Signature
+
+
+# Tensors by alias: the inputs or outputs of a run.
+Arrays: TypeAlias = "Mapping[str, np.ndarray]"
 
 
 class LoadedModel(Protocol):
@@ -27,15 +31,13 @@ class LoadedModel(Protocol):
     def run(
         self,
         signature: Signature,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Arrays,
         outputs: Sequence[str],
         *,
         timeout_s: float | None = None,
-    ) -> dict[str, np.ndarray]: ...
+    ) -> Arrays: ...
 
-    def expected_s(
-        self, signature: Signature, requests: Iterable[Mapping[str, np.ndarray]]
-    ) -> float:
+    def expected_s(self, signature: Signature, requests: Iterable[Arrays]) -> float:
         """How long one run over the inputs of these requests will probably take; infinite if
         unknown."""
 

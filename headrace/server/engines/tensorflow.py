@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headrace.protocol import errors, signatures
 from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server import rowwise
-from headrace.server.engines import capi, graph, tensors
+from headrace.server.engines import Arrays, capi, graph_traits, tensors
 from headrace.server.engines.options import CALLERS_THREAD, SessionOptions, run_options
 
 # A run in the caller's thread is quickest (40 us instead of 80 for a small network, as nothing is
@@ -55,13 +53,13 @@ class SavedModel:
         self._closing = False
         try:
             self._session, serialized = _load(folder, tags, options, self._graph)
-            meta_graph = graph.meta_graph(folder, tags, serialized)
+            meta_graph = graph_traits.meta_graph(folder, tags, serialized)
             self.signature_defs: Mapping[str, Any] = dict(meta_graph.signature_def)
             self.signatures: Mapping[str, Signature] = {
                 name: signatures.from_signature_def(name, definition)
                 for name, definition in self.signature_defs.items()
             }
-            self.traits = graph.traits(meta_graph)
+            self.traits = graph_traits.traits(meta_graph)
             self._needs_check = self.traits.shapes_bind or self.traits.empty_kills
             self.not_row_wise: Mapping[str, str | None] = {
                 name: rowwise.reason(meta_graph, signature)
@@ -78,11 +76,11 @@ class SavedModel:
     def run(
         self,
         signature: Signature,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Arrays,
         outputs: Sequence[str],
         *,
         timeout_s: float | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         """The named outputs. TensorFlow itself stops a long run after ``timeout_s``."""
         if self._needs_check:
             self._check(signature, inputs)
@@ -114,9 +112,7 @@ class SavedModel:
             lib.TF_DeleteGraph(self._graph)
         self._session = self._graph = None
 
-    def expected_s(
-        self, signature: Signature, requests: Iterable[Mapping[str, np.ndarray]]
-    ) -> float:
+    def expected_s(self, signature: Signature, requests: Iterable[Arrays]) -> float:
         return self._expected_s(signature, sum([_bytes_in(inputs) for inputs in requests]))
 
     def _expected_s(self, signature: Signature, size: int) -> float:
@@ -137,10 +133,10 @@ class SavedModel:
     def _run(
         self,
         signature: Signature,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Arrays,
         outputs: Sequence[str],
         timeout_s: float | None,
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         lib = self._lib
         feeds, fetches = self._ends(signature, tuple(inputs), tuple(outputs))
         fed = _pointers(len(inputs))()
@@ -203,7 +199,7 @@ class SavedModel:
         timeout_ms = max(1, math.ceil(timeout_s * 1000))
         return capi.buffer_over(run_options(timeout_ms=timeout_ms))
 
-    def _check(self, signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+    def _check(self, signature: Signature, inputs: Arrays) -> None:
         """Rejects shapes that would end the process inside a kernel; any other shape is left to the
         graph."""
         if self.traits.shapes_bind:
@@ -214,7 +210,7 @@ class SavedModel:
                     shape = signatures.shape_text(array.shape)
                     raise errors.InvalidArgument(f"{alias}: shape {shape} has no elements")
 
-    def _check_shapes(self, signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+    def _check_shapes(self, signature: Signature, inputs: Arrays) -> None:
         key = (signature.name, *[(alias, array.shape) for alias, array in inputs.items()])
         # A signature that a caller put together may have the name of one of ours.
         is_own = self.signatures.get(signature.name) is signature
@@ -277,7 +273,7 @@ def _pointers(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
     return ctypes.c_void_p * count
 
 
-def _bytes_in(inputs: Mapping[str, np.ndarray]) -> int:
+def _bytes_in(inputs: Arrays) -> int:
     """The size of the inputs, strings by their own length."""
     total = 0
     for array in inputs.values():

@@ -64,7 +64,7 @@ class ConfigWatcher:
                     folders_at = now + self._folders_period_s
                     self._repository.scan()
             except Exception:
-                log.exception("the store could not be looked at; it will be again")
+                log.exception("the config or the models could not be read; they are polled again")
 
 
 class ConfigFile:

@@ -48,7 +48,7 @@ def discover(
     for number, path in versions.items():
         missing = None if number in known else folders.missing(path)
         if missing:
-            incomplete.append(f"version {number} is not whole: {missing}")
+            incomplete.append(f"version {number} is incomplete: {missing}")
         else:
             complete[number] = path
     if incomplete:

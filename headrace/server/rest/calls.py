@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-
-import numpy as np
 
 from headrace.codec import answers, examples
 from headrace.codec.predict import parse_predict
@@ -13,6 +11,7 @@ from headrace.protocol.errors import InvalidArgument
 from headrace.protocol.model_spec import ModelSpec
 from headrace.protocol.signatures import METHOD_CLASSIFY, METHOD_REGRESS, Signature
 from headrace.server.core import Core, SignatureNotFound
+from headrace.server.engines import Arrays
 from headrace.server.inference import Classes
 from headrace.server.rest.routes import Kind
 
@@ -35,7 +34,7 @@ async def predict(
         spec = replace(spec, signature_name=signature_name)
     row_format = False
 
-    def read_inputs(signature: Signature) -> Mapping[str, np.ndarray]:
+    def read_inputs(signature: Signature) -> Arrays:
         nonlocal row_format
         # The parsed body goes at once: while this call waits, others may use its parser.
         tensors = parsed.pop().tensors(signature)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.protocol.signatures import Signature, TensorSpec
-from headrace.server.rowwise.graphs import GraphWalk
+from headrace.server.rowwise.graph_walk import GraphWalk
 from headrace.server.rowwise.rules import RULES
 from headrace.server.rowwise.values import UNKNOWN, NotRowWise, Rows, Value, refute
 
@@ -33,7 +33,7 @@ def reason(meta_graph: Any, signature: Signature) -> str | None:
         return str(error)
     for alias, value in zip(signature.outputs, outputs, strict=True):
         if not isinstance(value, Rows) or value.per_row != 1:
-            return f"output {alias} has not one entry for each row"
+            return f"output {alias} does not have one entry for each row"
     return None
 
 

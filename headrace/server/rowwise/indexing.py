@@ -7,7 +7,7 @@ from types import EllipsisType
 
 import numpy as np
 
-from headrace.server.rowwise.graphs import Node, Rule
+from headrace.server.rowwise.graph_walk import Node, Rule
 from headrace.server.rowwise.shape_arithmetic import known_shape
 from headrace.server.rowwise.values import (
     UNKNOWN,
@@ -16,6 +16,7 @@ from headrace.server.rowwise.values import (
     RowCount,
     Rows,
     Value,
+    Values,
     Variable,
     all_fixed,
     axis,
@@ -29,7 +30,8 @@ from headrace.server.rowwise.values import (
 _Index = int | slice | EllipsisType | None
 
 
-def _gather(node: Node, args: Sequence[Value]) -> Value:
+def _gather(node: Node, args: Values) -> Value:
+    """Rows of a fixed table by indices of the request, or fixed parts of each row."""
     params, indices = args[0], args[1]
     position = number(args[2]) if node.op == "GatherV2" else 0
     batch_dims = node.number("batch_dims")
@@ -55,7 +57,8 @@ def _gather(node: Node, args: Sequence[Value]) -> Value:
     return x.with_axis(position, *row_indices.inner[batch_dims - 1 :])
 
 
-def _gather_nd(node: Node, args: Sequence[Value]) -> Value:
+def _gather_nd(node: Node, args: Values) -> Value:
+    """Entries of a fixed table by indices of the request."""
     if all_fixed(args):
         return Fixed()
     params = args[0]
@@ -79,7 +82,8 @@ def _picked(x: Dims, positions: Sequence[int], *, is_scalar: bool) -> Value:
     return Fixed(numbers.shape, numbers)
 
 
-def _strided_slice(node: Node, args: Sequence[Value]) -> Value:
+def _strided_slice(node: Node, args: Values) -> Value:
+    """A part of the inner dimensions; all rows must stay."""
     begin, end, strides = [vector(arg) for arg in args[1:]]
     indices = _indices(node, begin, end, strides)
     x = args[0]
@@ -158,7 +162,8 @@ def _sliced_size(size: int | None, index: slice) -> int | None:
     return len(range(*index.indices(size)))
 
 
-def _slice(node: Node, args: Sequence[Value]) -> Value:
+def _slice(node: Node, args: Values) -> Value:
+    """A part of the inner dimensions; all rows must stay."""
     begin, sizes = vector(args[1]), vector(args[2])
     x = args[0]
     if isinstance(x, Dims):

@@ -3,12 +3,12 @@ element, along other axes, or by fixed weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from headrace.server.rowwise import indexing, shape_arithmetic, shaping, windows
-from headrace.server.rowwise.graphs import Node, Outputs, Rule
+from headrace.server.rowwise.graph_walk import Node, Outputs, Rule
 from headrace.server.rowwise.shape_arithmetic import declared_shape, known_shape, shape_of
 from headrace.server.rowwise.values import (
     UNKNOWN,
@@ -19,6 +19,7 @@ from headrace.server.rowwise.values import (
     Shape,
     Table,
     Value,
+    Values,
     Variable,
     all_fixed,
     axis,
@@ -43,7 +44,8 @@ _ELEMENT_WISE = """
 """.split()
 
 
-def _element_wise(node: Node, args: Sequence[Value]) -> Value:
+def _element_wise(node: Node, args: Values) -> Value:
+    """Each element of the result depends on the elements at the same place."""
     if node.op in ("Identity", "Cast", "StopGradient") and not isinstance(args[0], Rows):
         return args[0]
     if any(isinstance(arg, Dims) for arg in args):
@@ -51,33 +53,39 @@ def _element_wise(node: Node, args: Sequence[Value]) -> Value:
     return broadcast(args)
 
 
-def _select(node: Node, args: Sequence[Value]) -> Value:
+def _select(node: Node, args: Values) -> Value:
+    """The condition chooses element by element. An old Select takes whole rows by a vector."""
     ranks = {arg.rank for arg in args if isinstance(arg, Rows)}
     if node.op == "Select" and len(ranks) > 1:
         refute("a condition of another rank")
     return broadcast(args)
 
 
-def _variable(node: Node, args: Sequence[Value]) -> Value:
+def _variable(node: Node, args: Values) -> Value:
+    """Requests only read variables: nothing in the graph that could write one has a rule."""
     return Variable(declared_shape(node))
 
 
-def _read_variable(node: Node, args: Sequence[Value]) -> Value:
+def _read_variable(node: Node, args: Values) -> Value:
+    """What a variable holds is the same for every request."""
     variable = args[0]
     if not isinstance(variable, Variable):
         refute("reads what is no variable")
     return Fixed(variable.shape)
 
 
-def _reference_variable(node: Node, args: Sequence[Value]) -> Value:
+def _reference_variable(node: Node, args: Values) -> Value:
+    """A TF1 variable is its own value."""
     return Fixed(declared_shape(node))
 
 
-def _table(node: Node, args: Sequence[Value]) -> Value:
+def _table(node: Node, args: Values) -> Value:
+    """Requests only look up keys; filling a table has no rule."""
     return Table()
 
 
-def _look_up(node: Node, args: Sequence[Value]) -> Value:
+def _look_up(node: Node, args: Values) -> Value:
+    """Each key is looked up on its own."""
     table, keys, default = args
     if not isinstance(table, Table) or not isinstance(default, Fixed):
         refute("a table that is not fixed")
@@ -86,22 +94,26 @@ def _look_up(node: Node, args: Sequence[Value]) -> Value:
     return require_rows(keys, "a key")
 
 
-def _nothing(node: Node, args: Sequence[Value]) -> Sequence[Value]:
+def _nothing(node: Node, args: Values) -> Values:
+    """It has no output."""
     return []
 
 
-def _placeholder_with_default(node: Node, args: Sequence[Value]) -> Value:
+def _placeholder_with_default(node: Node, args: Values) -> Value:
+    """It is not fed here, so it is its default."""
     return args[0]
 
 
-def _bias_add(node: Node, args: Sequence[Value]) -> Value:
+def _bias_add(node: Node, args: Values) -> Value:
+    """The same bias for every row."""
     x = require_rows(args[0])
     if not isinstance(args[1], Fixed):
         refute("a bias that is not fixed")
     return x
 
 
-def _matmul(node: Node, args: Sequence[Value]) -> Value:
+def _matmul(node: Node, args: Values) -> Value:
+    """Each row of the left side by the same matrix."""
     if all_fixed(args):
         return Fixed()
     x = require_rows(args[0], "the left side")
@@ -113,7 +125,7 @@ def _matmul(node: Node, args: Sequence[Value]) -> Value:
     return x.with_inner((weights.shape[0 if node.flag("transpose_b") else 1],))
 
 
-def _batch_matmul(node: Node, args: Sequence[Value]) -> Value:
+def _batch_matmul(node: Node, args: Values) -> Value:
     """Matrices of rows by each other, or by fixed ones that are the same for all rows."""
     if all_fixed(args):
         return Fixed()
@@ -152,7 +164,7 @@ def _batch_shape(left: Shape, right: Shape) -> Shape:
     return left
 
 
-def _einsum(node: Node, args: Sequence[Value]) -> Value:
+def _einsum(node: Node, args: Values) -> Value:
     equation = node.text("equation").replace(" ", "")
     operands, _, result = equation.partition("->")
     if not result or "." in equation:
@@ -181,7 +193,8 @@ def _einsum(node: Node, args: Sequence[Value]) -> Value:
     return Rows(tuple(sizes.get(label, UNKNOWN) for label in result[1:]), per_row)
 
 
-def _softmax(node: Node, args: Sequence[Value]) -> Value:
+def _softmax(node: Node, args: Values) -> Value:
+    """Normalizes along the last axis."""
     if isinstance(args[0], Fixed):
         return args[0]
     return _not_along_rows(args[0])
@@ -195,7 +208,8 @@ def _not_along_rows(value: Value) -> Rows:
     return x
 
 
-def _reduce(node: Node, args: Sequence[Value]) -> Value:
+def _reduce(node: Node, args: Values) -> Value:
+    """Reduces inner axes; the axis of the rows must stay."""
     if isinstance(args[0], Dims):
         return shape_arithmetic.reduce_product(node, args)
     if all_fixed(args):
@@ -211,7 +225,7 @@ def _reduce(node: Node, args: Sequence[Value]) -> Value:
     return x.with_inner(inner)
 
 
-def _reduced_constant(node: Node, args: Sequence[Value]) -> Fixed:
+def _reduced_constant(node: Node, args: Values) -> Fixed:
     """Of constants only products are needed: those of a shape."""
     x = args[0]
     if node.op != "Prod" or not isinstance(x, Fixed) or x.value is None or vector(args[1]) != [0]:
@@ -219,7 +233,8 @@ def _reduced_constant(node: Node, args: Sequence[Value]) -> Fixed:
     return Fixed((), np.asarray(np.prod(vector(x))))
 
 
-def _scan(node: Node, args: Sequence[Value]) -> Value:
+def _scan(node: Node, args: Values) -> Value:
+    """Cumulates or reverses along inner axes, and keeps the shape."""
     if all_fixed(args):
         return args[0]
     x = require_rows(args[0])
@@ -228,21 +243,24 @@ def _scan(node: Node, args: Sequence[Value]) -> Value:
     return x
 
 
-def _arg_max(node: Node, args: Sequence[Value]) -> Value:
+def _arg_max(node: Node, args: Values) -> Value:
+    """Replaces an inner axis by the place of its largest or smallest element."""
     if all_fixed(args):
         return Fixed()
     x = require_rows(args[0])
     return x.with_axis(axis(number(args[1]), x.rank))
 
 
-def _top_k(node: Node, args: Sequence[Value]) -> Outputs:
+def _top_k(node: Node, args: Values) -> Outputs:
+    """The largest elements along the last axis."""
     k = number(args[1])
     x = _not_along_rows(args[0])
     best = x.with_inner((*x.inner[:-1], k))
     return {"values": [best], "indices": [best]}
 
 
-def _one_hot(node: Node, args: Sequence[Value]) -> Value:
+def _one_hot(node: Node, args: Values) -> Value:
+    """Each number becomes a vector along a new inner axis."""
     if all_fixed(args):
         return Fixed()
     x, depth = require_rows(args[0]), number(args[1])
@@ -253,14 +271,15 @@ def _one_hot(node: Node, args: Sequence[Value]) -> Value:
     return x.with_new_axis(last if position == -1 else axis(position, x.rank + 1), depth)
 
 
-def _bincount(node: Node, args: Sequence[Value]) -> Value:
+def _bincount(node: Node, args: Values) -> Value:
+    """Counts the numbers of each row."""
     x, size = require_rows(args[0]), number(args[1])
     if x.rank != 2 or not isinstance(args[2], Fixed | Rows):
         refute("counts over all rows")
     return x.with_inner((size,))
 
 
-def _parse_examples(node: Node, args: Sequence[Value]) -> Outputs:
+def _parse_examples(node: Node, args: Values) -> Outputs:
     """Dense features follow their row; sparse and ragged ones are one list for all rows."""
     if require_rows(args[0], "the examples").inner or not all_fixed(args[1:]):
         refute("examples that are no vector, or defaults that are not fixed")
@@ -275,7 +294,7 @@ def _parse_examples(node: Node, args: Sequence[Value]) -> Outputs:
             dense.append(Rows(shape))
     default = node.number("Nsparse")
     sparse = [mixed] * node.number("num_sparse", default)
-    outputs: dict[str, Sequence[Value]] = {
+    outputs: dict[str, Values] = {
         "sparse_indices": sparse,
         "sparse_values": sparse,
         "sparse_shapes": sparse,
@@ -289,17 +308,19 @@ def _parse_examples(node: Node, args: Sequence[Value]) -> Outputs:
     return outputs
 
 
-def _fixed_only(node: Node, args: Sequence[Value]) -> Value:
+def _fixed_only(node: Node, args: Values) -> Value:
+    """A sequence whose length a request decides has an unknown shape."""
     if not all_fixed(args):
-        refute("made from what a request brings")
+        refute("depends on the request")
     return Fixed()
 
 
-def _batch_norm(node: Node, args: Sequence[Value]) -> Outputs:
+def _batch_norm(node: Node, args: Values) -> Outputs:
+    """Normalizes by fixed statistics; in training it would take those of the batch."""
     if node.flag("is_training", default=True) or not all_fixed(args[1:]):
         refute("normalises by the batch")
     statistics = [Mixed("uses the statistics of a batch")]
-    outputs: dict[str, Sequence[Value]] = {"y": [require_rows(args[0])]}
+    outputs: dict[str, Values] = {"y": [require_rows(args[0])]}
     for i in range(5):
         outputs[f"statistics_{i}"] = statistics
     return outputs

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from headrace.protocol import dtypes, tensors
 from headrace.protocol.errors import HeadraceError
-from headrace.server.rowwise.graphs import Node, Rule
+from headrace.server.rowwise.graph_walk import Node, Rule
 from headrace.server.rowwise.values import (
     UNKNOWN,
     Dims,
@@ -18,6 +17,7 @@ from headrace.server.rowwise.values import (
     Rows,
     Shape,
     Value,
+    Values,
     dims,
     product,
     refute,
@@ -29,7 +29,8 @@ _MAX_NUMBERS = 64
 _INTEGERS = (dtypes.INT32.number, dtypes.INT64.number)
 
 
-def constant(node: Node, args: Sequence[Value]) -> Fixed:
+def constant(node: Node, args: Values) -> Fixed:
+    """Only small integers are read: nothing else is a shape, an axis or a permutation."""
     tensor = node.attr("value").tensor
     shape = shape_of(tensor.tensor_shape)
     if shape is None or product(shape) > _MAX_NUMBERS or tensor.dtype not in _INTEGERS:
@@ -64,7 +65,7 @@ def rank(value: Value) -> int:
     return len(known_shape(value))
 
 
-def multiply(node: Node, args: Sequence[Value]) -> Value:
+def multiply(node: Node, args: Values) -> Value:
     """An element-wise operation on dimensions. Only their product is allowed: anything else that a
     graph calculates from the number of rows could show in its answers."""
     if node.op != "Mul" or len(args) != 2:
@@ -75,7 +76,7 @@ def multiply(node: Node, args: Sequence[Value]) -> Value:
     return Dims(tuple(items), is_scalar)
 
 
-def reduce_product(node: Node, args: Sequence[Value]) -> Value:
+def reduce_product(node: Node, args: Values) -> Value:
     if node.op != "Prod" or vector(args[1]) not in ([0], [-1]):
         refute("calculates with the number of rows")
     total: int | RowCount = 1
@@ -85,6 +86,7 @@ def reduce_product(node: Node, args: Sequence[Value]) -> Value:
 
 
 def _times(a: int | RowCount, b: int | RowCount) -> int | RowCount:
+    """The number of rows may be multiplied once, by a known factor."""
     if isinstance(a, RowCount) and isinstance(b, RowCount):
         refute("the square of the number of rows")
     if isinstance(a, RowCount):
@@ -102,7 +104,8 @@ def _row_count(count: RowCount, factor: int | RowCount) -> RowCount:
     return RowCount(count.times * factor)
 
 
-def _shape(node: Node, args: Sequence[Value]) -> Value:
+def _shape(node: Node, args: Values) -> Value:
+    """Of rows it holds their number, which the graph may only use as a whole."""
     x = args[0]
     if isinstance(x, Rows):
         return Dims((RowCount(x.per_row), *x.inner))
@@ -112,7 +115,8 @@ def _shape(node: Node, args: Sequence[Value]) -> Value:
     return Fixed((len(shape),), np.array(shape))
 
 
-def _rank(node: Node, args: Sequence[Value]) -> Value:
+def _rank(node: Node, args: Values) -> Value:
+    """A rank is known before the graph runs."""
     return Fixed((), np.array(rank(args[0])))
 
 

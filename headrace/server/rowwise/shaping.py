@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.server.rowwise.graphs import Node, Rule
+from headrace.server.rowwise.graph_walk import Node, Rule
 from headrace.server.rowwise.values import (
     UNKNOWN,
     Dims,
@@ -15,6 +15,7 @@ from headrace.server.rowwise.values import (
     Rows,
     Shape,
     Value,
+    Values,
     all_fixed,
     axis,
     dims,
@@ -27,7 +28,8 @@ from headrace.server.rowwise.values import (
 )
 
 
-def _reshape(node: Node, args: Sequence[Value]) -> Value:
+def _reshape(node: Node, args: Values) -> Value:
+    """Each row must keep its own elements."""
     x, shape = args[0], args[1]
     if isinstance(x, Dims):
         if len(x.items) != 1:
@@ -55,7 +57,7 @@ def _reshaped_rows(x: Rows, shape: Value) -> Rows:
     if isinstance(first, RowCount):
         return _with_row_count(x, first.times, inner)
     if first != UNKNOWN or isinstance(shape, Dims) or UNKNOWN in inner or x.size == UNKNOWN:
-        refute("it cannot be seen that rows stay apart")
+        refute("rows may not stay apart")
     size = product(inner)
     if not size or not x.size or x.size % size:
         refute("rows that are cut into other pieces")
@@ -84,7 +86,8 @@ def _filled_in(shape: Shape, old_shape: Shape | None) -> Shape:
     return tuple(missing if size == UNKNOWN else size for size in shape)
 
 
-def _expand_dims(node: Node, args: Sequence[Value]) -> Value:
+def _expand_dims(node: Node, args: Values) -> Value:
+    """A new axis behind that of the rows."""
     x, position = args[0], number(args[1])
     if isinstance(x, Dims) and x.is_scalar:
         return Dims(x.items)
@@ -98,7 +101,8 @@ def _expand_dims(node: Node, args: Sequence[Value]) -> Value:
     return x.with_new_axis(axis(position, x.rank + 1), 1)
 
 
-def _squeeze(node: Node, args: Sequence[Value]) -> Value:
+def _squeeze(node: Node, args: Values) -> Value:
+    """Drops inner dimensions of 1, which must be named: else a single row would be dropped, too."""
     squeezed = node.numbers("squeeze_dims") or node.numbers("axis")
     x = args[0]
     if isinstance(x, Fixed):
@@ -110,7 +114,8 @@ def _squeeze(node: Node, args: Sequence[Value]) -> Value:
     return x.with_inner([size for i, size in enumerate(x.inner, start=1) if i not in axes])
 
 
-def _transpose(node: Node, args: Sequence[Value]) -> Value:
+def _transpose(node: Node, args: Values) -> Value:
+    """Only inner dimensions may change places."""
     x, order = args[0], vector(args[1])
     if isinstance(x, Fixed):
         if x.shape is None:
@@ -122,7 +127,8 @@ def _transpose(node: Node, args: Sequence[Value]) -> Value:
     return x.with_inner([x.inner[i - 1] for i in order[1:]])
 
 
-def _concat(node: Node, args: Sequence[Value]) -> Value:
+def _concat(node: Node, args: Values) -> Value:
+    """Joins along an inner dimension."""
     *parts, position = args
     if any(isinstance(part, Dims) for part in parts):
         return _joined_dims(parts)
@@ -136,7 +142,8 @@ def _concat(node: Node, args: Sequence[Value]) -> Value:
     return first.with_axis(along, UNKNOWN if UNKNOWN in sizes else sum(sizes))
 
 
-def _pack(node: Node, args: Sequence[Value]) -> Value:
+def _pack(node: Node, args: Values) -> Value:
+    """Stacks along a new inner dimension."""
     position = node.number("axis")
     if any(isinstance(arg, Dims) for arg in args):
         return _joined_dims(args)
@@ -148,14 +155,14 @@ def _pack(node: Node, args: Sequence[Value]) -> Value:
     return first.with_new_axis(axis(position, first.rank + 1), len(rows))
 
 
-def _joined_dims(parts: Sequence[Value]) -> Dims:
+def _joined_dims(parts: Values) -> Dims:
     items: list[int | RowCount] = []
     for part in parts:
         items.extend(dims(part))
     return Dims(tuple(items))
 
 
-def _known_values(parts: Sequence[Value]) -> list[np.ndarray] | None:
+def _known_values(parts: Values) -> list[np.ndarray] | None:
     values = []
     for part in parts:
         if not isinstance(part, Fixed) or part.value is None:
@@ -164,13 +171,15 @@ def _known_values(parts: Sequence[Value]) -> list[np.ndarray] | None:
     return values
 
 
-def _unpack(node: Node, args: Sequence[Value]) -> Sequence[Value]:
+def _unpack(node: Node, args: Values) -> Values:
+    """Cuts an inner dimension into single parts."""
     x = require_rows(args[0])
     part = x.with_axis(axis(node.number("axis"), x.rank))
     return [part] * node.number("num")
 
 
-def _split(node: Node, args: Sequence[Value]) -> Sequence[Value]:
+def _split(node: Node, args: Values) -> Values:
+    """Cuts an inner dimension into equal parts."""
     x = require_rows(args[1])
     along = axis(number(args[0]), x.rank)
     count = node.number("num_split")
@@ -179,13 +188,15 @@ def _split(node: Node, args: Sequence[Value]) -> Sequence[Value]:
     return [x.with_axis(along, size)] * count
 
 
-def _split_sizes(node: Node, args: Sequence[Value]) -> Sequence[Value]:
+def _split_sizes(node: Node, args: Values) -> Values:
+    """Cuts an inner dimension into parts of given sizes."""
     x = require_rows(args[0])
     along = axis(number(args[2]), x.rank)
     return [x.with_axis(along, size) for size in vector(args[1])]
 
 
-def _pad(node: Node, args: Sequence[Value]) -> Value:
+def _pad(node: Node, args: Values) -> Value:
+    """Pads inner dimensions by fixed values."""
     x = require_rows(args[0])
     paddings = np.reshape(vector(args[1]), (-1, 2)).tolist()
     if paddings[0] != [0, 0] or not all_fixed(args[2:]):
@@ -196,7 +207,8 @@ def _pad(node: Node, args: Sequence[Value]) -> Value:
     return x.with_inner(inner)
 
 
-def _tile(node: Node, args: Sequence[Value]) -> Value:
+def _tile(node: Node, args: Values) -> Value:
+    """Repeats inner dimensions."""
     if all_fixed(args):
         return Fixed()
     x = require_rows(args[0])
@@ -209,11 +221,11 @@ def _tile(node: Node, args: Sequence[Value]) -> Value:
     return x.with_inner(inner)
 
 
-def _fill(node: Node, args: Sequence[Value]) -> Value:
+def _fill(node: Node, args: Values) -> Value:
     return _filled(args[0], args[1])
 
 
-def _broadcast_to(node: Node, args: Sequence[Value]) -> Value:
+def _broadcast_to(node: Node, args: Values) -> Value:
     return _filled(args[1], args[0])
 
 

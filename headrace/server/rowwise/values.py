@@ -93,6 +93,7 @@ class Mixed:
 
 
 Value = Rows | Fixed | Dims | Variable | Table | Mixed
+Values = Sequence[Value]
 
 
 def refute(reason: str) -> NoReturn:
@@ -152,11 +153,11 @@ def require_aligned(values: Sequence[Rows]) -> Rows:
     return first
 
 
-def all_fixed(values: Sequence[Value]) -> bool:
+def all_fixed(values: Values) -> bool:
     return all(isinstance(value, Fixed | Variable | Table) for value in values)
 
 
-def broadcast(values: Sequence[Value]) -> Value:
+def broadcast(values: Values) -> Value:
     """The result of an element-wise operation."""
     rows = [value for value in values if isinstance(value, Rows)]
     fixed = [value for value in values if isinstance(value, Fixed)]

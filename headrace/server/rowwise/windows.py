@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.server.rowwise.graphs import Node, Rule
+from headrace.server.rowwise.graph_walk import Node, Rule
 from headrace.server.rowwise.values import (
     UNKNOWN,
     Fixed,
     Rows,
     Value,
+    Values,
     refute,
     require_rows,
     vector,
 )
 
 
-def _convolution(node: Node, args: Sequence[Value]) -> Value:
+def _convolution(node: Node, args: Values) -> Value:
+    """A fixed filter slides over each row."""
     x, kernel = require_rows(args[0]), args[1]
     rank = 5 if node.op == "Conv3D" else 4
     if not isinstance(kernel, Fixed) or x.rank != rank:
@@ -30,10 +32,11 @@ def _convolution(node: Node, args: Sequence[Value]) -> Value:
     return _slid(node, x, window, dilations, channels)
 
 
-def _pool(node: Node, args: Sequence[Value]) -> Value:
+def _pool(node: Node, args: Values) -> Value:
+    """A window slides over each row."""
     x = require_rows(args[0])
     if x.rank != (5 if node.op.endswith("3D") else 4):
-        refute("pools what is not made of rows")
+        refute("pools something else than rows")
     sizes = node.numbers("ksize")
     if sizes[0] != 1:
         refute("a window over several rows")
@@ -52,22 +55,33 @@ def _slid(
     is_last = _is_channels_last(node)
     spatial = slice(1, -1) if is_last else slice(2, None)
     sizes = x.inner[:-1] if is_last else x.inner[1:]
-    padding = node.text("padding")
-    explicit = [0] * (2 * x.rank)
-    if padding == "EXPLICIT":
-        explicit = node.numbers("explicit_paddings")
-    paddings = [before + after for before, after in zip(explicit[::2], explicit[1::2], strict=True)]
-    if explicit[0] or explicit[1]:
-        refute("pads the rows")
+    is_same = node.text("padding") == "SAME"
+    paddings = _explicit_paddings(node, x.rank)
     positions = []
-    for size, width, stride, dilation, padded in zip(
+    for size, width, stride, dilation, padding in zip(
         sizes, window, strides[spatial], dilations[spatial], paddings[spatial], strict=True
     ):
-        if padding == "SAME":
-            positions.append(_same_positions(size, stride))
+        if is_same:
+            count = _same_positions(size, stride)
         else:
-            positions.append(_valid_positions(size, padded, width, stride, dilation))
-    return x.with_inner((*positions, channels) if is_last else (channels, *positions))
+            count = _valid_positions(size, padding, width, stride, dilation)
+        positions.append(count)
+    if is_last:
+        return x.with_inner((*positions, channels))
+    return x.with_inner((channels, *positions))
+
+
+def _explicit_paddings(node: Node, rank: int) -> list[int]:
+    """How many elements are added to each dimension, before and after it."""
+    if node.text("padding") != "EXPLICIT":
+        return [0] * rank
+    numbers = node.numbers("explicit_paddings")
+    if numbers[0] or numbers[1]:
+        refute("pads the rows")
+    paddings = []
+    for before, after in zip(numbers[::2], numbers[1::2], strict=True):
+        paddings.append(before + after)
+    return paddings
 
 
 def _same_positions(size: int, stride: int) -> int:
@@ -91,21 +105,24 @@ def _is_channels_last(node: Node) -> bool:
 def _images(value: Value) -> Rows:
     x = require_rows(value)
     if x.rank != 4:
-        refute("is no picture a row")
+        refute("the rows are not images")
     return x
 
 
-def _resize(node: Node, args: Sequence[Value]) -> Value:
+def _resize(node: Node, args: Values) -> Value:
+    """Scales each image to a fixed size."""
     height, width = vector(args[1])
     x = _images(args[0])
     return x.with_inner((height, width, x.inner[-1]))
 
 
-def _normalize(node: Node, args: Sequence[Value]) -> Value:
+def _normalize(node: Node, args: Values) -> Value:
+    """Normalizes over the channels of each image."""
     return _images(args[0])
 
 
-def _regroup(node: Node, args: Sequence[Value]) -> Value:
+def _regroup(node: Node, args: Values) -> Value:
+    """Moves blocks of pixels into channels, or back, within each image."""
     return _images(args[0]).with_inner((UNKNOWN,) * 3)
 
 

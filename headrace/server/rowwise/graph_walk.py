@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from headrace.server.rowwise.values import Mixed, NotRowWise, Value, refute
+from headrace.server.rowwise.values import Mixed, NotRowWise, Value, Values, refute
 
 # The outputs of an operation, by name and in order.
-Outputs = Mapping[str, Sequence[Value]]
-Rule = Callable[["Node", Sequence[Value]], Value | Sequence[Value] | Outputs]
+Outputs = Mapping[str, Values]
+Rule = Callable[["Node", Values], Value | Values | Outputs]
 
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _MAX_DEPTH = 50
@@ -72,7 +72,7 @@ class GraphWalk:
                 scope.evaluate(_node_name(name))
         return [scope.value(name) for name in names]
 
-    def call(self, name: str, args: Sequence[Value]) -> Outputs:
+    def call(self, name: str, args: Values) -> Outputs:
         """The outputs of a function."""
         function = self._functions.get(name)
         if function is None:
@@ -97,7 +97,7 @@ class GraphWalk:
             self._depth -= 1
         return {name: [scope.value(reference)] for name, reference in results.items()}
 
-    def apply(self, node: Node, args: Sequence[Value]) -> Outputs:
+    def apply(self, node: Node, args: Values) -> Outputs:
         """The outputs of one operation."""
         if node.op in _CALLS:
             returned = self.call(node.attr("f").func.name, args)
