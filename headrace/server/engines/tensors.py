@@ -39,7 +39,8 @@ def to_array(tensor: int) -> np.ndarray:
     dtype = dtypes.by_number(number)
     if dtype is None:
         raise Unimplemented(f"an output of DataType {number} has no form on this wire")
-    shape = tuple([lib.TF_Dim(tensor, i) for i in range(lib.TF_NumDims(tensor))])
+    rank = lib.TF_NumDims(tensor)
+    shape = tuple([lib.TF_Dim(tensor, i) for i in range(rank)])
     data = lib.TF_TensorData(tensor)
     if dtype is dtypes.STRING:
         array = np.empty(shape, object)
@@ -61,19 +62,25 @@ def _from_numbers(array: np.ndarray, dtype: DType) -> int:
     if array.dtype != dtype.numpy or not array.flags.c_contiguous:
         array = np.ascontiguousarray(array, dtype.numpy)
     size = array.nbytes
-    dims = _dims(len(shape))(*shape)
-    tensor: int = lib.TF_AllocateTensor(dtype.number, dims, len(shape), size)
-    if 0 < size <= _SMALL_BYTES:
-        ctypes.memmove(lib.TF_TensorData(tensor), array.tobytes(), size)
-    elif size:
-        ctypes.memmove(lib.TF_TensorData(tensor), array.ctypes.data, size)
+    rank = len(shape)
+    dims = _dims(rank)(*shape)
+    tensor: int = lib.TF_AllocateTensor(dtype.number, dims, rank, size)
+    if not size:
+        return tensor
+    data = lib.TF_TensorData(tensor)
+    if size <= _SMALL_BYTES:
+        ctypes.memmove(data, array.tobytes(), size)
+    else:
+        ctypes.memmove(data, array.ctypes.data, size)
     return tensor
 
 
 def _from_strings(array: np.ndarray) -> int:
     lib = capi.library()
     data = tensors.to_proto(array, dtypes.STRING).SerializeToString()
-    tensor: int = lib.TF_AllocateTensor(dtypes.FLOAT.number, (ctypes.c_int64 * 1)(0), 1, 0)
+    # An empty tensor, which TF_TensorFromProto replaces.
+    dims = _dims(1)(0)
+    tensor: int = lib.TF_AllocateTensor(dtypes.FLOAT.number, dims, 1, 0)
     try:
         with capi.checked() as status:
             lib.TF_TensorFromProto(ctypes.byref(capi.buffer_over(data)), tensor, status)
