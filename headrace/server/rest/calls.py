@@ -29,9 +29,8 @@ async def predict(
 ) -> bytes:
     """Both in the event loop and, with ``may_block``, in a thread of the pool."""
     parsed = [parse_predict(body, max_depth=max_depth)]
-    signature_name = parsed[0].signature_name
-    if signature_name:
-        spec = replace(spec, signature_name=signature_name)
+    if parsed[0].signature_name:
+        spec = replace(spec, signature_name=parsed[0].signature_name)
     row_format = False
 
     def read_inputs(signature: Signature) -> Arrays:
@@ -51,9 +50,8 @@ async def predict(
             is_alone=is_alone,
         )
     except SignatureNotFound as error:
-        raise InvalidArgument(
-            f'Serving signature name: "{error.name}" not found in signature def'
-        ) from error
+        text = f'Serving signature name: "{error.name}" not found in signature def'
+        raise InvalidArgument(text) from error
     return answers.predictions(outputs, signature, row_format=row_format)
 
 

@@ -127,10 +127,9 @@ class RestDoor:
             return self._metrics_page(target, metrics_path)
         route = routes.find(scope["method"], target)
         kind = route.kind
-        if kind is not _PREDICT:
-            unrouted = _unrouted(kind, scope)
-            if unrouted is not None:
-                return unrouted
+        unrouted = None if kind is _PREDICT else _unrouted(kind, scope)
+        if unrouted is not None:
+            return unrouted
         started = time.perf_counter()
         outcome = "UNKNOWN"
         try:
@@ -151,9 +150,7 @@ class RestDoor:
             return _error(error, kind)
         except Exception:
             outcome = "INTERNAL"
-            fields = {"method": scope["method"], "target": target.decode("latin-1")}
-            log.exception("call failed", extra=fields)
-            return Response(500, answers.error_body("internal error; the server's log has more"))
+            return _internal_error(scope, target)
         finally:
             self._metrics.request(route.spec.name, outcome)
 
@@ -270,6 +267,13 @@ def _error(error: HeadraceError, kind: Kind) -> Response:
         # TensorFlow Serving gives up before it has a text.
         return response._replace(body=b"")
     return response
+
+
+def _internal_error(scope: Scope, target: bytes) -> Response:
+    """Called while the exception is handled, so that the log has its stack."""
+    fields = {"method": scope["method"], "target": target.decode("latin-1")}
+    log.exception("call failed", extra=fields)
+    return Response(500, answers.error_body("internal error; the server's log has more"))
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
