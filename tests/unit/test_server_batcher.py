@@ -359,26 +359,6 @@ def test_threads_and_a_loop_share_a_batch(world: Callable[..., World]) -> None:
     assert one.inner.seen[1] == [1.0, 2.0]
 
 
-def test_calls_that_wait_for_a_thread_are_bounded(world: Callable[..., World]) -> None:
-    runner = Runner(threads=1, max_waiting=1)
-    hold = threading.Event()
-
-    async def all_() -> list[Any]:
-        calls = [
-            asyncio.ensure_future(runner.call(lambda: hold.wait(10), deadline=None))
-            for _ in range(3)
-        ]
-        await asyncio.wait([calls[2]])
-        hold.set()
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-    first, second, refused = asyncio.run(all_())
-    runner.close()
-    assert (first, second) == (True, True)
-    assert isinstance(refused, Unavailable)
-    assert "try again later" in refused.message
-
-
 @pytest.fixture(scope="module")
 def live(contract_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     names = ("half_plus_two", "mnist_cnn", "slow")

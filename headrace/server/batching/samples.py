@@ -121,13 +121,18 @@ def _difference(
 def _agree(one: np.ndarray, other: np.ndarray) -> bool:
     if one.shape != other.shape:
         return False
-    if one.dtype.kind in "OSUbiu":
+    kind = one.dtype.kind
+    if kind in "OSUbiu":
         return bool(np.array_equal(one, other))
-    is_complex = one.dtype.kind == "c"
-    size = one.dtype.itemsize // 2 if is_complex else one.dtype.itemsize
-    relative, absolute = _TOLERANCES.get(size, _TOLERANCES[4])
-    wide = np.complex128 if is_complex else np.float64
-    left, right = one.astype(wide), other.astype(wide)
+    float_bytes = one.dtype.itemsize
+    wide: type[np.generic] = np.float64
+    if kind == "c":
+        # Two floats.
+        float_bytes //= 2
+        wide = np.complex128
+    relative, absolute = _TOLERANCES.get(float_bytes, _TOLERANCES[4])
+    left = one.astype(wide)
+    right = other.astype(wide)
     return bool(np.allclose(left, right, rtol=relative, atol=absolute, equal_nan=True))
 
 
@@ -220,6 +225,7 @@ def _random(random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...
         numbers = random.integers(0, 100, array.size)
         array.reshape(-1)[:] = [b"%d" % number for number in numbers]
         return array
-    if spec.dtype.numpy.kind in "iub":
-        return random.integers(0, 2, shape).astype(spec.dtype.numpy)
-    return random.normal(size=shape).astype(spec.dtype.numpy)
+    dtype = spec.dtype.numpy
+    if dtype.kind in "iub":
+        return random.integers(0, 2, shape).astype(dtype)
+    return random.normal(size=shape).astype(dtype)

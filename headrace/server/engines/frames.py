@@ -36,12 +36,14 @@ class Frames:
         """Raises OSError if the other end is closed."""
         parts: list[bytes] = []
         sizes: list[tuple[str, int]] = []
+        tensor_bytes = 0
         for name, array in (arrays or {}).items():
             part = tensors.to_proto(array).SerializeToString()
             parts.append(part)
             sizes.append((name, len(part)))
+            tensor_bytes += len(part)
         text = json.dumps({**head, "tensors": sizes}).encode()
-        lengths = _LENGTHS.pack(len(text), sum(map(len, parts)))
+        lengths = _LENGTHS.pack(len(text), tensor_bytes)
         with self._lock:
             self._connection.sendall(lengths + text)
             for part in parts:

@@ -427,9 +427,12 @@ def _set_aspired_versions(model: _Model) -> None:
     aspired, and the next best is aspired in its place."""
     paths = model.paths
     policy = model.config.policy if model.config else Specific(())
+    failed = set()
     for number, version in model.versions.items():
-        version.may_retry = version.may_retry or number not in paths
-    failed = {number for number, version in model.versions.items() if version.has_failed}
+        if number not in paths:
+            version.may_retry = True
+        if version.has_failed:
+            failed.add(number)
     working = version_policy.select(policy, paths.keys() - failed)
     aspired = {*version_policy.select(policy, paths), *working}
     for number, version in model.versions.items():

@@ -129,16 +129,16 @@ def _batch_matmul(node: Node, args: Values) -> Value:
     """Matrices of rows by each other, or by fixed ones that are the same for all rows."""
     if all_fixed(args):
         return Fixed()
-    ranks = [shape_arithmetic.rank(arg) for arg in args]
+    rank = max([shape_arithmetic.rank(arg) for arg in args])
     per_row: set[int] = set()
-    for arg, rank in zip(args, ranks, strict=True):
+    for arg in args:
         if isinstance(arg, Rows):
             per_row.add(arg.per_row)
-            if rank < 3 or rank < max(ranks):
+            if arg.rank < 3 or arg.rank < rank:
                 refute("the rows are part of the product")
         elif not isinstance(arg, Fixed):
             refute("operands whose rows do not lie side by side")
-        elif rank == max(ranks) and known_shape(arg)[:1] != (1,):
+        elif len(known_shape(arg)) == rank and known_shape(arg)[0] != 1:
             refute("fixed weights for each row")
     if len(per_row) > 1:
         refute("operands whose rows do not lie side by side")
@@ -147,7 +147,7 @@ def _batch_matmul(node: Node, args: Values) -> Value:
     width = right[-2 if node.flag("adj_y") else -1]
     batch = _batch_shape(left[:-2], right[:-2])
     # The first dimension, which is the rows', is not among the inner ones.
-    if len(batch) != max(ranks) - 3:
+    if len(batch) != rank - 3:
         batch = batch[1:]
     return Rows((*batch, height, width), per_row.pop())
 

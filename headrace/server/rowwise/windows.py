@@ -19,16 +19,19 @@ from headrace.server.rowwise.values import (
 
 def _convolution(node: Node, args: Values) -> Value:
     """A fixed filter slides over each row."""
-    x, kernel = require_rows(args[0]), args[1]
+    x = require_rows(args[0])
+    kernel = args[1]
     rank = 5 if node.op == "Conv3D" else 4
     if not isinstance(kernel, Fixed) or x.rank != rank:
         refute("is not rows by a fixed filter")
     shape = kernel.shape or (UNKNOWN,) * rank
-    channels = shape[-1]
+    # The filter's last two dimensions are the channels, before them is the window.
+    window, channels = shape[:-2], shape[-1]
     if node.op == "DepthwiseConv2dNative":
-        channels = UNKNOWN if UNKNOWN in shape[2:] else shape[2] * shape[3]
+        # Each channel has filters of its own.
+        is_known = UNKNOWN not in shape[-2:]
+        channels = shape[-2] * shape[-1] if is_known else UNKNOWN
     dilations = node.numbers("dilations", [1] * rank)
-    window = shape[: rank - 2]
     return _slid(node, x, window, dilations, channels)
 
 
