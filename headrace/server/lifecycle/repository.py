@@ -109,8 +109,8 @@ class ServableHandle:
 
 
 class Repository:
-    """Methods whose name starts with an underscore expect the caller to hold the lock, but for
-    those that are threads."""
+    """Private methods need the caller to hold the lock, but for ``_load`` and ``_unload``, which
+    have threads of their own, and ``_set_state``, which these call."""
 
     def __init__(
         self,
