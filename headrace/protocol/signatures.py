@@ -14,6 +14,10 @@ from headrace.protocol.faults import Fault, JsonPath
 from headrace.protocol.refusals import refuse, refuse_fault
 
 DEFAULT_SIGNATURE = "serving_default"
+# The method names of signatures, as SavedModels have them.
+METHOD_PREDICT = "tensorflow/serving/predict"
+METHOD_CLASSIFY = "tensorflow/serving/classify"
+METHOD_REGRESS = "tensorflow/serving/regress"
 
 Shape = tuple[int, ...]
 

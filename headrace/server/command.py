@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import headrace
@@ -31,15 +31,14 @@ _FAILED = 255
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(flags.usage(), end="")
-        # TF Serving's too.
+        # TF Serving fails here, too.
         return _FAILED
     try:
         config = flags.parse(argv)
         if config.version:
-            print(
-                f"TensorFlow ModelServer: headrace {headrace.__version__}\nTensorFlow Library: "
-                f"{capi.version()}"
-            )
+            library_version = capi.version()
+            print(f"TensorFlow ModelServer: headrace {headrace.__version__}")
+            print(f"TensorFlow Library: {library_version}")
             return 0
         logs.install("text", "info", loggers=("headrace",))
         for flag in flags.without_effect(argv):
@@ -50,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         print(flags.usage(), end="")
         return _FAILED
     except ConfigError as error:
-        # What TF Serving says on stdout, below, knows no place.
+        # TF Serving's text, which goes to stdout below, does not say where in the file.
         log.error("config is wrong", extra={"reason": textfiles.fault(error)})
         print(
             f"Failed to start server. Error: {error.status_name}: {error.serving_text}", flush=True
@@ -63,62 +62,72 @@ def main(argv: Sequence[str]) -> int:
 
 def _serve(config: ServerConfig) -> int:
     started = time.monotonic()
-    # While TensorFlow's library loads, on another core, this thread imports what the ports need.
+    # TensorFlow's library loads on another core while this thread imports what the ports need.
     if not config.isolate:
         threading.Thread(target=_preload, daemon=True).start()
     from headrace.server.server import Server
 
-    # A pipe that the interpreter itself writes to, in whichever thread a signal comes: a handler in
-    # Python runs in this thread alone, and not while it waits; and waiting for an Event would take
-    # a lock that the handler may need.
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    signal.set_wakeup_fd(tell)
-    asked: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        if asked:
-            # Asked twice: at once.
-            sys.exit(128 + number)
-        asked.append(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    wait_for_signal = _signal_waiter()
     with Server(config) as server:
         threading.Thread(target=_announce_ready, args=(server, started), daemon=True).start()
-        while not asked:
-            os.read(told, 1)
+        wait_for_signal()
         log.info("stopping; calls under way may end", extra={"drain_seconds": config.drain_seconds})
     log.info("stopped")
     if not server.is_quiet:
         log.warning("calls that did not end in time are cut off")
         logging.shutdown()
-        # An interpreter that ends in order would wait for their threads.
+        # Without this the interpreter would wait for the threads of these calls.
         os._exit(0)
     return 0
 
 
+def _signal_waiter() -> Callable[[], None]:
+    """A function that waits for SIGTERM or SIGINT. A second signal ends the process at once.
+
+    It reads from a pipe that the interpreter itself writes to: a signal may come in any thread, a
+    handler in Python runs only in the main thread and not while that waits, and an Event would take
+    a lock that the handler may need.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if received:
+            sys.exit(128 + number)
+        received.append(number)
+
+    def wait() -> None:
+        while not received:
+            os.read(reader, 1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return wait
+
+
 def _preload() -> None:
-    # Said again, and told, when the first model loads.
+    # A failure is reported when the first model loads.
     with contextlib.suppress(HeadraceError):
         capi.library()
 
 
 def _announce_ready(server: Server, started: float) -> None:
-    if server.wait_until_ready():
-        log.info(
-            "ready",
-            extra={
-                "seconds": time.monotonic() - started,
-                "grpc": server.grpc_port,
-                "rest": server.rest_port,
-            },
+    if not server.wait_until_ready():
+        return
+    fields = {
+        "seconds": time.monotonic() - started,
+        "grpc": server.grpc_port,
+        "rest": server.rest_port,
+    }
+    log.info("ready", extra=fields)
+    not_served = server.not_served()
+    if not_served:
+        log.warning(
+            "ready, but not with every model; why is above",
+            extra={"not_served": ",".join(not_served)},
         )
-        if lacking := server.not_served():
-            log.warning(
-                "ready, but not with every model; why is above",
-                extra={"not_served": ",".join(lacking)},
-            )
 
 
 if __name__ == "__main__":

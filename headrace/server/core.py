@@ -1,40 +1,37 @@
-"""The answers of the server, free of protocol: predict, classify, regress, status, metadata. Both
-doors call it."""
+"""The server's calls without a protocol: predict, classify, regress, status, metadata. The REST and
+gRPC doors both call it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from headrace.protocol.errors import FailedPrecondition, Internal, InvalidArgument, NotFound
 from headrace.protocol.model_spec import ModelSpec
-from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
+from headrace.protocol.signatures import (
+    DEFAULT_SIGNATURE,
+    METHOD_CLASSIFY,
+    METHOD_PREDICT,
+    METHOD_REGRESS,
+    Signature,
+)
 from headrace.server import inference
-from headrace.server.engines import LoadedModel
-from headrace.server.inference import CLASSIFY, REGRESS, Result, Run, Task
+from headrace.server.engines import Arrays, LoadedModel
+from headrace.server.inference import Result, Run, Task
 from headrace.server.lifecycle.repository import ModelStatus, Repository
 from headrace.server.lifecycle.versions import VersionStatus
 from headrace.server.metrics import Metrics
-from headrace.server.runner import Runner
+from headrace.server.runner import Runner, blocking
 
-Inputs = Mapping[str, np.ndarray]
-
-_PREDICT = "tensorflow/serving/predict"
-
-
-class Prediction(NamedTuple):
-    version: int
-    signature: Signature
-    outputs: dict[str, np.ndarray]
+# The version that answered, the signature, and its outputs.
+Prediction = tuple[int, Signature, Arrays]
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """``results`` are those of the tasks, in their order."""
+    """``results`` are in the order of the tasks."""
 
     version: int
     results: Sequence[Result]
@@ -47,7 +44,7 @@ class Metadata:
 
 
 class SignatureNotFound(FailedPrecondition):
-    """The words are gRPC's; REST has others, and another code."""
+    """Has gRPC's text; REST answers with another text and code."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f'Serving signature key "{name}" not found.')
@@ -55,7 +52,7 @@ class SignatureNotFound(FailedPrecondition):
 
 
 class Core:
-    """``check_methods``: a signature must say that it is for the API that is asked for."""
+    """``check_methods``: a signature's method name must fit the API that is called."""
 
     def __init__(
         self,
@@ -70,50 +67,43 @@ class Core:
         self._metrics = metrics or Metrics()
         self._check_methods = check_methods
 
-    def predict(
+    async def predict(
         self,
         spec: ModelSpec,
-        inputs: Callable[[Signature], Inputs],
+        read_inputs: Callable[[Signature], Arrays],
         *,
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
-    ) -> Prediction:
-        """``inputs`` reads the request once the signature is known; an empty ``output_filter``
-        means all outputs."""
-        with self._repository.use(spec) as (version, model):
-            signature = self._wanted(model, spec)
-            arrays = inputs(signature)
-            names = _outputs(signature, output_filter)
-            started = time.perf_counter()
-            outputs = self._runner.run(model, signature, arrays, names, deadline=deadline)
-            self._metrics.ran(spec.name, "Predict", time.perf_counter() - started)
-        return Prediction(version, signature, outputs)
-
-    async def predict_soon(
-        self,
-        spec: ModelSpec,
-        inputs: Callable[[Signature], Inputs],
-        *,
-        deadline: float | None = None,
+        may_block: bool = False,
         is_gone: Callable[[], bool] | None = None,
         is_alone: Callable[[], bool] | None = None,
     ) -> Prediction:
-        """All outputs, asked for by an event loop: ``inputs`` is read in it, so it had better be
-        small.
-
-        ``is_alone``: the loop has nobody else's call that could run together with this one."""
+        """``read_inputs`` reads the request once the signature is known; an empty ``output_filter``
+        means all outputs. The rest says how the caller waits, as Runner.run() takes it."""
         with self._repository.use(spec) as (version, model):
-            signature = self._wanted(model, spec)
-            arrays = inputs(signature)
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            signature = model.signatures.get(name)
+            if signature is None:
+                raise SignatureNotFound(name)
+            if self._check_methods:
+                _check_method(signature)
+            inputs = read_inputs(signature)
+            if output_filter:
+                _check_outputs(signature, output_filter)
+            output_names = tuple(output_filter or signature.outputs)
             started = time.perf_counter()
-            outputs = await self._runner.run_soon(
-                *(model, signature, arrays, tuple(signature.outputs)),
+            outputs = await self._runner.run(
+                model,
+                signature,
+                inputs,
+                output_names,
                 deadline=deadline,
+                may_block=may_block,
                 is_gone=is_gone,
                 is_alone=is_alone,
             )
             self._metrics.ran(spec.name, "Predict", time.perf_counter() - started)
-        return Prediction(version, signature, outputs)
+        return version, signature, outputs
 
     def infer(
         self,
@@ -123,7 +113,7 @@ class Core:
         *,
         deadline: float | None = None,
     ) -> Inference:
-        """CLASSIFY or REGRESS over serialized tf.Examples."""
+        """METHOD_CLASSIFY or METHOD_REGRESS over serialized tf.Examples."""
         with self._repository.use(spec) as (version, model):
             task = Task(method, spec.signature_name)
             run = self._run(spec.name, model, _API[method], deadline)
@@ -139,7 +129,8 @@ class Core:
         *,
         deadline: float | None = None,
     ) -> Inference:
-        """``tasks`` are asked for once the model is found: what is wrong with them comes second."""
+        """Several tasks in one run. A missing model is reported before what is wrong with the
+        tasks."""
         with self._repository.use(spec) as (version, model):
             run = self._run(spec.name, model, "MultiInference", deadline)
             results = inference.infer_all(
@@ -159,7 +150,7 @@ class Core:
         return self._repository.models()
 
     def signatures(self, name: str, version: int | None) -> Mapping[str, Signature]:
-        """Those of a version; none where there is no such version, or no longer."""
+        """The signatures of a version; none where it is not loaded."""
         if version is None:
             return {}
         try:
@@ -168,29 +159,25 @@ class Core:
         except NotFound:
             return {}
 
-    def _wanted(self, model: LoadedModel, spec: ModelSpec) -> Signature:
-        signature = _signature(model, spec.signature_name or DEFAULT_SIGNATURE)
-        if self._check_methods:
-            _check_method(signature)
-        return signature
-
     def _run(self, name: str, model: LoadedModel, api: str, deadline: float | None) -> Run:
-        def run(
-            signature: Signature, inputs: Inputs, outputs: Sequence[str]
-        ) -> dict[str, np.ndarray]:
+        def run(signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
             started = time.perf_counter()
-            answer = self._runner.run(model, signature, inputs, outputs, deadline=deadline)
+            answer = blocking(
+                self._runner.run(
+                    model, signature, inputs, outputs, deadline=deadline, may_block=True
+                )
+            )
             self._metrics.ran(name, api, time.perf_counter() - started)
             return answer
 
         return run
 
 
-_API = {CLASSIFY: "Classify", REGRESS: "Regress"}
+_API = {METHOD_CLASSIFY: "Classify", METHOD_REGRESS: "Regress"}
 
 
 def _check_method(signature: Signature) -> None:
-    known = (_PREDICT, CLASSIFY, REGRESS)
+    known = (METHOD_PREDICT, METHOD_CLASSIFY, METHOD_REGRESS)
     if signature.method_name not in known:
         raise Internal(
             f"Expected prediction signature method_name to be one of {{{', '.join(known)}}}. "
@@ -198,25 +185,15 @@ def _check_method(signature: Signature) -> None:
         )
 
 
-def _signature(model: LoadedModel, name: str) -> Signature:
-    try:
-        return model.signatures[name]
-    except KeyError:
-        raise SignatureNotFound(name) from None
-
-
-def _outputs(signature: Signature, wanted: Sequence[str]) -> Sequence[str]:
-    if not wanted:
-        return tuple(signature.outputs)
-    seen: set[str] = set()
-    for alias in wanted:
+def _check_outputs(signature: Signature, output_filter: Sequence[str]) -> None:
+    checked: set[str] = set()
+    for alias in output_filter:
         if alias not in signature.outputs:
             known = ",".join(sorted(signature.outputs))
             raise InvalidArgument(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in "
                 f"the set {{{known}}}."
             )
-        if alias in seen:
+        if alias in checked:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")
-        seen.add(alias)
-    return tuple(wanted)
+        checked.add(alias)

@@ -1,5 +1,5 @@
-"""The command line in TensorFlow Serving's syntax: --name=value, or bare --name. ServerConfig is
-the table."""
+"""The command line in TensorFlow Serving's syntax: --name=value, or --name alone. The flags are the
+fields of ServerConfig."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from headrace.server.config import AUTO, ServerConfig
 
 _FIELDS = {f.name: f for f in dataclasses.fields(ServerConfig)}
-_MODELS = frozenset({"path", "model_base_path", "model_config_file"})
+_MODEL_FLAGS = frozenset({"path", "model_base_path", "model_config_file"})
 _PORTS = frozenset({"port", "rest_api_port"})
-_WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _LIMITS = {
     "port": (0, 65535),
     "int32": (-(1 << 31), (1 << 31) - 1),
@@ -30,65 +30,68 @@ class FlagError(ValueError):
 
 
 def parse(argv: Sequence[str], *, out: TextIO | None = None) -> ServerConfig:
-    """The flags as a config, the first argument that is none as its path, where no flag names
-    models.
+    """The config. The first argument that is no flag is its path, unless a flag names the models.
 
-    As with TF Serving an unknown argument is named, with the usage, and passed over."""
+    As TF Serving does, it reports unknown arguments with the usage and ignores them."""
     values: dict[str, Any] = {}
     unknown: list[str] = []
     for argument in argv:
         name, equals, text = argument.removeprefix("--").partition("=")
-        known = _FIELDS.get(name) if argument.startswith("--") else None
-        if known is not None and (equals or known.type == "bool"):
-            values[name] = _value(name, str(known.type), text if equals else "true")
+        field = _FIELDS.get(name) if argument.startswith("--") else None
+        if field is not None and (equals or field.type == "bool"):
+            values[name] = _value(name, str(field.type), text if equals else "true")
         else:
             unknown.append(argument)
-    if not _MODELS & values.keys() and (path := _path(argv, unknown)):
-        values["path"] = path
-        unknown.remove(path)
+    if not _MODEL_FLAGS & values.keys():
+        path = _path(argv, unknown)
+        if path is not None:
+            values["path"] = path
+            unknown.remove(path)
     if unknown:
-        _complain(unknown, out or sys.stdout)
+        _report_unknown(unknown, out or sys.stdout)
     return ServerConfig(**values)
 
 
-def _path(argv: Sequence[str], unknown: Sequence[str]) -> str:
-    """The first that is not meant as a flag: neither name=value, its dashes missing, nor the value
-    in --name value."""
-    before = ""
+def _path(argv: Sequence[str], unknown: Sequence[str]) -> str | None:
+    """The first argument that is not meant as a flag. A flag may lack its dashes (name=value), or
+    have its value as the next argument (--name value)."""
+    previous = ""
     for argument in argv:
         name, equals, _ = argument.partition("=")
-        is_flag = argument.startswith("-") or before in unknown or (equals and name in _FIELDS)
+        is_name_value = equals and name in _FIELDS
+        is_flag = argument.startswith("-") or previous in unknown or is_name_value
         if argument and argument in unknown and not is_flag:
             return argument
-        before = argument
-    return ""
+        previous = argument
+    return None
 
 
 def without_effect(argv: Sequence[str]) -> list[Flag]:
-    """The flags given that are TensorFlow Serving's and do nothing here."""
-    given = {argument.removeprefix("--").partition("=")[0] for argument in argv}
-    return [flag for flag in table() if flag.name in given and not flag.honoured]
+    """TensorFlow Serving's flags among the arguments that have no effect here."""
+    names = {argument.removeprefix("--").partition("=")[0] for argument in argv}
+    return [flag for flag in table() if flag.name in names and not flag.honoured]
 
 
 def usage() -> str:
-    """Laid out as TensorFlow Serving does."""
+    """In TensorFlow Serving's layout."""
     lines = [
         "usage: headrace serve [PATH]",
         "PATH: a folder of one model's versions, one SavedModel, or a folder of models",
         "Flags:",
     ]
-    for known in table():
-        note = "" if known.honoured else " (accepted, no effect here)"
-        lines.append(f"\t{f'--{known.name}={known.default}':<33}\t{known.kind}\t{known.help}{note}")
+    for flag in table():
+        example = f"--{flag.name}={flag.default}"
+        note = "" if flag.honoured else " (accepted, no effect here)"
+        lines.append(f"\t{example:<33}\t{flag.type}\t{flag.help}{note}")
     return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A line of the table; ``default`` is as one writes it."""
+    """``default`` is written as on the command line."""
 
     name: str
-    kind: str
+    type: str
     default: str
     help: str
     honoured: bool
@@ -97,24 +100,27 @@ class Flag:
 
 def table() -> list[Flag]:
     """Every flag: TensorFlow Serving's in its order, then ours."""
-    names = list(_FIELDS)
-    first_of_ours = names.index("path")
-    return [
-        Flag(
-            f.name,
-            _kind(f),
-            _text(f.default),
-            f.metadata["help"],
-            f.metadata["honoured"],
-            at >= first_of_ours,
+    flags = []
+    ours = False
+    for field in _FIELDS.values():
+        # The first of ours; all that follow are ours, too.
+        ours = ours or field.name == "path"
+        flag = Flag(
+            field.name,
+            _type(field),
+            _text(field.default),
+            field.metadata["help"],
+            field.metadata["honoured"],
+            ours,
         )
-        for at, f in enumerate(_FIELDS.values())
-    ]
+        flags.append(flag)
+    return flags
 
 
 def reference() -> str:
     """The table as docs/reference/serve-flags.md has it."""
-    theirs, ours = ([f for f in table() if f.ours is which] for which in (False, True))
+    theirs = [flag for flag in table() if not flag.ours]
+    ours = [flag for flag in table() if flag.ours]
     parts = [
         _REFERENCE_HEAD,
         _rows(theirs),
@@ -151,25 +157,28 @@ def _rows(flags: Sequence[Flag]) -> str:
     for flag in flags:
         default = _FIELDS[flag.name].metadata["shown"] or f"`{flag.default}`"
         note = "" if flag.honoured else "*Taken:* "
-        lines.append(f"| `{flag.name}` | {flag.kind} | {default} | {note}{flag.help} |")
+        lines.append(f"| `{flag.name}` | {flag.type} | {default} | {note}{flag.help} |")
     return "\n".join(lines) + "\n"
 
 
-def _kind(field: dataclasses.Field[Any]) -> str:
-    named: str = field.metadata["kind"]
-    return named or {"int": "int32", "str": "string"}.get(str(field.type), str(field.type))
+def _type(field: dataclasses.Field[Any]) -> str:
+    """TensorFlow Serving's name of the type."""
+    name: str = field.metadata["type"]
+    if name:
+        return name
+    return {"int": "int32", "str": "string"}.get(str(field.type), str(field.type))
 
 
-def _value(name: str, kind: str, text: str) -> Any:
+def _value(name: str, python_type: str, text: str) -> Any:
     if name in _PORTS and text == "auto":
         return AUTO
     try:
-        match kind:
+        match python_type:
             case "bool":
                 return _BOOLEANS[text.lower()]
             case "int":
-                number = int(text) if _WHOLE.fullmatch(text) else None
-                least, most = _LIMITS["port" if name in _PORTS else _kind(_FIELDS[name])]
+                number = int(text) if _INTEGER.fullmatch(text) else None
+                least, most = _LIMITS["port" if name in _PORTS else _type(_FIELDS[name])]
                 if number is None or not least <= number <= most:
                     raise ValueError
                 return number
@@ -180,24 +189,26 @@ def _value(name: str, kind: str, text: str) -> Any:
                     raise ValueError
                 return text
     except (ValueError, KeyError):
-        raise FlagError(f"--{name}={text}: expected {_wanted(name, kind)}") from None
+        raise FlagError(f"--{name}={text}: expected {_expected(name, python_type)}") from None
 
 
-def _wanted(name: str, kind: str) -> str:
+def _expected(name: str, python_type: str) -> str:
     if name in _PORTS:
         return "a port, 0 to 65535, or auto"
     if name in _CHOICES:
-        return " or ".join(filter(None, _CHOICES[name]))
-    return {"bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
+        return " or ".join([choice for choice in _CHOICES[name] if choice])
+    return {"bool": "true or false", "int": "a whole number", "float": "a number"}[python_type]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value)
 
 
-def _complain(unknown: Sequence[str], out: TextIO) -> None:
+def _report_unknown(unknown: Sequence[str], out: TextIO) -> None:
     for argument in unknown:
         print(f"unknown argument: {argument}", file=out)
     print(usage(), file=out, flush=True)

@@ -1,8 +1,7 @@
-"""Classify and regress over one loaded model: which tensors a signature lends to them, and what its
-outputs say.
+"""Classify and regress over one loaded model: checks the signature, runs it, and reads its outputs.
 
-Knows nothing of repositories or protocols, so that warm-up can ask a model nobody else can reach
-yet.
+Knows nothing of repositories and protocols, so that warm-up can use it on a model that does not
+serve yet.
 """
 
 from __future__ import annotations
@@ -15,21 +14,24 @@ import numpy as np
 
 from headrace.protocol import dtypes, messages
 from headrace.protocol.errors import InvalidArgument, Unimplemented
-from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
-from headrace.server.engines import LoadedModel
-
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
+from headrace.protocol.signatures import (
+    DEFAULT_SIGNATURE,
+    METHOD_CLASSIFY,
+    METHOD_REGRESS,
+    Signature,
+    TensorSpec,
+)
+from headrace.server.engines import Arrays, LoadedModel
 
 _INPUT = "inputs"
 _CLASSES, _SCORES, _VALUES = "classes", "scores", "outputs"
 
-Run = Callable[[Signature, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
+Run = Callable[[Signature, Arrays, Sequence[str]], Arrays]
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """A row for each example: labels, "" where the model gives none, and as many scores."""
+    """For each example a row of labels, empty where the model gives none, and a row of scores."""
 
     labels: list[list[bytes]]
     scores: np.ndarray
@@ -37,7 +39,7 @@ class Classes:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A number for each example."""
+    """One number for each example."""
 
     values: np.ndarray
 
@@ -47,7 +49,7 @@ Result = Classes | Values
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked of one signature; ``method`` is CLASSIFY or REGRESS."""
+    """One signature to run; ``method`` is METHOD_CLASSIFY or METHOD_REGRESS."""
 
     method: str
     signature_name: str = ""
@@ -70,8 +72,8 @@ def infer(
     if signature is None:
         raise InvalidArgument(f"No signature was found with the name: {task.signature}")
     outputs = _outputs(model, signature, task.method, check_method=check_method)
-    answer = run(signature, {_INPUT: _tensor(examples)}, outputs)
-    return _result(task.method, answer, len(examples))
+    arrays = run(signature, {_INPUT: _tensor(examples)}, outputs)
+    return _result(task.method, arrays, len(examples))
 
 
 def infer_all(
@@ -82,52 +84,60 @@ def infer_all(
     *,
     check_method: bool = False,
 ) -> list[Result]:
-    """Several tasks over the same examples, in one run: each input tensor of their signatures is
-    fed all of them."""
-    methods: list[str] = []
-    wanted: dict[str, tuple[Signature, Sequence[str]]] = {}
+    """Several tasks over the same examples in one run."""
+    fetches: dict[str, _Fetch] = {}
     for task in tasks:
-        if task.signature in wanted:
-            raise InvalidArgument(f"Duplicate evaluation of signature: {task.signature}")
-        signature = model.signatures.get(task.signature)
+        name = task.signature
+        if name in fetches:
+            raise InvalidArgument(f"Duplicate evaluation of signature: {name}")
+        signature = model.signatures.get(name)
         if signature is None:
-            raise InvalidArgument(f"Requested signature not found in model graph: {task.signature}")
-        methods.append(task.method)
-        wanted[task.signature] = (
-            signature,
-            _outputs(model, signature, task.method, check_method=check_method),
-        )
-    joined = _joined(wanted)
-    answer = run(joined, dict.fromkeys(joined.inputs, _tensor(examples)), tuple(joined.outputs))
-    return [
-        _result(
-            method,
-            {alias: answer[signature.outputs[alias].tensor_name] for alias in aliases},
-            len(examples),
-        )
-        for method, (signature, aliases) in zip(methods, wanted.values(), strict=True)
-    ]
+            raise InvalidArgument(f"Requested signature not found in model graph: {name}")
+        aliases = _outputs(model, signature, task.method, check_method=check_method)
+        fetches[name] = _Fetch(task.method, signature, aliases)
+    joined = _joined_signature(fetches)
+    inputs = dict.fromkeys(joined.inputs, _tensor(examples))
+    arrays = run(joined, inputs, tuple(joined.outputs))
+    results = []
+    for fetch in fetches.values():
+        outputs = {}
+        for alias in fetch.aliases:
+            outputs[alias] = arrays[fetch.signature.outputs[alias].tensor_name]
+        results.append(_result(fetch.method, outputs, len(examples)))
+    return results
 
 
-def _joined(wanted: Mapping[str, tuple[Signature, Sequence[str]]]) -> Signature:
-    """A signature of all tensors, by their names: what two tasks have in common is fed, or
-    computed, once."""
-    inputs = {s.inputs[_INPUT].tensor_name: s.inputs[_INPUT] for s, _ in wanted.values()}
-    outputs = {
-        s.outputs[alias].tensor_name: s.outputs[alias]
-        for s, aliases in wanted.values()
-        for alias in aliases
-    }
-    return Signature("+".join(sorted(wanted)), dict(sorted(inputs.items())), outputs)
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """The outputs that one of several tasks needs."""
+
+    method: str
+    signature: Signature
+    aliases: Sequence[str]
+
+
+def _joined_signature(fetches: Mapping[str, _Fetch]) -> Signature:
+    """A signature of all the tensors, by their names, so that a tensor that two tasks share is fed
+    or computed once."""
+    inputs: dict[str, TensorSpec] = {}
+    outputs: dict[str, TensorSpec] = {}
+    for fetch in fetches.values():
+        spec = fetch.signature.inputs[_INPUT]
+        inputs[spec.tensor_name] = spec
+        for alias in fetch.aliases:
+            spec = fetch.signature.outputs[alias]
+            outputs[spec.tensor_name] = spec
+    return Signature("+".join(sorted(fetches)), dict(sorted(inputs.items())), outputs)
 
 
 def _outputs(
     model: LoadedModel, signature: Signature, method: str, *, check_method: bool
 ) -> Sequence[str]:
-    """The outputs to fetch; or why the signature is no such one, in TensorFlow Serving's words."""
-    if method not in (CLASSIFY, REGRESS):
+    """The outputs to fetch. Raises, in TensorFlow Serving's words, why the signature does not fit
+    the method."""
+    if method not in (METHOD_CLASSIFY, METHOD_REGRESS):
         raise Unimplemented(f"Unsupported signature method_name: {method}")
-    kind = "classification" if method == CLASSIFY else "regression"
+    kind = "classification" if method == METHOD_CLASSIFY else "regression"
     if check_method and signature.method_name != method:
         raise InvalidArgument(
             f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}"
@@ -135,7 +145,7 @@ def _outputs(
     if len(signature.inputs) != 1:
         raise InvalidArgument("Expected one input Tensor.")
     count = len(signature.outputs)
-    if method == REGRESS and count != 1:
+    if method == METHOD_REGRESS and count != 1:
         raise InvalidArgument("Expected one output Tensor.")
     if count not in (1, 2):
         raise InvalidArgument(f"Expected one or two output Tensors, found {count}")
@@ -143,23 +153,21 @@ def _outputs(
         raise InvalidArgument(
             f"No {kind} inputs found in SignatureDef: {_debug_only(model, signature)}"
         )
-    known = (_VALUES,) if method == REGRESS else (_CLASSES, _SCORES)
-    found = [alias for alias in known if alias in signature.outputs]
-    if not found and method == REGRESS:
-        raise InvalidArgument(
-            f"No regression outputs found in SignatureDef: {_debug_proto(model, signature)}"
-        )
-    if not found:
-        raise InvalidArgument(
-            'Expected classification signature outputs to contain at least one of "classes" or '
-            '"scores". '
-            f"Signature was: {_debug_proto(model, signature)}"
-        )
-    return found
+    expected = (_VALUES,) if method == METHOD_REGRESS else (_CLASSES, _SCORES)
+    aliases = [alias for alias in expected if alias in signature.outputs]
+    if aliases:
+        return aliases
+    text = _debug_proto(model, signature)
+    if method == METHOD_REGRESS:
+        raise InvalidArgument(f"No regression outputs found in SignatureDef: {text}")
+    raise InvalidArgument(
+        'Expected classification signature outputs to contain at least one of "classes" or '
+        f'"scores". Signature was: {text}'
+    )
 
 
-# protobuf marks its debug texts, so that nobody reads them back; how many blanks follow is drawn by
-# each process.
+# protobuf marks its debug texts, so that no program relies on them; the number of blanks after the
+# mark is random in each process.
 
 
 def _debug_only(model: LoadedModel, signature: Signature) -> str:
@@ -182,15 +190,16 @@ def _tensor(examples: Sequence[bytes]) -> np.ndarray:
     return tensor
 
 
-def _result(method: str, outputs: Mapping[str, np.ndarray], count: int) -> Result:
-    if method == REGRESS:
+def _result(method: str, outputs: Arrays, count: int) -> Result:
+    if method == METHOD_REGRESS:
         return Values(_values(outputs[_VALUES], count))
-    for alias, wanted in ((_CLASSES, dtypes.STRING), (_SCORES, dtypes.FLOAT)):
-        if alias in outputs:
-            _check_matrix(alias, outputs[alias], wanted.enum, count)
     classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
+    if classes is not None:
+        _check_matrix(_CLASSES, classes, dtypes.STRING.enum, count)
+    if scores is not None:
+        _check_matrix(_SCORES, scores, dtypes.FLOAT.enum, count)
     if classes is None:
-        # One of them was asked for.
+        # At least one of the two was fetched.
         assert scores is not None
         return Classes([[b""] * scores.shape[1] for _ in range(count)], scores)
     if scores is None:
@@ -203,13 +212,13 @@ def _result(method: str, outputs: Mapping[str, np.ndarray], count: int) -> Resul
     return Classes(classes.tolist(), scores)
 
 
-def _check_matrix(alias: str, array: np.ndarray, wanted: str, count: int) -> None:
+def _check_matrix(alias: str, array: np.ndarray, dtype: str, count: int) -> None:
     if array.ndim != 2:
         raise InvalidArgument(
             f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}"
         )
-    if _dtype(array) != wanted:
-        raise InvalidArgument(f"Expected {alias} Tensor of {wanted}. Got: {_dtype(array)}")
+    if _dtype(array) != dtype:
+        raise InvalidArgument(f"Expected {alias} Tensor of {dtype}. Got: {_dtype(array)}")
     if len(array) != count:
         raise InvalidArgument(f"Expected {alias} output batch size of {count}. Got: {len(array)}")
 

@@ -16,26 +16,28 @@ EXPECTED = (
 )
 
 
-def serving_config(path: str, *, model_name: str = "") -> ServingConfig:
-    """Models are named by their folders, one model by ``model_name`` if there is one. A SavedModel
-    that stands in no folder of versions is its own base path: the repository must be one that takes
-    it."""
+def serving_config(path: str, *, model_name: str | None = None) -> ServingConfig:
+    """Each model has the name of its folder; a single model may be given another ``model_name``. A
+    SavedModel outside a folder of versions is its own base path, which the repository must
+    allow."""
     folder = Path(os.path.abspath(path))
     if not folder.is_dir():
         fault = "is no folder" if folder.exists() else "does not exist"
         raise NotFound(f"{path} {fault}; {EXPECTED}")
-    models = (
-        [_model(folder)] if is_model(folder) else [_model(child) for child in models_in(folder)]
-    )
+    if is_model(folder):
+        models = [_model(folder)]
+    else:
+        models = [_model(child) for child in models_in(folder)]
     if not models:
         raise NotFound(f"{path} holds no model; {EXPECTED}")
-    if model_name and len(models) > 1:
+    if model_name is None:
+        return ServingConfig(tuple(models))
+    if len(models) > 1:
         raise InvalidArgument(
             f"model_name is {model_name!r}, and {path} holds {len(models)} models"
         )
-    if model_name:
-        models = [ModelConfig(model_name, model.base_path, policy=model.policy) for model in models]
-    return ServingConfig(tuple(models))
+    (model,) = models
+    return ServingConfig((ModelConfig(model_name, model.base_path, policy=model.policy),))
 
 
 def is_model(folder: Path) -> bool:
@@ -43,23 +45,18 @@ def is_model(folder: Path) -> bool:
 
 
 def models_in(folder: Path) -> list[Path]:
-    children = sorted(
-        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
-    )
-    return [child for child in children if is_model(child)]
+    models = []
+    for child in sorted(folder.iterdir()):
+        is_hidden = child.name.startswith(".")
+        if child.is_dir() and not is_hidden and is_model(child):
+            models.append(child)
+    return models
 
 
 def _model(folder: Path) -> ModelConfig:
-    if folders.saved_model(folder) is None:
-        return ModelConfig(folder.name, str(folder))
-    number = next(
-        (
-            n
-            for n in folders.versions(folder.parent)
-            if folders.version_path(folder.parent, n) == folder
-        ),
-        None,
-    )
-    if number is None:
-        return ModelConfig(folder.name, str(folder))
-    return ModelConfig(folder.parent.name, str(folder.parent), policy=Specific((number,)))
+    base = folder.parent
+    if folders.saved_model(folder) is not None:
+        for number in folders.versions(base):
+            if folders.version_path(base, number) == folder:
+                return ModelConfig(base.name, str(base), policy=Specific((number,)))
+    return ModelConfig(folder.name, str(folder))

@@ -1,43 +1,25 @@
-"""The server as a thing to start and stop: builds the parts from a config, opens the ports, closes
-all in order."""
+"""The server: builds its parts from a config, opens the ports, and closes everything in order."""
 
 from __future__ import annotations
 
 import json
 import logging
-import socket
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-import grpc
-
 from headrace.http.access_log import AccessLog
-from headrace.http.limits import Limits
-from headrace.protocol import messages
-from headrace.protocol.errors import InvalidArgument, Unavailable
-from headrace.server import paths, textfiles
-from headrace.server.batching.adaptive import AdaptiveEngine
-from headrace.server.batching.batcher import Limits as BatchLimits
-from headrace.server.batching.tf_serving import BatchingEngine, Parameters, Scheduler
-from headrace.server.config import AUTO, CPUS, ServerConfig
+from headrace.server import config_check, engine_layers, paths
+from headrace.server.config import AUTO, ServerConfig
 from headrace.server.core import Core
+from headrace.server.doors import Door, bracketed, grpc_server, rest_server
 from headrace.server.engines import Engine
-from headrace.server.engines.isolated import AutoIsolatingEngine, IsolatedEngine
-from headrace.server.engines.options import SessionOptions
-from headrace.server.engines.tensorflow import TensorFlowEngine
-from headrace.server.grpc import tls
-from headrace.server.grpc.listener import GrpcServer
-from headrace.server.grpc.services import ModelService, PredictionService, ProfilerService
+from headrace.server.lifecycle.config_watcher import ConfigWatcher
 from headrace.server.lifecycle.reload import Reloader
 from headrace.server.lifecycle.repository import Repository
-from headrace.server.lifecycle.warmup import WarmingEngine
-from headrace.server.lifecycle.watch import Watch
-from headrace.server.metrics import PATH, Metrics
-from headrace.server.rest.door import RestDoor
-from headrace.server.rest.listener import HttpServer
+from headrace.server.metrics import Metrics
 from headrace.server.runner import Runner
 from headrace.store import folders
 from headrace.store.model_list import ModelConfig, ServingConfig
@@ -46,18 +28,18 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """``with Server(config) as server:`` serves; models load in the background,
+    """``with Server(config) as server:`` serves. Models load in the background;
     ``wait_until_ready`` waits for them."""
 
     def __init__(self, config: ServerConfig) -> None:
-        _check(config)
+        config_check.check(config)
         self.config = config
         self.rest_port = 0
         self.grpc_port = 0
         self._closing = ExitStack()
         self._stopped = threading.Event()
         self._repository: Repository | None = None
-        # False once a call outlived stop(): its thread is still running.
+        # False if a call did not end in time when the server stopped: its thread still runs.
         self.is_quiet = True
 
     def __enter__(self) -> Server:
@@ -73,19 +55,23 @@ class Server:
         self.stop()
 
     def start(self) -> None:
-        """Opens the ports; raises, with nothing left open, when a config is broken or a port is
-        taken."""
+        """Opens the ports. When a config is wrong or a port is taken it raises and leaves nothing
+        open."""
         with ExitStack() as opened:
             self._open(opened)
             self._closing = opened.pop_all()
 
     def wait_until_ready(self, timeout_s: float | None = None) -> bool:
         """Whether, within the time, every configured model is AVAILABLE or has failed."""
-        return self._repository is not None and self._repository.wait_until_settled(timeout_s)
+        if self._repository is None:
+            return False
+        return self._repository.wait_until_settled(timeout_s)
 
     def not_served(self) -> list[str]:
         """The configured models of which no version is available."""
-        models = self._repository.models() if self._repository else []
+        if self._repository is None:
+            return []
+        models = self._repository.models()
         return [model.name for model in models if model.default_version is None]
 
     def wait(self) -> None:
@@ -93,49 +79,53 @@ class Server:
         self._stopped.wait()
 
     def stop(self) -> None:
-        """Takes no more calls, lets those under way end, unloads."""
+        """Refuses new calls, waits for those under way, and unloads the models."""
         self._stopped.set()
         self._closing.close()
 
     def _open(self, opened: ExitStack) -> None:
         config = self.config
         metrics = Metrics()
-        repository = self._repository = _repository(
-            config, _engine(config, opened, metrics), metrics
-        )
+        engine = engine_layers.build(config, opened, metrics)
+        repository = self._repository = _repository(config, engine, metrics)
         opened.callback(self._close_repository)
         runner = Runner(
             threads=config.rest_api_num_threads, max_waiting=config.max_waiting_requests
         )
         opened.callback(runner.close)
-        check = config.enable_signature_method_name_check
-        core = Core(repository, runner, metrics=metrics, check_methods=check)
+        core = Core(
+            repository,
+            runner,
+            metrics=metrics,
+            check_methods=config.enable_signature_method_name_check,
+        )
         access = AccessLog(config.access_log)
         access.start()
         opened.callback(access.close)
         doors = self._doors(core, runner, Reloader(repository), metrics, access)
         opened.callback(_close_doors, doors)
-        watch = _watch(config, repository)
-        opened.callback(watch.stop)
-        watch.start()
+        watcher = _config_watcher(config, repository)
+        opened.callback(watcher.stop)
+        watcher.start()
         for door in doors:
             door.start()
         self._announce()
 
     def _doors(
         self, core: Core, runner: Runner, reloader: Reloader, metrics: Metrics, access: AccessLog
-    ) -> list[GrpcServer | HttpServer]:
-        """Both bound to their ports, so that one that is taken is known before anything starts."""
+    ) -> list[Door]:
+        """gRPC and REST, bound to their ports but not started: a port that is taken shows before
+        anything starts."""
         config = self.config
-        doors: list[GrpcServer | HttpServer] = []
+        doors: list[Door] = []
         try:
             if config.port or config.grpc_socket_path:
-                doors.append(_grpc(config, core, reloader, metrics, access))
+                doors.append(grpc_server(config, core, reloader, metrics, access))
                 self.grpc_port = doors[-1].port
             if config.rest_api_port == config.port != AUTO:
                 log.error("rest_api_port is the gRPC port: no REST", extra={"port": config.port})
             elif config.rest_api_port:
-                doors.append(_rest(config, core, runner, metrics, access))
+                doors.append(rest_server(config, core, runner, metrics, access))
                 self.rest_port = doors[-1].port
         except BaseException:
             _close_doors(doors)
@@ -147,7 +137,7 @@ class Server:
             self.is_quiet = self._repository.close(self.config.drain_seconds)
 
     def _announce(self) -> None:
-        where = _bracketed(self.config.bind_address)
+        where = bracketed(self.config.bind_address)
         if self.grpc_port:
             log.info(f"Running gRPC ModelServer at {where}:{self.grpc_port} ...")
         if self.config.grpc_socket_path:
@@ -159,144 +149,11 @@ class Server:
             folders.replace_file(Path(self.config.port_file), json.dumps(ports))
 
 
-def _grpc(
-    config: ServerConfig, core: Core, reloader: Reloader, metrics: Metrics, access: AccessLog
-) -> GrpcServer:
-    as_content = config.enable_serialization_as_tensor_content
-    models = ModelService(core, reloader, metrics=metrics)
-    answers = {
-        **PredictionService(core, metrics=metrics, as_content=as_content).answers(),
-        **models.answers(),
-    }
-    if config.enable_profiler:
-        answers |= ProfilerService().answers()
-    return GrpcServer(
-        answers,
-        _grpc_addresses(config),
-        credentials=_credentials(config),
-        arguments=[
-            ("grpc.max_concurrent_streams", config.grpc_max_streams),
-            ("grpc.server_handshake_timeout_ms", round(config.grpc_handshake_seconds * 1000)),
-            *_channel_arguments(config.grpc_channel_arguments),
-        ],
-        slow=models.slow_answers(),
-        health=config.enable_grpc_healthcheck_service,
-        threads=config.grpc_max_threads,
-        max_message_bytes=config.grpc_max_message_bytes,
-        drain_s=config.drain_seconds,
-        access=access,
-    )
-
-
-def _grpc_addresses(config: ServerConfig) -> list[str]:
-    addresses = [f"{_bracketed(config.bind_address)}:{max(config.port, 0)}"] if config.port else []
-    return [*addresses, f"unix:{config.grpc_socket_path}"] if config.grpc_socket_path else addresses
-
-
-def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
-    if config.use_alts_credentials:
-        return grpc.alts_server_credentials()
-    return tls.credentials(config.ssl_config_file) if config.ssl_config_file else None
-
-
-def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    found: list[tuple[str, int | str]] = []
-    for argument in filter(None, text.split(",")):
-        name, equals, value = argument.partition("=")
-        if not name or not equals:
-            raise InvalidArgument(
-                f"grpc_channel_arguments: {argument!r} is not of the form name=value"
-            )
-        found.append(
-            (name, int(value) if value.removeprefix("-").isdecimal() and value.isascii() else value)
-        )
-    return found
-
-
-def _rest(
-    config: ServerConfig, core: Core, runner: Runner, metrics: Metrics, access: AccessLog
-) -> HttpServer:
-    app = RestDoor(
-        core,
-        runner,
-        timeout_s=config.rest_api_timeout_in_ms / 1000,
-        max_body_bytes=config.rest_api_max_body_bytes,
-        max_inflated_bytes=config.rest_api_max_inflated_bytes,
-        max_depth=config.rest_api_max_json_depth,
-        cors=config.rest_api_enable_cors_support,
-        metrics=metrics,
-        metrics_path=_metrics_path(config.monitoring_config_file),
-        access=access,
-    )
-    limits = Limits(
-        connections=config.rest_api_max_connections,
-        head_bytes=config.rest_api_max_header_bytes,
-        headers=config.rest_api_max_headers,
-        first_byte_s=config.rest_api_first_byte_seconds,
-        head_s=config.rest_api_head_seconds,
-        body_s=config.rest_api_body_seconds,
-        send_s=config.rest_api_send_seconds,
-        idle_s=config.rest_api_idle_seconds,
-    )
-    listener = _listen(config.bind_address, max(config.rest_api_port, 0))
-    return HttpServer(app, listener, drain_s=config.drain_seconds, limits=limits)
-
-
-def _metrics_path(file: str) -> str:
-    """Where the monitoring config wants the metrics shown; "" where it does not."""
-    if not file:
-        return ""
-    wanted = textfiles.load(messages.MonitoringConfig, file).prometheus_config
-    return (wanted.path or PATH) if wanted.enable else ""
-
-
-def _close_doors(doors: Sequence[GrpcServer | HttpServer]) -> None:
+def _close_doors(doors: Sequence[Door]) -> None:
     for door in doors:
         door.begin_stop()
     for door in doors:
         door.wait_stopped()
-
-
-def _check(config: ServerConfig) -> None:
-    """What TF Serving says no to at its start, in its words."""
-    if config.path and (config.model_config_file or config.model_base_path or config.models_root):
-        raise InvalidArgument(
-            f"the path {config.path} goes without model_config_file, model_base_path and "
-            "models_root"
-        )
-    if not config.path and not config.model_config_file and not config.model_base_path:
-        raise InvalidArgument(
-            "Both server_options.model_base_path and server_options.model_config_file are empty!"
-        )
-    if (
-        config.model_base_path
-        and not config.model_config_file
-        and not Path(config.model_base_path).is_absolute()
-    ):
-        raise InvalidArgument(
-            f"Expected model {config.model_name} to have an absolute path or URI; "
-            f"got base_path()={config.model_base_path}"
-        )
-    threads = (config.tensorflow_session_parallelism, config.tensorflow_intra_op_parallelism)
-    if all(n > 0 for n in (*threads, config.tensorflow_inter_op_parallelism)):
-        raise InvalidArgument(
-            "Give tensorflow_session_parallelism, or the two it stands for, not all three"
-        )
-    if not config.port and not config.grpc_socket_path and not config.rest_api_port:
-        raise InvalidArgument(
-            "port and rest_api_port are 0 and there is no grpc_socket_path: there is no way in"
-        )
-    if config.batching_parameters_file and not config.enable_batching:
-        raise InvalidArgument(
-            "server_options.batching_parameters_file is set without setting enable_batching to "
-            "true."
-        )
-    if config.adaptive_max_batch_rows < 1 or config.max_waiting_requests < 0:
-        raise InvalidArgument(
-            "adaptive_max_batch_rows must be positive, and max_waiting_requests not negative"
-        )
-    if config.use_alts_credentials and config.ssl_config_file:
-        raise InvalidArgument("Only one of use_alts_credentials and ssl_config_file can be given")
 
 
 def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repository:
@@ -312,67 +169,19 @@ def _repository(config: ServerConfig, engine: Engine, metrics: Metrics) -> Repos
     )
 
 
-def _engine(config: ServerConfig, opened: ExitStack, metrics: Metrics) -> Engine:
-    """TensorFlow, with what the flags put around it: batching, then the warm-up that goes through
-    it."""
-    tensorflow = TensorFlowEngine(
-        tuple(config.saved_model_tags.split(",")), _session_options(config)
-    )
-    isolated = opened.enter_context(IsolatedEngine(tensorflow))
-    engine: Engine = isolated if config.isolate else AutoIsolatingEngine(tensorflow, isolated)
-    if config.enable_batching:
-        file = config.batching_parameters_file
-        parameters = Parameters.load(file) if file else Parameters()
-        scheduler = Scheduler(parameters.threads, metrics)
-        opened.callback(scheduler.close)
-        own = config.enable_per_model_batching_parameters
-        engine = BatchingEngine(engine, scheduler, None if own else parameters)
-    if config.enable_model_warmup:
-        engine = WarmingEngine(engine, max(1, config.num_request_iterations_for_warmup), metrics)
-    if config.adaptive_batching and not config.enable_batching:
-        limits = BatchLimits(
-            config.adaptive_max_batch_rows, config.max_waiting_requests, parallel=max(1, CPUS - 1)
-        )
-        engine = AdaptiveEngine(engine, limits, metrics)
-    return engine
-
-
-def _session_options(config: ServerConfig) -> SessionOptions:
-    file, both = config.tensorflow_session_config_file, config.tensorflow_session_parallelism
-    return SessionOptions(
-        intra_op_threads=config.tensorflow_intra_op_parallelism or both,
-        inter_op_threads=config.tensorflow_inter_op_parallelism or both,
-        base=textfiles.load(messages.ConfigProto, file).SerializeToString() if file else b"",
-        gpu_memory_fraction=config.per_process_gpu_memory_fraction,
-        bfloat16=config.mixed_precision == "bfloat16",
-        xla=config.xla_cpu_compilation_enabled or config.xla_gpu_compilation_enabled,
-    )
-
-
-def _watch(config: ServerConfig, repository: Repository) -> Watch:
-    wanted: Path | ServingConfig
-    if config.path:
-        is_named = config.model_name != ServerConfig().model_name
-        wanted = paths.serving_config(config.path, model_name=config.model_name if is_named else "")
-    elif config.model_config_file:
-        wanted = Path(config.model_config_file)
-    else:
-        wanted = ServingConfig((ModelConfig(config.model_name, config.model_base_path),))
-    return Watch(
+def _config_watcher(config: ServerConfig, repository: Repository) -> ConfigWatcher:
+    return ConfigWatcher(
         repository,
-        wanted,
+        _config_source(config),
         config_period_s=config.model_config_file_poll_wait_seconds,
         folders_period_s=config.file_system_poll_wait_seconds,
     )
 
 
-def _listen(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        return socket.create_server((address, port), family=family, backlog=2048)
-    except OSError as error:
-        raise Unavailable(f"REST cannot listen on {address}:{port}: {error.strerror}") from error
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def _config_source(config: ServerConfig) -> Path | ServingConfig:
+    if config.path:
+        is_named = config.model_name != ServerConfig().model_name
+        return paths.serving_config(config.path, model_name=config.model_name if is_named else None)
+    if config.model_config_file:
+        return Path(config.model_config_file)
+    return ServingConfig((ModelConfig(config.model_name, config.model_base_path),))

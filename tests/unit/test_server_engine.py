@@ -16,8 +16,7 @@ import pytest
 from headrace.protocol import dtypes, messages
 from headrace.protocol.dtypes import DType
 from headrace.protocol.errors import DeadlineExceeded, HeadraceError, InvalidArgument, NotFound
-from headrace.server.engines import graph as graphs
-from headrace.server.engines import tensorflow
+from headrace.server.engines import graph_traits, tensorflow
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from tests.live import ROOT
 
@@ -202,7 +201,7 @@ def test_one_run_that_was_held_up_is_not_taken_for_the_rule(
 
         run(model, x=x)
 
-        assert model.expected_s(model.signatures["serving_default"], x.nbytes) == expected
+        assert model.expected_s(model.signatures["serving_default"], [{"x": x}]) == expected
 
 
 def test_a_loop_behind_one_signature_leaves_the_others_quick() -> None:
@@ -226,7 +225,7 @@ def test_a_loop_behind_one_signature_leaves_the_others_quick() -> None:
     for name in ("plain", "called", "chosen", "after", "named"):
         meta_graph.signature_def[name].outputs["y"].name = f"{name}:0"
 
-    assert graphs.traits(meta_graph).may_take_long == {"called", "chosen", "after"}
+    assert graph_traits.traits(meta_graph).may_take_long == {"called", "chosen", "after"}
 
 
 def test_a_run_past_its_deadline_is_stopped(load: Load) -> None:

@@ -88,7 +88,7 @@ def test_of_four_models_the_good_one_answers_at_once_and_the_status_tells_the_re
         f"expected a folder with versions, such as {store / 'missing' / '1'}"
     }
     assert server.get("/v1/models/half").json == {
-        "error": "Could not find any versions of model half: version 1 is not whole: "
+        "error": "Could not find any versions of model half: version 1 is incomplete: "
         f"{data.name} has 100 of {len(whole)} bytes yet"
     }
 

@@ -13,7 +13,7 @@ from headrace.protocol.version_policy import Specific
 from headrace.server import Server, ServerConfig, paths
 from headrace.store.model_list import ModelConfig, ServingConfig
 from tests.live import LiveServer, until
-from tests.unit.test_server_process import refuse
+from tests.unit.test_server_command import refuse
 
 
 @pytest.fixture

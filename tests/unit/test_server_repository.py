@@ -461,13 +461,13 @@ def test_the_status_of_a_model_without_a_version_says_what_stands_in_its_way(wor
     (world.root / "empty").mkdir()
     world.configure("half", "empty", "missing")
 
-    reasons = {model.name: model.trouble for model in world.repository.models()}
-    assert reasons["half"] == "version 3 is not whole: no saved_model.pb yet"
+    reasons = {model.name: model.problem for model in world.repository.models()}
+    assert reasons["half"] == "version 3 is incomplete: no saved_model.pb yet"
     assert reasons["empty"].startswith(f"no version under base path {world.root / 'empty'}")
     assert reasons["missing"].startswith(
         f"base path {world.root / 'missing'} does not exist; expected a folder"
     )
     with pytest.raises(
-        NotFound, match=r"^Could not find any versions of model half: version 3 is not whole"
+        NotFound, match=r"^Could not find any versions of model half: version 3 is incomplete"
     ):
         world.repository.status("half")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching import samples
-from headrace.server.batching.adaptive import row_wise
+from headrace.server.batching.adaptive import obstacles
 from headrace.server.batching.batcher import Batcher, Limits, PendingRequest
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from headrace.server.lifecycle import warmup
@@ -44,7 +44,7 @@ def mixed(rows: Path) -> Iterator[SavedModel]:
 
 
 def test_graphs_that_keep_rows_apart_are_seen_to(apart: SavedModel, rows: Path) -> None:
-    found = row_wise(apart, rows / "apart" / "1")
+    found = obstacles(apart, rows / "apart" / "1")
     assert {name: why for name, why in found.items() if why} == {}
     assert len(found) > 20
 
@@ -68,7 +68,7 @@ def test_samples_catch_what_a_proof_might_let_through(mixed: SavedModel, rows: P
     ):
         signature = mixed.signatures[name]
         assert samples.disagreement(
-            mixed, signature, samples.of(rows / "mixed" / "1", signature)
+            mixed, signature, samples.read(rows / "mixed" / "1", signature)
         ), name
 
 
@@ -91,7 +91,7 @@ def test_samples_that_cannot_be_read_do_not_keep_a_version_away(
     (folder / file).write_bytes(content)
     model = TensorFlowEngine().load(folder)
     try:
-        assert row_wise(model, folder) == {"serving_default": ""}
+        assert obstacles(model, folder) == {"serving_default": None}
     finally:
         model.close()
 
@@ -125,7 +125,7 @@ def test_models_known_by_head(
     folder = (contract_models if model in CONTRACT else kinds) / model
     loaded = TensorFlowEngine().load(folder)
     try:
-        assert {name for name, why in row_wise(loaded, folder).items() if not why} == wanted
+        assert {name for name, why in obstacles(loaded, folder).items() if not why} == wanted
     finally:
         loaded.close()
 
@@ -154,12 +154,12 @@ def request(data: st.DataObject, signature: Signature, free: int) -> Arrays:
     }
 
 
-def ask(batcher: Batcher, inputs: Arrays) -> PendingRequest:
+def pending(batcher: Batcher, inputs: Arrays) -> PendingRequest:
     outputs = tuple(batcher.signature.outputs)
     nothing = lambda *_: None  # noqa: E731
     count = len(next(iter(inputs.values())))
     return PendingRequest(
-        inputs, outputs, count, None, nothing, nothing, kind=batcher.kind(inputs, outputs)
+        inputs, outputs, count, None, nothing, nothing, batch_key=batcher.batch_key(inputs, outputs)
     )
 
 
@@ -183,9 +183,9 @@ def test_a_row_is_answered_the_same_alone_and_among_strangers(
     batcher = Batcher(apart, signature, Limits())
     free = data.draw(st.sampled_from(FREE))
     requests = [request(data, signature, free) for _ in range(data.draw(st.integers(2, 6)))]
-    assert all(batcher.takes(signature, inputs) for inputs in requests)
+    assert all(batcher.accepts(signature, inputs) for inputs in requests)
 
-    batch = [ask(batcher, inputs) for inputs in requests]
+    batch = [pending(batcher, inputs) for inputs in requests]
     batcher.run(batch)
 
     for inputs, asked in zip(requests, batch, strict=True):
@@ -206,11 +206,12 @@ def test_the_contracts_models_answer_the_same_in_any_company(
         signature = model.signatures["serving_default"]
         batcher = Batcher(model, signature, Limits())
         batch = [
-            ask(batcher, request(data, signature, 1)) for _ in range(data.draw(st.integers(2, 8)))
+            pending(batcher, request(data, signature, 1))
+            for _ in range(data.draw(st.integers(2, 8)))
         ]
         batcher.run(batch)
         for asked in batch:
-            alone = model.run(signature, asked.inputs, asked.outputs_wanted)
+            alone = model.run(signature, asked.inputs, asked.output_names)
             assert all(agree(asked.outputs[alias], alone[alias]) for alias in alone)
 
     try:

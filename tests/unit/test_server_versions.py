@@ -24,15 +24,15 @@ from headrace.server.lifecycle.versions import Version, VersionStatus
         ({1: "loading", 2: "unloading", 3: "end"}, set()),
     ],
 )
-def test_superfluous(states: dict[int, str], gone: set[int]) -> None:
+def test_unloadable(states: dict[int, str], gone: set[int]) -> None:
     known = [
         Version(
-            "m", number, Path(), VersionState[text.split()[0].upper()], aspired="aspired" in text
+            "m", number, Path(), VersionState[text.split()[0].upper()], is_aspired="aspired" in text
         )
         for number, text in states.items()
     ]
 
-    assert {v.number for v in versions.superfluous(known)} == gone
+    assert {v.number for v in versions.unloadable(known)} == gone
 
 
 def test_the_status_of_a_failed_load_keeps_its_reason() -> None:

@@ -163,7 +163,7 @@ def _array(value: Any, spec: TensorSpec | None, alias: str) -> np.ndarray:
 
 def _row_wise(folder: Path, model: LoadedModel) -> Check:
     """Told only: which signatures the server will batch, and why not the others."""
-    found = adaptive.row_wise(model, folder)
+    found = adaptive.obstacles(model, folder)
     told = [f"{name} {f'not: {why}' if why else 'yes'}" for name, why in sorted(found.items())]
     return Check("row-wise, so batched", True, "; ".join(told) or "no signature", binds=False)
 

@@ -1,5 +1,5 @@
-"""Which signatures of a loaded version are batched adaptively: the row-wise ones, by proof and by
-samples."""
+"""Finds the signatures of a version that may be batched adaptively: a proof over the graph and
+samples must both show that rows are independent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headrace.protocol.signatures import Signature
 from headrace.server.batching import samples
 from headrace.server.batching.batcher import Batcher, Limits
@@ -21,22 +19,22 @@ from headrace.server.metrics import Metrics
 log = logging.getLogger(__name__)
 
 
-def row_wise(model: LoadedModel, folder: Path) -> dict[str, str]:
-    """Each signature that callers can mean, with why it is not row-wise; "" for one that is."""
-    found = {}
+def obstacles(model: LoadedModel, folder: Path) -> dict[str, str | None]:
+    """For each signature that callers can use: why it cannot be batched, or None."""
+    reasons: dict[str, str | None] = {}
     for name, signature in model.signatures.items():
         if name.startswith("__"):
             continue
-        why = model.not_row_wise.get(name, "nothing is known of it")
-        if not why:
-            why = samples.disagreement(model, signature, samples.of(folder, signature))
-        found[name] = why
-    return found
+        reason = model.not_row_wise.get(name, "nothing is known about it")
+        if reason is None:
+            reason = samples.disagreement(model, signature, samples.read(folder, signature))
+        reasons[name] = reason
+    return reasons
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveEngine:
-    """Loads as ``engine`` does, and finds out what of it may be batched."""
+    """Loads as ``engine`` does, and finds out which signatures may be batched."""
 
     engine: Engine
     limits: Limits = field(default_factory=Limits)
@@ -46,20 +44,22 @@ class AdaptiveEngine:
         model = self.engine.load(folder)
         try:
             started = time.perf_counter()
-            found = row_wise(model, folder)
+            reasons = obstacles(model, folder)
         except BaseException:
             model.close()
             raise
-        batched = [name for name, why in found.items() if not why]
+        batched = [name for name, reason in reasons.items() if reason is None]
         fields: dict[str, object] = {
             "version": str(folder),
             "signatures": ",".join(batched) or "none",
+            "seconds": time.perf_counter() - started,
         }
-        log.info("batched adaptively", extra=fields | {"seconds": time.perf_counter() - started})
-        for name, why in found.items():
-            if why:
+        log.info("batched adaptively", extra=fields)
+        for name, reason in reasons.items():
+            if reason is not None:
                 log.info(
-                    "not batched", extra={"version": str(folder), "signature": name, "reason": why}
+                    "not batched",
+                    extra={"version": str(folder), "signature": name, "reason": reason},
                 )
         return AdaptiveModel(
             model, batched, self.limits, name=folder.parent.name, metrics=self.metrics
@@ -67,7 +67,7 @@ class AdaptiveEngine:
 
 
 class AdaptiveModel:
-    """Runs as ``model`` does; a Runner asks its batchers for what may run together."""
+    """Runs as ``model`` does; the Runner sends requests through its batchers."""
 
     def __init__(
         self,
@@ -85,23 +85,13 @@ class AdaptiveModel:
         self.run = model.run
         self.expected_s = model.expected_s
         self.close = model.close
-        self.batchers = {
-            key: Batcher(
-                model, model.signatures[key], limits, name=f"{name}:{key}", metrics=metrics
+        self.batchers: dict[str, Batcher] = {}
+        for key in batched:
+            signature = model.signatures[key]
+            self.batchers[key] = Batcher(
+                model, signature, limits, name=f"{name}:{key}", metrics=metrics
             )
-            for key in batched
-        }
 
     @property
     def batched(self) -> tuple[str, ...]:
         return tuple(self.batchers)
-
-
-def batcher(
-    model: LoadedModel, signature: Signature, inputs: Mapping[str, np.ndarray]
-) -> Batcher | None:
-    """Of a request that may run with others."""
-    if not isinstance(model, AdaptiveModel):
-        return None
-    found = model.batchers.get(signature.name)
-    return found if found is not None and found.takes(signature, inputs) else None

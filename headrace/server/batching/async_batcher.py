@@ -1,122 +1,126 @@
-"""Calls of an event loop: run in it where that is quick, else in the pool; gathered with what the
-loop reads next.
+"""Batched calls of an event loop: a quick batch runs in the loop, any other in the pool.
 
-A request that finds nothing under way waits for the end of the loop's present round, no longer:
-what the loop has read by then runs together. So one connection is answered at once, and sixty-four
-fill a batch without a timer.
+A request that finds nothing running waits until the end of the loop's present round, no longer:
+what the loop has read by then runs together. So a single connection is answered at once, and
+sixty-four fill a batch without a timer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 
-import numpy as np
-
 from headrace.protocol.errors import Cancelled, DeadlineExceeded, Unavailable
-from headrace.server.batching.batcher import TIMED_OUT, Batch, Batcher, PendingRequest
+from headrace.server.batching.batcher import Batch, Batcher, PendingRequest
+from headrace.server.deadlines import TIMED_OUT, wait_s
+from headrace.server.engines import Arrays
 
-# A run in the loop keeps all its other calls waiting.
+# A run in the loop keeps all other calls of the loop waiting.
 QUICK_S = 0.001
 
 
 class AsyncBatcher:
-    """Of one event loop; everything but ``_decide`` and ``_work`` happens in it."""
+    """Belongs to one event loop; only ``_on_done``, ``_on_lead`` and ``_work`` may be called in
+    other threads."""
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
         self._loop = asyncio.get_running_loop()
-        self._begun: set[Batcher] = set()
-        self._decided: deque[asyncio.Future[None]] = deque()
-        self._is_told = False
+        self._scheduled: set[Batcher] = set()
+        self._done: deque[asyncio.Future[None]] = deque()
+        self._is_waking = False
 
     async def run(
         self,
         batcher: Batcher,
-        inputs: Mapping[str, np.ndarray],
-        outputs: Sequence[str],
+        inputs: Arrays,
+        output_names: Sequence[str],
         *,
         deadline: float | None,
         is_gone: Callable[[], bool] | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         loop = self._loop
         future: asyncio.Future[None] = loop.create_future()
-        ask = PendingRequest(
-            *(inputs, tuple(outputs), len(next(iter(inputs.values()))), deadline),
-            *(lambda: self._decide(future), lambda batch: self._lead(batcher, batch)),
+        request = PendingRequest(
+            inputs,
+            tuple(output_names),
+            len(next(iter(inputs.values()))),
+            deadline,
+            on_done=lambda: self._on_done(future),
+            on_lead=lambda batch: self._on_lead(batcher, batch),
             is_gone=is_gone,
-            kind=batcher.kind(inputs, outputs),
+            batch_key=batcher.batch_key(inputs, output_names),
         )
-        if batcher.wait(ask) and batcher not in self._begun:
-            self._begun.add(batcher)
-            loop.call_soon(self._begin, batcher)
+        if batcher.enqueue(request) and batcher not in self._scheduled:
+            self._scheduled.add(batcher)
+            loop.call_soon(self._run_next, batcher)
+        timeout_s = wait_s(deadline)
         timer = None
-        if deadline is not None:
-            timer = loop.call_later(
-                max(0.0, deadline - time.monotonic()), _expire, batcher, ask, future
-            )
+        if timeout_s is not None:
+            timer = loop.call_later(timeout_s, _expire, batcher, request, future)
         try:
             await future
         except asyncio.CancelledError:
-            batcher.forget(ask, Cancelled("The caller has left"))
+            batcher.withdraw(request, Cancelled("The caller has left"))
             raise Unavailable("The server is stopping") from None
         finally:
             if timer is not None:
                 timer.cancel()
-        if ask.error is not None:
-            raise ask.error
-        return ask.outputs
+        if request.error is not None:
+            raise request.error
+        return request.outputs
 
-    def _begin(self, batcher: Batcher) -> None:
-        self._begun.discard(batcher)
-        batch = batcher.begin()
+    def _run_next(self, batcher: Batcher) -> None:
+        self._scheduled.discard(batcher)
+        batch = batcher.next_batch()
         if batch is None:
             return
         if batcher.expected_s(batch) > QUICK_S:
-            self._lead(batcher, batch)
+            self._on_lead(batcher, batch)
             return
         batcher.run(batch)
-        if (more := batcher.end(batch, goes_on=True)) is not None:
-            self._lead(batcher, more)
+        following = batcher.finish(batch, takes_next=True)
+        if following is not None:
+            self._on_lead(batcher, following)
 
-    def _lead(self, batcher: Batcher, batch: Batch) -> None:
-        """In any thread."""
+    def _on_lead(self, batcher: Batcher, batch: Batch) -> None:
         try:
             self._pool.submit(self._work, batcher, batch)
         except RuntimeError:
-            # The pool is closed: the server stops, and others of the batch may still wait for it.
+            # The pool is closed because the server stops; other callers may still wait for this
+            # batch.
             self._work(batcher, batch)
 
-    def _work(self, batcher: Batcher, batch: Batch | None) -> None:
-        while batch is not None:
-            batcher.run(batch)
-            batch = batcher.end(batch, goes_on=True)
+    def _work(self, batcher: Batcher, batch: Batch) -> None:
+        following: Batch | None = batch
+        while following is not None:
+            batcher.run(following)
+            following = batcher.finish(following, takes_next=True)
 
-    def _decide(self, future: asyncio.Future[None]) -> None:
-        """In any thread. A batch wakes the loop once."""
-        self._decided.append(future)
-        if not self._is_told:
-            self._is_told = True
+    def _on_done(self, future: asyncio.Future[None]) -> None:
+        """All requests of a batch wake the loop once."""
+        self._done.append(future)
+        if not self._is_waking:
+            self._is_waking = True
+            # A loop that is closed has nobody left to hear it; other callers must not suffer.
             with suppress(RuntimeError):
-                # The loop is closed: nobody is there to hear, and others must not suffer.
-                self._loop.call_soon_threadsafe(self._tell)
+                self._loop.call_soon_threadsafe(self._wake)
 
-    def _tell(self) -> None:
-        # First: what is appended from now on wakes the loop again.
-        self._is_told = False
-        while self._decided:
-            future = self._decided.popleft()
+    def _wake(self) -> None:
+        # This comes first, so that what is appended from now on wakes the loop again.
+        self._is_waking = False
+        while self._done:
+            future = self._done.popleft()
             if not future.done():
                 future.set_result(None)
 
 
-def _expire(batcher: Batcher, ask: PendingRequest, future: asyncio.Future[None]) -> None:
+def _expire(batcher: Batcher, request: PendingRequest, future: asyncio.Future[None]) -> None:
     """The caller hears at its deadline, whether its run has begun or not."""
     error = DeadlineExceeded(TIMED_OUT)
-    batcher.forget(ask, error)
+    batcher.withdraw(request, error)
     if not future.done():
         future.set_exception(error)

@@ -1,9 +1,9 @@
-"""Adaptive batching without a timer: idle means run now, busy means gather what comes and run it as
-one batch.
+"""Adaptive batching without a timer: an idle batcher runs a request at once; while a batch runs,
+new requests queue and become the next one.
 
-A Batcher belongs to one signature whose rows are known not to see each other. Whoever finds it
-idle runs; who comes meanwhile waits, and one of those is asked to run them all. It has no thread of
-its own and knows no protocol.
+A Batcher belongs to one signature whose rows are known to be independent. It has no thread of its
+own and knows no protocol: the threads and event loops that bring the requests run the batches
+(thread_batcher.py, async_batcher.py).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -26,24 +25,20 @@ from headrace.protocol.errors import (
 )
 from headrace.protocol.signatures import Signature
 from headrace.server.batching import batches
-from headrace.server.engines import LoadedModel, bytes_in
+from headrace.server.deadlines import TIMED_OUT, remaining_s
+from headrace.server.engines import Arrays, LoadedModel
 from headrace.server.metrics import Metrics
 
-_DECIDED, _LEFT = "decided", "left"
-# TensorFlow's own words.
-TIMED_OUT = "Timed out waiting for notification"
-# Kinds of tensors known to fit.
-_KEPT = 256
-# As the metrics name it.
+# Callers can send any number of shapes; only so many verdicts are cached.
+_MAX_CACHED_SHAPES = 256
+# The name of the thread pool in the metrics.
 POOL = "adaptive"
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``parallel``: batches of a signature under way at once. ``max_waiting``: requests of a
-    signature that wait."""
+    """``max_waiting``: queued requests of a signature. ``parallel``: its batches that may run at
+    once."""
 
     max_rows: int = 64
     max_waiting: int = 1000
@@ -52,54 +47,32 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """One request. ``decided`` is called once there are outputs or an error; ``lead`` with a batch
-    to be run, which begins with this request. Both may be called in any thread, and must not
-    wait."""
+    """A request that waits to be run. Both callbacks may be called in any thread and must not
+    block: ``on_done`` once there are outputs or an error, ``on_lead`` with a batch that starts with
+    this request and that its caller has to run."""
 
     inputs: Arrays
-    outputs_wanted: tuple[str, ...]
+    output_names: tuple[str, ...]
     rows: int
     deadline: float | None
-    decided: Callable[[], None]
-    lead: Callable[[Batch], None]
+    on_done: Callable[[], None]
+    on_lead: Callable[[Batch], None]
     is_gone: Callable[[], bool] | None = None
-    # Only requests of the same kind run together.
-    kind: object = None
-    queued: float = field(default_factory=time.monotonic)
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    # Only requests with equal keys run together.
+    batch_key: object = None
+    enqueued_at: float = field(default_factory=time.monotonic)
+    outputs: Arrays = field(default_factory=dict)
     error: HeadraceError | None = None
-    # A batch is on its way to it, which nobody else will run.
-    leads: bool = False
+    # True once its caller has to run a batch, which nobody else will run.
+    is_leader: bool = False
 
 
 Batch = list[PendingRequest]
 
 
-class Caller:
-    """Somebody who waits for an answer, and may leave before it comes."""
-
-    __slots__ = ("_has_left", "_tell")
-
-    def __init__(self) -> None:
-        self._has_left = False
-        self._tell: Callable[[], None] | None = None
-
-    def has_left(self) -> bool:
-        return self._has_left
-
-    def leave(self) -> None:
-        self._has_left = True
-        if self._tell is not None:
-            self._tell()
-
-    def tell(self, how: Callable[[], None]) -> None:
-        """``how`` is called when the caller leaves, in the thread where that is noticed."""
-        self._tell = how
-        if self._has_left:
-            how()
-
-
 class Batcher:
+    """The queue of one signature."""
+
     def __init__(
         self,
         model: LoadedModel,
@@ -117,93 +90,82 @@ class Batcher:
         self._lock = threading.Lock()
         self._waiting: deque[PendingRequest] = deque()
         self._running = 0
-        free = [alias for alias, spec in signature.inputs.items() if -1 in (spec.shape or ())[1:]]
-        self._free = tuple(free)
-        self._taken: set[tuple[object, ...]] = set()
+        self._free_inputs = tuple(
+            alias for alias, spec in signature.inputs.items() if -1 in (spec.shape or ())[1:]
+        )
+        self._accepted: dict[tuple[object, ...], bool] = {}
 
-    def takes(self, signature: Signature, inputs: Arrays) -> bool:
-        """Whether this request may be put together with others: of the signature's types and
-        shapes, not too large."""
+    def accepts(self, signature: Signature, inputs: Arrays) -> bool:
+        """Whether a request may run with others: its types and shapes are the signature's, and it
+        is not too large."""
         if signature is not self.signature:
             return False
         key = tuple([(alias, array.shape, array.dtype) for alias, array in inputs.items()])
-        if key in self._taken:
-            return True
-        is_taken = self._takes(signature, inputs)
-        if is_taken and len(self._taken) < _KEPT:
-            self._taken.add(key)
-        return is_taken
+        is_accepted = self._accepted.get(key)
+        if is_accepted is None:
+            is_accepted = self._accepts(signature, inputs)
+            if len(self._accepted) < _MAX_CACHED_SHAPES:
+                self._accepted[key] = is_accepted
+        return is_accepted
 
-    def _takes(self, signature: Signature, inputs: Arrays) -> bool:
-        if inputs.keys() != signature.inputs.keys():
-            return False
-        first = next(iter(inputs.values()))
-        if first.ndim == 0 or not 0 < len(first) <= self.limits.max_rows:
-            return False
-        if any(len(array) != len(first) for array in inputs.values() if array.ndim):
-            return False
-        return batches.has_shapes(signature, inputs) and batches.has_dtypes(signature, inputs)
-
-    def kind(self, inputs: Arrays, outputs: Sequence[str]) -> object:
-        """Different inner shapes are not mixed, nor are different outputs."""
-        return (
-            tuple(outputs)
-            if not self._free
-            else (tuple(outputs), *(inputs[alias].shape[1:] for alias in self._free))
-        )
+    def batch_key(self, inputs: Arrays, output_names: Sequence[str]) -> object:
+        """Requests run together when they want the same outputs and have the same inner shapes."""
+        names = tuple(output_names)
+        if not self._free_inputs:
+            return names
+        return (names, *[inputs[alias].shape[1:] for alias in self._free_inputs])
 
     def expected_s(self, batch: Batch) -> float:
-        """How long it will probably take."""
-        return self.model.expected_s(self.signature, sum(bytes_in(ask.inputs) for ask in batch))
+        """How long the batch will probably take to run."""
+        return self.model.expected_s(self.signature, [request.inputs for request in batch])
 
-    def offer(self, ask: PendingRequest) -> Batch | None:
-        """The batch to run now where there is room for one; else None: it waits, and hears by its
+    def submit(self, request: PendingRequest) -> Batch | None:
+        """The batch that the caller has to run now; None where the request waits and hears by its
         callbacks."""
         with self._lock:
             if self._running < self.limits.parallel and not self._waiting:
                 self._running += 1
-                return [ask]
-            self._queue(ask)
+                return [request]
+            self._enqueue(request)
             return None
 
-    def wait(self, ask: PendingRequest) -> bool:
-        """It waits, even where nothing is under way; True in that case: somebody must call begin()
-        soon."""
+    def enqueue(self, request: PendingRequest) -> bool:
+        """Queues the request in any case; True where nothing runs: the caller must then call
+        next_batch() soon."""
         with self._lock:
-            self._queue(ask)
+            self._enqueue(request)
             return self._running < self.limits.parallel
 
-    def begin(self) -> Batch | None:
-        """What waits, to be run by the caller; None where nothing does, or there is no room."""
+    def next_batch(self) -> Batch | None:
+        """The queued requests that the caller has to run now; None where there are none, or where
+        as many batches run as may."""
         with self._lock:
             if self._running >= self.limits.parallel or not self._waiting:
                 return None
-            batch = self._take()
-            self._running += bool(batch)
-        return batch or None
+            batch = self._take_batch()
+            if not batch:
+                return None
+            self._running += 1
+            return batch
 
-    def forget(self, ask: PendingRequest, error: HeadraceError) -> bool:
-        """Takes it out of those that wait; False where it is being run already."""
+    def withdraw(self, request: PendingRequest, error: HeadraceError) -> bool:
+        """Takes a request out of the queue; False where it already runs."""
         with self._lock:
             try:
-                self._waiting.remove(ask)
+                self._waiting.remove(request)
             except ValueError:
                 return False
-        ask.error = error
+        request.error = error
         return True
 
     def run(self, batch: Batch) -> None:
-        """Every request of it gets its answer or its own error."""
+        """Every request of the batch gets its outputs or its own error."""
         if self._metrics:
-            now = time.monotonic()
-            for ask in batch:
-                self._metrics.waited(POOL, now - ask.queued, rows=ask.rows)
-            rows = sum(ask.rows for ask in batch)
-            self._metrics.batched(rows, rows)
+            self._count(self._metrics, batch)
         try:
             self._run(batch)
         except (Unavailable, DeadlineExceeded) as error:
-            # No fault of one of them.
+            # This is no single request's fault.
             _fail(batch, error)
         except HeadraceError as error:
             if len(batch) == 1:
@@ -213,147 +175,131 @@ class Batcher:
         except Exception as error:
             _fail(batch, Internal(f"{type(error).__name__}: {error}"))
 
-    def end(self, batch: Batch, *, goes_on: bool = False) -> Batch | None:
-        """Tells all of a batch that was run, and hands on to those who wait: to the caller, as the
-        batch to run next, where it ``goes_on``; else to the first of them."""
+    def finish(self, batch: Batch, *, takes_next: bool = False) -> Batch | None:
+        """Answers the requests of a batch that has run. The next batch goes to the caller where it
+        ``takes_next``, else to one of the callers that wait."""
         with self._lock:
-            next_ = self._take() if self._waiting else []
-            if not next_:
+            following = self._take_batch() if self._waiting else []
+            if not following:
                 self._running -= 1
-            elif not goes_on:
-                next_[0].leads = True
-        for ask in batch:
-            ask.decided()
-        if next_ and not goes_on:
-            next_[0].lead(next_)
+            elif not takes_next:
+                following[0].is_leader = True
+        for request in batch:
+            request.on_done()
+        if not following:
             return None
-        return next_ or None
+        if takes_next:
+            return following
+        following[0].on_lead(following)
+        return None
 
-    def _queue(self, ask: PendingRequest) -> None:
+    def _accepts(self, signature: Signature, inputs: Arrays) -> bool:
+        if inputs.keys() != signature.inputs.keys():
+            return False
+        first = next(iter(inputs.values()))
+        if first.ndim == 0 or not 0 < len(first) <= self.limits.max_rows:
+            return False
+        if any(len(array) != len(first) for array in inputs.values() if array.ndim):
+            return False
+        return batches.has_shapes(signature, inputs) and batches.has_dtypes(signature, inputs)
+
+    def _enqueue(self, request: PendingRequest) -> None:
         if len(self._waiting) >= self.limits.max_waiting:
             raise Unavailable(
                 f"The queue of {self._name} is full: {self.limits.max_waiting} requests wait "
                 "already; try again later"
             )
-        self._waiting.append(ask)
+        self._waiting.append(request)
 
-    def _take(self) -> Batch:
-        """As many of one kind as fit, in their order; who has left or waited too long is passed
-        over."""
+    def _take_batch(self) -> Batch:
+        """The first request, and those behind it with the same key, as many as fit. Requests whose
+        caller has left or whose deadline has passed are answered with an error."""
         batch: Batch = []
-        rows, now = 0, time.monotonic()
-        kept: deque[PendingRequest] = deque()
+        rows = 0
+        now = time.monotonic()
+        passed_over: deque[PendingRequest] = deque()
         while self._waiting:
-            ask = self._waiting.popleft()
-            if ask.is_gone is not None and ask.is_gone():
-                ask.error = Cancelled("The caller has left")
-            elif ask.deadline is not None and ask.deadline <= now:
-                ask.error = DeadlineExceeded(TIMED_OUT)
-            elif batch and (ask.kind != batch[0].kind or rows + ask.rows > self.limits.max_rows):
-                kept.append(ask)
-                if ask.kind == batch[0].kind:
-                    # In their order: no smaller one gets in before it.
-                    break
-                continue
+            request = self._waiting.popleft()
+            error = _expiry(request, now)
+            if error is not None:
+                request.error = error
+                request.on_done()
+            elif batch and request.batch_key != batch[0].batch_key:
+                passed_over.append(request)
+            elif batch and rows + request.rows > self.limits.max_rows:
+                # A smaller request behind this one must not get in before it.
+                passed_over.append(request)
+                break
             else:
-                batch.append(ask)
-                rows += ask.rows
-                continue
-            ask.decided()
-        self._waiting.extendleft(reversed(kept))
+                batch.append(request)
+                rows += request.rows
+        self._waiting.extendleft(reversed(passed_over))
         return batch
 
     def _run(self, batch: Batch) -> None:
-        wanted = batch[0].outputs_wanted
+        names = batch[0].output_names
         if len(batch) == 1:
-            (ask,) = batch
-            ask.outputs = self.model.run(
-                self.signature, ask.inputs, wanted, timeout_s=_left(ask.deadline)
+            (request,) = batch
+            timeout_s = remaining_s(request.deadline)
+            request.outputs = self.model.run(
+                self.signature, request.inputs, names, timeout_s=timeout_s
             )
             return
-        deadlines = [ask.deadline for ask in batch]
-        last = None if None in deadlines else max(d for d in deadlines if d is not None)
-        merged = {
-            alias: np.concatenate([ask.inputs[alias] for ask in batch]) for alias in batch[0].inputs
-        }
-        answers = self.model.run(self.signature, merged, wanted, timeout_s=_left(last))
-        rows = sum(ask.rows for ask in batch)
-        if any(array.shape[:1] != (rows,) for array in answers.values()):
+        merged = {}
+        for alias in batch[0].inputs:
+            merged[alias] = np.concatenate([request.inputs[alias] for request in batch])
+        timeout_s = remaining_s(_last_deadline(batch))
+        outputs = self.model.run(self.signature, merged, names, timeout_s=timeout_s)
+        rows = sum(request.rows for request in batch)
+        if any(array.shape[:1] != (rows,) for array in outputs.values()):
             raise Internal("a batch was answered with another number of rows")
-        at = 0
-        for ask in batch:
-            ask.outputs = {alias: array[at : at + ask.rows] for alias, array in answers.items()}
-            at += ask.rows
+        start = 0
+        for request in batch:
+            stop = start + request.rows
+            request.outputs = {alias: array[start:stop] for alias, array in outputs.items()}
+            start = stop
 
     def _run_singly(self, batch: Batch) -> None:
-        """Something in it is poison: alone, each gets what it would have got without the others."""
-        for ask in batch:
+        """One of the requests makes the batch fail: each gets what it would have got alone."""
+        for request in batch:
             try:
-                self._run([ask])
+                self._run([request])
             except HeadraceError as error:
-                ask.error = error
+                request.error = error
             except Exception as error:
-                ask.error = Internal(f"{type(error).__name__}: {error}")
+                request.error = Internal(f"{type(error).__name__}: {error}")
+
+    def _count(self, metrics: Metrics, batch: Batch) -> None:
+        now = time.monotonic()
+        for request in batch:
+            metrics.waited(POOL, now - request.enqueued_at, rows=request.rows)
+        rows = sum(request.rows for request in batch)
+        metrics.batched(rows, rows)
 
 
-def run(
-    batcher: Batcher,
-    inputs: Arrays,
-    outputs: Sequence[str],
-    *,
-    deadline: float | None,
-    caller: Caller | None = None,
-) -> dict[str, np.ndarray]:
-    """In a thread that may wait: alone, with others, or for others."""
-    box: SimpleQueue[Batch | str] = SimpleQueue()
-    ask = PendingRequest(
-        *(inputs, tuple(outputs), len(next(iter(inputs.values()))), deadline),
-        *(lambda: box.put(_DECIDED), box.put),
-        is_gone=caller.has_left if caller is not None else None,
-        kind=batcher.kind(inputs, outputs),
-    )
-    if caller is not None:
-        caller.tell(lambda: box.put(_LEFT))
-    batch = batcher.offer(ask)
-    while True:
-        if batch is not None:
-            batcher.run(batch)
-            batcher.end(batch)
-        token = _next(box, batcher, ask, deadline)
-        if token is _DECIDED:
-            break
-        batch = token if isinstance(token, list) else None
-    if ask.error is not None:
-        raise ask.error
-    return ask.outputs
+def _expiry(request: PendingRequest, now: float) -> HeadraceError | None:
+    """Why nobody waits for the request any more; None where somebody does."""
+    if request.is_gone is not None and request.is_gone():
+        return Cancelled("The caller has left")
+    if request.deadline is not None and request.deadline <= now:
+        return DeadlineExceeded(TIMED_OUT)
+    return None
 
 
-def _next(
-    box: SimpleQueue[Batch | str], batcher: Batcher, ask: PendingRequest, deadline: float | None
-) -> Batch | str:
-    """What it is told; raises where the caller is not to wait any longer, unless others count on
-    it."""
-    try:
-        token = box.get(
-            timeout=None if deadline is None or ask.leads else max(0.0, deadline - time.monotonic())
-        )
-        error: HeadraceError = Cancelled("The caller has left")
-    except Empty:
-        token, error = _LEFT, DeadlineExceeded(TIMED_OUT)
-    if token is _LEFT and (batcher.forget(ask, error) or not ask.leads):
-        raise error
-    return token
-
-
-def _left(deadline: float | None) -> float | None:
-    if deadline is None:
-        return None
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise DeadlineExceeded(TIMED_OUT)
-    return left
+def _last_deadline(batch: Batch) -> float | None:
+    deadlines = []
+    for request in batch:
+        if request.deadline is None:
+            return None
+        deadlines.append(request.deadline)
+    return max(deadlines)
 
 
 def _fail(batch: Batch, error: HeadraceError) -> None:
-    for ask in batch:
-        ask.error = type(error)(error.message, fault=error.fault) if len(batch) > 1 else error
+    """An error of its own for each request: raised in several threads, one would mix up their
+    tracebacks."""
+    if len(batch) == 1:
+        batch[0].error = error
+        return
+    for request in batch:
+        request.error = type(error)(error.message, fault=error.fault)

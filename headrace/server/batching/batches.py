@@ -1,11 +1,11 @@
-"""One batch: the tensors of several requests put together, run as one, and taken apart again. Knows
-no queue or clock but deadlines."""
+"""One batch: joins the tensors of several requests, runs them, and splits the outputs again. Knows
+nothing of queues."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,27 +17,27 @@ from headrace.protocol.errors import (
     ResourceExhausted,
 )
 from headrace.protocol.signatures import Shape, Signature
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 
-# That TensorFlow Serving pads.
-_MOST_DIMENSIONS = 6
+# TensorFlow Serving pads no tensor of a higher rank.
+_MAX_RANK = 6
 
 
 @dataclass(slots=True, eq=False)
-class Task:
-    """A request or a piece of one. ``done`` is set once there are outputs or an error."""
+class BatchTask:
+    """A request or a part of one. ``done`` is set once there are outputs or an error."""
 
-    inputs: Mapping[str, np.ndarray]
+    inputs: Arrays
     rows: int
     deadline: float | None
-    queued: float = field(default_factory=time.monotonic)
+    enqueued_at: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    outputs: Arrays = field(default_factory=dict)
     error: HeadraceError | None = None
 
 
-def rows(inputs: Mapping[str, np.ndarray]) -> int:
-    """How many rows a request has, in every input the same."""
+def rows(inputs: Arrays) -> int:
+    """The number of rows, which must be the same in every input."""
     if not inputs:
         raise InvalidArgument("Batching Run() must have at least one input tensor")
     if any(array.ndim == 0 for array in inputs.values()):
@@ -48,75 +48,88 @@ def rows(inputs: Mapping[str, np.ndarray]) -> int:
     return sizes.pop()
 
 
-def has_dtypes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
-    """Whether the inputs are of the signature's types: what is not cannot be put together with what
-    is."""
-    specs = ((signature.inputs[alias].dtype, array.dtype) for alias, array in inputs.items())
-    return all(wanted is not None and wanted.numpy == found for wanted, found in specs)
+def has_dtypes(signature: Signature, inputs: Arrays) -> bool:
+    """Whether the inputs have the signature's dtypes: only tensors of one dtype can be joined."""
+    for alias, array in inputs.items():
+        dtype = signature.inputs[alias].dtype
+        if dtype is None or dtype.numpy != array.dtype:
+            return False
+    return True
 
 
-def has_shapes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> bool:
-    """Whether each row of the inputs has the shape that the signature promises to take."""
-    return all(_fits(signature.inputs[alias].shape, array.shape) for alias, array in inputs.items())
+def has_shapes(signature: Signature, inputs: Arrays) -> bool:
+    """Whether each row of the inputs has the shape that the signature declares."""
+    for alias, array in inputs.items():
+        if not _fits(array.shape, signature.inputs[alias].shape):
+            return False
+    return True
 
 
-def _fits(wanted: Shape | None, shape: Shape) -> bool:
-    if not wanted:
+def _fits(shape: Shape, declared: Shape | None) -> bool:
+    if not declared:
         return True
-    return len(wanted) == len(shape) and all(
-        w in (-1, d) for w, d in zip(wanted[1:], shape[1:], strict=True)
-    )
+    if len(shape) != len(declared):
+        return False
+    for size, declared_size in zip(shape[1:], declared[1:], strict=True):
+        if declared_size not in (-1, size):
+            return False
+    return True
 
 
 def run(
     model: LoadedModel,
     signature: Signature,
-    tasks: Sequence[Task],
+    tasks: Sequence[BatchTask],
     *,
     sizes: Sequence[int] = (),
     pads: bool = False,
 ) -> None:
-    """Leaves in each task its rows of the outputs. Raises what concerns them all."""
+    """Gives each task its rows of the outputs. Raises an error that concerns all of them."""
     timeout_s = _timeout_s(tasks)
-    total = sum(task.rows for task in tasks)
-    wanted = padded_size(total, sizes)
-    merged = {
-        alias: _merged(alias, signature, tasks, wanted - total, pads) for alias in tasks[0].inputs
-    }
-    answers = model.run(signature, merged, tuple(signature.outputs), timeout_s=timeout_s)
-    for array in answers.values():
+    batch_rows = sum(task.rows for task in tasks)
+    padded_rows = padded_size(batch_rows, sizes)
+    merged = {}
+    for alias in tasks[0].inputs:
+        merged[alias] = _merged(alias, signature, tasks, padded_rows - batch_rows, pads)
+    outputs = model.run(signature, merged, tuple(signature.outputs), timeout_s=timeout_s)
+    for array in outputs.values():
         if array.ndim == 0:
             raise FailedPrecondition("Batched output tensor has 0 dimensions")
-        if array.shape[0] != wanted:
+        if array.shape[0] != padded_rows:
             raise FailedPrecondition(
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th "
-                "dimension sizes of the "
-                "input tensors"
+                "dimension sizes of the input tensors"
             )
-    at = 0
+    start = 0
     for task in tasks:
-        task.outputs = {alias: array[at : at + task.rows] for alias, array in answers.items()}
-        at += task.rows
+        stop = start + task.rows
+        task.outputs = {alias: array[start:stop] for alias, array in outputs.items()}
+        start = stop
 
 
 def padded_size(rows: int, sizes: Sequence[int]) -> int:
-    """The least of the allowed sizes that holds so many rows."""
-    return next((size for size in sizes if size >= rows), rows)
+    """The smallest of the allowed sizes that holds so many rows."""
+    for size in sizes:
+        if size >= rows:
+            return size
+    return rows
 
 
-def _timeout_s(tasks: Sequence[Task]) -> float | None:
-    """Until the last of them gives up; the others hear of their deadlines by themselves."""
-    deadlines = [task.deadline for task in tasks]
-    if None in deadlines:
-        return None
-    left = max(d for d in deadlines if d is not None) - time.monotonic()
-    if left <= 0:
+def _timeout_s(tasks: Sequence[BatchTask]) -> float | None:
+    """Until the last deadline; a task with an earlier one is given up by its caller."""
+    deadlines = []
+    for task in tasks:
+        if task.deadline is None:
+            return None
+        deadlines.append(task.deadline)
+    remaining = max(deadlines) - time.monotonic()
+    if remaining <= 0:
         raise ResourceExhausted("Run() timeout exceeded while waiting in batching queue")
-    return left
+    return remaining
 
 
 def _merged(
-    alias: str, signature: Signature, tasks: Sequence[Task], padding: int, pads: bool
+    alias: str, signature: Signature, tasks: Sequence[BatchTask], padding: int, pads: bool
 ) -> np.ndarray:
     parts = [task.inputs[alias] for task in tasks]
     if len(parts) == 1 and not padding:
@@ -126,31 +139,31 @@ def _merged(
             # The missing blanks are TensorFlow Serving's.
             raise FailedPrecondition(
                 f"Tensors with name '{signature.inputs[alias].tensor_name}' from different tasks "
-                "have different shapes "
-                "and padding is turned off.Set pad_variable_length_inputs to true, or ensure that "
-                "all tensors with "
-                "the same namehave equal dimensions starting with the first dim."
+                "have different shapes and padding is turned off.Set pad_variable_length_inputs "
+                "to true, or ensure that all tensors with the same namehave equal dimensions "
+                "starting with the first dim."
             )
         parts = _padded(parts)
-    # Of the last request, whose rows are sure to be good ones, the first is repeated.
+    # The padding repeats a row of the last request, which is sure to be valid.
     return np.concatenate([*parts, *([parts[-1][:1]] * padding)])
 
 
 def _padded(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """To the largest of each dimension, with each tensor's own first element."""
+    """To the largest size of each dimension, with each tensor's own first element."""
     ranks = {part.ndim for part in parts}
-    if len(ranks) > 1 or ranks.pop() > _MOST_DIMENSIONS:
+    if len(ranks) > 1 or ranks.pop() > _MAX_RANK:
         raise InvalidArgument("Only tensors with rank from 1 to 6 can be padded.")
-    shape = tuple(max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True))
-    found = []
+    inner_shapes = [part.shape[1:] for part in parts]
+    shape = tuple(max(sizes) for sizes in zip(*inner_shapes, strict=True))
+    padded = []
     for part in parts:
         if part.shape[1:] == shape:
-            found.append(part)
+            padded.append(part)
             continue
         if not part.size:
             raise InvalidArgument("Got empty tensor in batch of non-empty tensors.")
-        whole = np.empty((part.shape[0], *shape), part.dtype)
-        whole[...] = part.flat[0]
-        whole[tuple(slice(0, size) for size in part.shape)] = part
-        found.append(whole)
-    return found
+        larger = np.empty((part.shape[0], *shape), part.dtype)
+        larger[...] = part.flat[0]
+        larger[tuple(slice(0, size) for size in part.shape)] = part
+        padded.append(larger)
+    return padded

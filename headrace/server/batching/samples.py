@@ -1,8 +1,7 @@
-"""The other half of the proof: rows are answered the same alone and among strangers.
+"""The second half of the proof: rows must get the same answers alone and among others.
 
-Rows come from the requests a version brings (warm-up and golden ones); where there are none they
-are made up from the signature. Samples alone would prove nothing, a graph that only looks row-wise
-to us fails them.
+The rows come from the requests that a version brings (warm-up and golden ones), or are made up from
+the signature. Samples alone would prove nothing, but a graph that only looks row-wise fails them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching import batches
-from headrace.server.engines import LoadedModel
+from headrace.server.engines import Arrays, LoadedModel
 from headrace.server.lifecycle import warmup
 from headrace.store import records
 
@@ -28,132 +27,147 @@ log = logging.getLogger(__name__)
 
 GOLDEN_FILE = "assets.extra/golden.json"
 
-_MOST_ROWS = 8
-# Of files that samples are read from.
-_MOST_BYTES = 64 << 20
+_MAX_ROWS = 8
+# Larger files are not searched for samples.
+_MAX_FILE_BYTES = 64 << 20
+# The batch sizes that are tried.
 _SIZES = (8, 5, 3, 2)
-# Of one signature; a slow model gets fewer sizes, never none.
+# The time for one signature. A slow model gets fewer sizes, but at least one.
 _BUDGET_S = 0.5
-# How long a free dimension is made.
-_FREE = 4
-# Bytes of the type -> relative, absolute.
-_FLOATS = {
+# The size that samples have in a free dimension.
+_FREE_SIZE = 4
+# Relative and absolute tolerance of floats, by their size in bytes.
+_TOLERANCES = {
     2: (2e-2, 2e-2),
     4: (1e-4, 1e-5),
     8: (1e-8, 1e-10),
 }
 
-Arrays = Mapping[str, np.ndarray]
+# The inputs of a row and its outputs when it runs alone.
+_Answered = tuple[Arrays, Arrays]
 
 
-def disagreement(model: LoadedModel, signature: Signature, rows: Sequence[Arrays]) -> str:
-    """How rows, each a request of one, are answered otherwise together than alone; "" where they
-    are not."""
-    alone: list[tuple[Arrays, Arrays]] = []
-    trouble = "no row of it could be made up, and the version brings none"
+def disagreement(model: LoadedModel, signature: Signature, rows: Sequence[Arrays]) -> str | None:
+    """How answers differ when these single rows run together; None where they do not."""
+    answered: list[_Answered] = []
+    problem = "there are no sample rows: the version has none, and none can be made up"
     until = time.monotonic() + _BUDGET_S
     for row in rows:
         try:
-            alone.append((row, model.run(signature, row, tuple(signature.outputs))))
+            answered.append((row, model.run(signature, row, tuple(signature.outputs))))
         except HeadraceError as error:
-            trouble = f"no sample of it can be run: {error.message}"
-        if time.monotonic() > until and len(alone) > 1:
+            problem = f"no sample row can be run: {error.message}"
+        if time.monotonic() > until and len(answered) > 1:
             break
-    if not alone:
-        return trouble
-    while len(alone) < _SIZES[-1]:
-        alone.append(alone[0])
+    if not answered:
+        return problem
+    while len(answered) < _SIZES[-1]:
+        answered.append(answered[0])
     until = time.monotonic() + _BUDGET_S
     for size in _SIZES:
-        for chosen in (alone[:size], alone[::-1][:size]):
-            if len(chosen) == size and (told := _together(model, signature, chosen)):
-                return told
+        if size <= len(answered):
+            first, last = answered[:size], answered[::-1][:size]
+            difference = _difference(model, signature, first)
+            difference = difference or _difference(model, signature, last)
+            if difference:
+                return difference
         if time.monotonic() > until:
             break
-    return ""
+    return None
 
 
-def of(folder: Path, signature: Signature) -> list[Arrays]:
-    """Single rows for the signature, of its own shapes: recorded ones, or made up."""
-    found: list[Arrays] = []
+def read(folder: Path, signature: Signature) -> list[Arrays]:
+    """Single rows of one shape for the signature: recorded ones first, then made-up ones."""
+    rows: list[Arrays] = []
     for request in (*_recorded(folder, signature), *_golden(folder, signature)):
         if batches.has_dtypes(signature, request) and batches.has_shapes(signature, request):
-            count = min((len(array) for array in request.values()), default=0)
-            found += [
-                {alias: array[i : i + 1] for alias, array in request.items()} for i in range(count)
-            ]
-        if len(found) >= _MOST_ROWS:
+            rows.extend(_rows(request))
+        if len(rows) >= _MAX_ROWS:
             break
-    found = [row for row in found[:_MOST_ROWS] if _shapes(row) == _shapes(found[0])]
-    made = _made_up(signature, like=found[0] if found else None)
-    return [*found, *made][:_MOST_ROWS]
+    if rows:
+        shapes = _shapes(rows[0])
+        rows = [row for row in rows[:_MAX_ROWS] if _shapes(row) == shapes]
+    rows.extend(_made_up(signature, like=rows[0] if rows else None))
+    return rows[:_MAX_ROWS]
 
 
-def _together(
-    model: LoadedModel, signature: Signature, chosen: Sequence[tuple[Arrays, Arrays]]
-) -> str:
-    merged = {
-        alias: np.concatenate([row[alias] for row, _ in chosen]) for alias in signature.inputs
-    }
+def _rows(request: Arrays) -> Iterator[Arrays]:
+    count = min((len(array) for array in request.values()), default=0)
+    for i in range(count):
+        yield {alias: array[i : i + 1] for alias, array in request.items()}
+
+
+def _difference(
+    model: LoadedModel, signature: Signature, answered: Sequence[_Answered]
+) -> str | None:
+    """How the rows are answered differently as one batch."""
+    count = len(answered)
+    merged = {}
+    for alias in signature.inputs:
+        merged[alias] = np.concatenate([row[alias] for row, _ in answered])
     try:
-        answers = model.run(signature, merged, tuple(signature.outputs))
+        outputs = model.run(signature, merged, tuple(signature.outputs))
     except HeadraceError as error:
-        return f"{len(chosen)} rows do not run together: {error.message}"
-    for alias, array in answers.items():
-        if array.shape[:1] != (len(chosen),):
-            return f"{len(chosen)} rows have {alias} of shape {list(array.shape)}"
-        for i, (_, answer) in enumerate(chosen):
-            if not _agree(array[i : i + 1], answer[alias]):
-                return f"{alias} of a row is another among {len(chosen)} rows than alone"
-    return ""
+        return f"{count} rows do not run together: {error.message}"
+    for alias, array in outputs.items():
+        if array.shape[:1] != (count,):
+            return f"{count} rows have {alias} of shape {list(array.shape)}"
+        for i, (_, alone) in enumerate(answered):
+            if not _agree(array[i : i + 1], alone[alias]):
+                return f"a row gets another {alias} among {count} rows than alone"
+    return None
 
 
 def _agree(one: np.ndarray, other: np.ndarray) -> bool:
     if one.shape != other.shape:
         return False
-    if one.dtype.kind in "OSUbiu":
+    kind = one.dtype.kind
+    if kind in "OSUbiu":
         return bool(np.array_equal(one, other))
-    size = one.dtype.itemsize // (2 if one.dtype.kind == "c" else 1)
-    relative, absolute = _FLOATS.get(size, _FLOATS[4])
-    wide = np.complex128 if one.dtype.kind == "c" else np.float64
-    return bool(
-        np.allclose(
-            one.astype(wide), other.astype(wide), rtol=relative, atol=absolute, equal_nan=True
-        )
-    )
+    float_bytes = one.dtype.itemsize
+    wide: type[np.generic] = np.float64
+    if kind == "c":
+        # Two floats.
+        float_bytes //= 2
+        wide = np.complex128
+    relative, absolute = _TOLERANCES.get(float_bytes, _TOLERANCES[4])
+    left = one.astype(wide)
+    right = other.astype(wide)
+    return bool(np.allclose(left, right, rtol=relative, atol=absolute, equal_nan=True))
 
 
 def _recorded(folder: Path, signature: Signature) -> Iterator[Arrays]:
-    """Of the version's warm-up file. Where that is not replayed it need not be sound: what can be
-    read of it counts."""
+    """From the version's warm-up file. Where warm-up is turned off nobody has checked the file, so
+    what can be read of it is enough."""
     path = folder / warmup.FILE
-    if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+    if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
         return
     try:
         with path.open("rb") as file:
             for data in records.read(file):
-                if (found := warmup.recorded(data, signature)) is not None:
-                    yield found
+                inputs = warmup.recorded(data, signature)
+                if inputs is not None:
+                    yield inputs
     except HeadraceError as error:
-        log.warning(
-            "recorded requests are not read", extra={"file": str(path), "reason": error.message}
-        )
+        fields = {"file": str(path), "reason": error.message}
+        log.warning("recorded requests are not read", extra=fields)
 
 
 def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
     path = folder / GOLDEN_FILE
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MAX_FILE_BYTES:
             return
         for request in json.loads(path.read_text(encoding="utf-8")):
-            if (
-                request["signature_name"] == signature.name
-                and request["inputs"].keys() == signature.inputs.keys()
-            ):
+            if request["signature_name"] != signature.name:
+                continue
+            values = request["inputs"]
+            if values.keys() == signature.inputs.keys():
                 yield {
-                    alias: _array(value, signature.inputs[alias])
-                    for alias, value in request["inputs"].items()
+                    alias: _array(value, signature.inputs[alias]) for alias, value in values.items()
                 }
+    except FileNotFoundError:
+        return
     except (
         OSError,
         ValueError,
@@ -163,20 +177,22 @@ def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
         OverflowError,
         RecursionError,
     ) as error:
-        if not isinstance(error, FileNotFoundError):
-            log.warning(
-                "golden requests are not read", extra={"file": str(path), "reason": str(error)}
-            )
+        fields = {"file": str(path), "reason": str(error)}
+        log.warning("golden requests are not read", extra=fields)
 
 
 def _array(value: Any, spec: TensorSpec) -> np.ndarray:
-    return np.array(_bytes(value), None if spec.dtype is None else spec.dtype.numpy)
+    dtype = None if spec.dtype is None else spec.dtype.numpy
+    return np.array(_decoded(value), dtype)
 
 
-def _bytes(value: Any) -> Any:
+def _decoded(value: Any) -> Any:
+    """With {"b64": ...} as bytes."""
     if isinstance(value, list):
-        return [_bytes(item) for item in value]
-    return base64.b64decode(value["b64"]) if isinstance(value, dict) else value
+        return [_decoded(item) for item in value]
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"])
+    return value
 
 
 def _shapes(row: Arrays) -> dict[str, tuple[int, ...]]:
@@ -184,26 +200,32 @@ def _shapes(row: Arrays) -> dict[str, tuple[int, ...]]:
 
 
 def _made_up(signature: Signature, *, like: Arrays | None) -> list[Arrays]:
-    """Different rows, reproducibly; small whole numbers for what may be an index."""
+    """Different rows, the same at every load."""
     random = np.random.default_rng(7)
-    found: list[Arrays] = []
-    for _ in range(_MOST_ROWS):
+    rows: list[Arrays] = []
+    for _ in range(_MAX_ROWS):
         row: dict[str, np.ndarray] = {}
         for alias, spec in signature.inputs.items():
             if spec.dtype is None or not spec.shape:
                 return []
-            free = tuple(_FREE if size < 0 else size for size in spec.shape[1:])
-            row[alias] = _random(random, spec, (1, *free) if like is None else like[alias].shape)
-        found.append(row)
-    return found
+            if like is not None:
+                shape = like[alias].shape
+            else:
+                shape = (1, *[_FREE_SIZE if size < 0 else size for size in spec.shape[1:]])
+            row[alias] = _random(random, spec, shape)
+        rows.append(row)
+    return rows
 
 
 def _random(random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:
+    """Small whole numbers for integers, which may be indices."""
     assert spec.dtype is not None
     if spec.dtype.is_string:
         array = np.empty(shape, object)
-        array.reshape(-1)[:] = [b"%d" % n for n in random.integers(0, 100, array.size)]
+        numbers = random.integers(0, 100, array.size)
+        array.reshape(-1)[:] = [b"%d" % number for number in numbers]
         return array
-    if spec.dtype.numpy.kind in "iub":
-        return random.integers(0, 2, shape).astype(spec.dtype.numpy)
-    return random.normal(size=shape).astype(spec.dtype.numpy)
+    dtype = spec.dtype.numpy
+    if dtype.kind in "iub":
+        return random.integers(0, 2, shape).astype(dtype)
+    return random.normal(size=shape).astype(dtype)

@@ -1,7 +1,7 @@
 """TensorFlow's C API, bound with ctypes to the libraries of the installed wheel.
 
-Finds the wheel without importing it, declares what is used, and turns a TF_Status into an error of
-the tree. Every call made here lets go of the GIL. Knows nothing of models or numpy.
+Finds the wheel without importing it, declares the functions that are used, and raises our errors
+for a TF_Status. Every call releases the GIL. Knows nothing of models or numpy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headrace.protocol import errors
 
 # sizeof(TF_TString).
 STRING_CELL_BYTES = 24
-# With its symbols made global numpy crashes.
+# numpy crashes if the library's symbols are global.
 _MODE = os.RTLD_LOCAL | os.RTLD_NOW
 
 
@@ -70,14 +70,22 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "TF_SessionRun": (
         None,
         (
-            # Session, run options.
-            *(c_void_p, POINTER(Buffer)),
-            # What is fed: outputs, tensors, how many.
-            *(c_void_p, c_void_p, c_int),
-            # What is fetched.
-            *(c_void_p, c_void_p, c_int),
-            # Targets, how many, run metadata, status.
-            *(c_void_p, c_int, c_void_p, c_void_p),
+            # The session and the run options.
+            c_void_p,
+            POINTER(Buffer),
+            # The ends that are fed, their tensors, their number.
+            c_void_p,
+            c_void_p,
+            c_int,
+            # The same of the ends that are fetched.
+            c_void_p,
+            c_void_p,
+            c_int,
+            # The targets, their number, the run metadata and the status.
+            c_void_p,
+            c_int,
+            c_void_p,
+            c_void_p,
         ),
     ),
     "TF_AllocateTensor": (c_void_p, (c_int, c_void_p, c_int, c_size_t)),
@@ -95,10 +103,10 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The one loaded library of this process; Unavailable in plain words where TensorFlow is not
+    """The library, loaded once in the process. Raises Unavailable where TensorFlow is not
     installed."""
-    # Read once, when the library is loaded. Warnings are one line for each bad request, which the
-    # caller gets anyway.
+    # TensorFlow reads this once, when it is loaded. Its warnings are a line for each bad request,
+    # about which the caller hears anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     path = library_path()
     try:
@@ -113,7 +121,7 @@ def library() -> ctypes.CDLL:
 
 
 def library_path() -> Path:
-    # Finds, does not import.
+    # This finds the package without importing it.
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
         advice = "pip install '.[server]' in a checkout of Headrace brings it"
@@ -127,9 +135,9 @@ def library_path() -> Path:
 
 
 def _dlopen(path: Path) -> int | None:
-    """The library's handle, got without the GIL: ctypes itself would hold it for the quarter of a
-    second this takes, in which a starting server has much to import. None where it did not load:
-    ctypes then says why."""
+    """The library's handle, or None where it does not load: ctypes then reports why. Loading takes
+    a quarter of a second, in which ctypes itself would hold the GIL and keep a starting server from
+    its imports."""
     dlopen = ctypes.CDLL(None).dlopen
     dlopen.restype, dlopen.argtypes = c_void_p, (c_char_p, c_int)
     handle: int | None = dlopen(os.fsencode(path), _MODE)
@@ -142,7 +150,7 @@ def version() -> str:
 
 @contextmanager
 def checked() -> Iterator[int]:
-    """A TF_Status to pass to one call; raises what the call reported, in TensorFlow's own words."""
+    """A TF_Status for one call. Raises the error that the call reports, with TensorFlow's text."""
     lib = library()
     status = lib.TF_NewStatus()
     try:
@@ -154,7 +162,7 @@ def checked() -> Iterator[int]:
 
 
 def refuse(status: int) -> NoReturn:
-    """Raises what a status that is not OK reports."""
+    """Raises the error of a status that is not OK."""
     lib = library()
     raise errors.from_grpc_code(
         lib.TF_GetCode(status), lib.TF_Message(status).decode("utf-8", "replace")

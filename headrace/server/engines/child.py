@@ -1,7 +1,7 @@
-"""The child of an isolated engine: loads and runs models for its parent until that closes the
-connection.
+"""The child process of an isolated engine: loads and runs models for its parent, until the parent
+closes the connection.
 
-``python -m headrace.server.engines.child FD OPTIONS``; OPTIONS is what isolated.py writes.
+``python -m headrace.server.engines.child DESCRIPTOR OPTIONS``; isolated.py writes OPTIONS.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from headrace.protocol.errors import HeadraceError, Internal
-from headrace.protocol.signatures import Signature
-from headrace.server.engines import LoadedModel, frames
+from headrace.protocol.signatures import Signature, TensorSpec
+from headrace.server.engines import Arrays, LoadedModel, frames
 from headrace.server.engines.frames import Frames, Head
 from headrace.server.engines.options import SessionOptions
 from headrace.server.engines.tensorflow import TensorFlowEngine
@@ -40,80 +37,88 @@ class Child:
                 try:
                     head, arrays = self._connection.receive()
                 except EOFError:
-                    # Runs under way have nobody to answer.
+                    # Nobody waits for the runs under way.
                     os._exit(0)
                 pool.submit(self._answer, head, arrays)
 
-    def _answer(self, head: Head, arrays: Mapping[str, np.ndarray]) -> None:
+    def _answer(self, head: Head, arrays: Arrays) -> None:
         answer: Head = {}
-        found: Mapping[str, np.ndarray] = {}
+        outputs: Arrays = {}
         try:
             match head["do"]:
                 case "load":
                     answer = self._load(head)
                 case "run":
-                    found = self._run(head, arrays)
+                    outputs = self._run(head, arrays)
                 case "close":
                     self._models.pop(head["model"]).close()
         except HeadraceError as error:
-            answer = frames.of_error(error)
+            answer = frames.from_error(error)
         except Exception as error:
-            answer = frames.of_error(Internal(f"{type(error).__name__}: {error}"))
+            answer = frames.from_error(Internal(f"{type(error).__name__}: {error}"))
         try:
-            self._send({"id": head["id"], **answer}, found)
+            self._send({"id": head["id"], **answer}, outputs)
         except OSError:
             os._exit(0)
 
-    def _send(self, answer: Head, found: Mapping[str, np.ndarray]) -> None:
-        """Something in any case: whoever is not answered waits for ever."""
+    def _send(self, answer: Head, outputs: Arrays) -> None:
+        """Every request must be answered, as its caller waits for ever."""
         try:
-            self._connection.send(answer, found)
+            self._connection.send(answer, outputs)
         except OSError:
             raise
         except Exception as error:
-            # Before a byte of it was sent: no message holds outputs of 2 GiB.
-            told = Internal(f"the outputs cannot be handed over: {type(error).__name__}: {error}")
-            self._connection.send({"id": answer["id"], **frames.of_error(told)})
+            # A message cannot hold outputs of 2 GiB; this shows before any byte is sent.
+            reason = f"{type(error).__name__}: {error}"
+            failure = Internal(f"the outputs cannot be handed over: {reason}")
+            self._connection.send({"id": answer["id"], **frames.from_error(failure)})
 
     def _load(self, head: Head) -> Head:
-        model = self._models[head["model"]] = self._engine.load(Path(head["folder"]))
-        definitions = {
-            name: bytes(d.SerializeToString()).hex() for name, d in model.signature_defs.items()
-        }
+        model = self._engine.load(Path(head["folder"]))
+        self._models[head["model"]] = model
+        definitions = {}
+        for name, definition in model.signature_defs.items():
+            definitions[name] = bytes(definition.SerializeToString()).hex()
         return {"signature_defs": definitions, "not_row_wise": dict(model.not_row_wise)}
 
-    def _run(self, head: Head, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def _run(self, head: Head, arrays: Arrays) -> Arrays:
         model = self._models[head["model"]]
-        signature = model.signatures.get(head["signature"]) or _joined(model, head)
+        signature = model.signatures.get(head["signature"])
+        if signature is None:
+            signature = _joined_signature(model, head)
         return model.run(signature, arrays, head["outputs"], timeout_s=head["timeout_s"])
 
 
-def _joined(model: LoadedModel, head: Head) -> Signature:
-    """One that asks for the outputs of several, by the names of their tensors."""
-    sides: dict[str, Any] = {"inputs": {}, "outputs": {}}
+def _joined_signature(model: LoadedModel, head: Head) -> Signature:
+    """A signature made of several, by the names of their tensors."""
+    inputs: dict[str, TensorSpec] = {}
+    outputs: dict[str, TensorSpec] = {}
     for signature in model.signatures.values():
-        for side, specs in (("inputs", signature.inputs), ("outputs", signature.outputs)):
-            for spec in specs.values():
-                sides[side].update(
-                    {
-                        alias: spec
-                        for alias, name in head[f"{side}_of"].items()
-                        if name == spec.tensor_name
-                    }
-                )
-    return Signature(head["signature"], sides["inputs"], sides["outputs"])
+        _add_specs(inputs, signature.inputs, head["inputs_of"])
+        _add_specs(outputs, signature.outputs, head["outputs_of"])
+    return Signature(head["signature"], inputs, outputs)
+
+
+def _add_specs(
+    joined: dict[str, TensorSpec], specs: Mapping[str, TensorSpec], tensor_names: Mapping[str, str]
+) -> None:
+    """Adds those of ``specs`` that are among ``tensor_names``, which are by alias."""
+    for spec in specs.values():
+        for alias, tensor_name in tensor_names.items():
+            if tensor_name == spec.tensor_name:
+                joined[alias] = spec
 
 
 def main(descriptor: str, options: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        # A terminal tells them to the whole group; the parent says when to end.
+        # A terminal sends these to the whole process group; the parent decides when to stop.
         signal.signal(number, signal.SIG_IGN)
-    given = json.loads(options)
-    session = SessionOptions(
-        **{**given["options"], "base": bytes.fromhex(given["options"]["base"])}
-    )
+    arguments = json.loads(options)
+    session = arguments["options"]
+    session["base"] = bytes.fromhex(session["base"])
+    engine = TensorFlowEngine(tuple(arguments["tags"]), SessionOptions(**session))
     connection = Frames(socket.socket(fileno=int(descriptor)))
-    Child(connection, TensorFlowEngine(tuple(given["tags"]), session)).serve()
+    Child(connection, engine).serve()
 
 
 if __name__ == "__main__":

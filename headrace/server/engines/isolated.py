@@ -1,7 +1,7 @@
 """An engine in a child process, so that a model that ends its process does not end the server.
 
-The child loads and runs; here its answers are waited for. When it dies, whoever waits is told so,
-and another one is started and given the models that were loaded.
+When the child dies, its callers get an error, and a new child is started and loads the models
+again.
 """
 
 from __future__ import annotations
@@ -10,14 +10,9 @@ import itertools
 import json
 import logging
 import math
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -25,30 +20,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-import headrace
 from headrace.protocol import messages, signatures
-from headrace.protocol.errors import DeadlineExceeded, HeadraceError, Unavailable
+from headrace.protocol.errors import HeadraceError, Unavailable
 from headrace.protocol.signatures import Signature
 from headrace.server.config import CPUS
-from headrace.server.engines import LoadedModel, frames
-from headrace.server.engines.frames import Frames, Head
+from headrace.server.engines import Arrays, LoadedModel
+from headrace.server.engines.child_process import END_S, ENDED, ChildProcess
+from headrace.server.engines.frames import Head
 from headrace.server.engines.tensorflow import TensorFlowEngine
 
 log = logging.getLogger(__name__)
 
-# To load a version, where the process died meanwhile: perhaps of another one.
-_ATTEMPTS = 3
-# Until a process that could not be started is tried again.
-_AGAIN_S = 1.0
-_END_S = 5.0
-_GONE = "The process that runs the models has ended, and is being restarted; try again in a moment"
-_TIMED_OUT = "Timed out waiting for notification"
+# A load is tried again when the child dies meanwhile, which may be another version's fault.
+_LOAD_ATTEMPTS = 3
+_RESTART_INTERVAL_S = 1.0
 
 
 class IsolatedEngine:
-    """A context manager: a child, from the first load on, lives as long as the block."""
+    """A context manager; the child starts with the first load and ends with the block."""
 
     def __init__(self, engine: TensorFlowEngine) -> None:
         options = {**asdict(engine.options), "base": engine.options.base.hex()}
@@ -56,7 +45,7 @@ class IsolatedEngine:
         self._changed = threading.Condition()
         self._numbers = itertools.count(1)
         self._models: dict[int, IsolatedModel] = {}
-        self._child: _Child | None = None
+        self._child: ChildProcess | None = None
         self._closed = False
         self._keeper = threading.Thread(target=self._keep, name="engine-keeper", daemon=True)
 
@@ -76,32 +65,32 @@ class IsolatedEngine:
         if child is not None:
             child.end()
         if self._keeper.is_alive():
-            self._keeper.join(_END_S)
+            self._keeper.join(END_S)
 
     @property
     def pid(self) -> int:
-        """Of the child; 0 while there is none."""
+        """The child's; 0 while there is none."""
         child = self._child
         return child.pid if child is not None else 0
 
     def load(self, folder: Path) -> IsolatedModel:
         self._start()
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, _LOAD_ATTEMPTS + 1):
             child = self._wait_for_child()
             number = next(self._numbers)
             try:
-                head, _ = child.ask({"do": "load", "model": number, "folder": str(folder)})
+                head, _ = child.request({"do": "load", "model": number, "folder": str(folder)})
             except Unavailable:
-                if child.is_alive or attempt == _ATTEMPTS:
+                if child.is_alive or attempt == _LOAD_ATTEMPTS:
                     raise
                 continue
             model = IsolatedModel(self, number, folder, child, head)
             with self._changed:
                 self._models[number] = model
-                now = self._child
-            if now is not None and now is not child:
-                # It has died since, and the next knew nothing of this one.
-                model.load_again(now)
+                current = self._child
+            if current is not None and current is not child:
+                # The child has died since, and the new one did not know of this model.
+                model.load_again(current)
             return model
         raise AssertionError
 
@@ -112,10 +101,10 @@ class IsolatedEngine:
     def _start(self) -> None:
         with self._changed:
             if self._child is None and not self._keeper.is_alive() and not self._closed:
-                self._child = _Child(self._options)
+                self._child = ChildProcess(self._options)
                 self._keeper.start()
 
-    def _wait_for_child(self) -> _Child:
+    def _wait_for_child(self) -> ChildProcess:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._child is not None)
             if self._closed or self._child is None:
@@ -123,7 +112,7 @@ class IsolatedEngine:
             return self._child
 
     def _keep(self) -> None:
-        """Waits for the child's end and starts the next."""
+        """A thread: waits for the child's end and starts the next one."""
         with self._changed:
             child = self._child
         while child is not None:
@@ -135,9 +124,9 @@ class IsolatedEngine:
             started = time.monotonic()
             log.error(
                 "the process that runs the models has ended; it is restarted",
-                extra={"how": child.ending},
+                extra={"how": child.exit_reason},
             )
-            child = self._fresh()
+            child = self._restart()
             if child is None:
                 return
             with self._changed:
@@ -147,29 +136,35 @@ class IsolatedEngine:
                 self._child = child
                 models = list(self._models.values())
                 self._changed.notify_all()
-            with ThreadPoolExecutor(max(2, CPUS)) as pool:
-                list(pool.map(lambda model, child=child: model.load_again(child), models))
+            _load_all(models, child)
             log.info(
                 "the process that runs the models is back",
                 extra={"seconds": time.monotonic() - started},
             )
 
-    def _fresh(self) -> _Child | None:
-        """Tried until the system has room for one; None where nobody wants it any more."""
+    def _restart(self) -> ChildProcess | None:
+        """Tries until the system has room for a process; None when the engine is closed."""
         while True:
             try:
-                return _Child(self._options)
+                return ChildProcess(self._options)
             except OSError as error:
-                log.error("it cannot be started", extra={"reason": str(error)})
+                log.error(
+                    "the process that runs the models cannot be started; trying again",
+                    extra={"reason": str(error)},
+                )
             with self._changed:
-                if self._changed.wait_for(lambda: self._closed, _AGAIN_S):
+                if self._changed.wait_for(lambda: self._closed, _RESTART_INTERVAL_S):
                     return None
+
+
+def _load_all(models: Sequence[IsolatedModel], child: ChildProcess) -> None:
+    with ThreadPoolExecutor(max(2, CPUS)) as pool:
+        list(pool.map(lambda model: model.load_again(child), models))
 
 
 @dataclass(frozen=True, slots=True)
 class AutoIsolatingEngine:
-    """Loads into this process what is known not to end it, whatever it is sent; the rest by the
-    isolated engine."""
+    """Loads a version into this process if no request can end it, else into the isolated engine."""
 
     engine: TensorFlowEngine
     isolated: IsolatedEngine
@@ -181,24 +176,23 @@ class AutoIsolatingEngine:
         model.close()
         log.warning(
             "runs in a process of its own: it has operations that end one when they meet an "
-            "unexpected rank, and its "
-            "signatures do not say which ranks it takes",
+            "unexpected rank, and its signatures do not say which ranks it takes",
             extra={"version": str(folder)},
         )
         return self.isolated.load(folder)
 
 
 class IsolatedModel:
-    """One version, in whichever child there is."""
+    """One version, in the current child."""
 
     def __init__(
-        self, engine: IsolatedEngine, number: int, folder: Path, child: _Child, loaded: Head
+        self, engine: IsolatedEngine, number: int, folder: Path, child: ChildProcess, loaded: Head
     ) -> None:
         self.number = number
         self._engine = engine
         self._folder = folder
-        self._child: _Child | None = child
-        self._trouble = ""
+        self._child: ChildProcess | None = child
+        self._load_error: str | None = None
         self._lock = threading.Lock()
         self._is_closed = False
         self.signature_defs: Mapping[str, Any] = {
@@ -209,19 +203,19 @@ class IsolatedModel:
             name: signatures.from_signature_def(name, definition)
             for name, definition in self.signature_defs.items()
         }
-        self.not_row_wise: Mapping[str, str] = loaded["not_row_wise"]
+        self.not_row_wise: Mapping[str, str | None] = loaded["not_row_wise"]
 
     def run(
         self,
         signature: Signature,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Arrays,
         outputs: Sequence[str],
         *,
         timeout_s: float | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         child = self._child
         if child is None or not child.is_alive:
-            raise Unavailable(self._trouble or _GONE)
+            raise Unavailable(self._load_error or ENDED)
         head = {
             "do": "run",
             "model": self.number,
@@ -231,160 +225,41 @@ class IsolatedModel:
             "outputs_of": {alias: signature.outputs[alias].tensor_name for alias in outputs},
             "timeout_s": timeout_s,
         }
-        _, found = child.ask(head, inputs, timeout_s=timeout_s)
-        return {alias: found[alias] for alias in outputs}
+        _, arrays = child.request(head, inputs, timeout_s=timeout_s)
+        return {alias: arrays[alias] for alias in outputs}
 
-    def expected_s(self, signature: Signature, size: int) -> float:
-        # Another process is waited for.
+    def expected_s(self, signature: Signature, requests: Iterable[Arrays]) -> float:
+        """Unknown, as another process runs it."""
         return math.inf
 
-    def load_again(self, child: _Child) -> None:
-        self._child, self._trouble = None, ""
+    def load_again(self, child: ChildProcess) -> None:
+        self._child = None
+        self._load_error = None
         try:
-            child.ask({"do": "load", "model": self.number, "folder": str(self._folder)})
+            child.request({"do": "load", "model": self.number, "folder": str(self._folder)})
         except HeadraceError as error:
-            self._trouble = (
+            self._load_error = (
                 f"This version could not be loaded again after a restart: {error.message}"
             )
-            log.error(
-                "version not loaded again",
-                extra={"version": str(self._folder), "reason": error.message},
-            )
+            fields = {"version": str(self._folder), "reason": error.message}
+            log.error("version not loaded again", extra=fields)
             return
         with self._lock:
-            is_closed, self._child = self._is_closed, child
-        # Meanwhile: nobody else will take it out of this child.
+            is_closed = self._is_closed
+            self._child = child
         if is_closed:
-            self._leave(child)
+            # It was closed meanwhile, when this child did not have it yet.
+            self._unload(child)
 
     def close(self) -> None:
         self._engine.forget(self)
         with self._lock:
-            self._is_closed, child = True, self._child
+            self._is_closed = True
+            child = self._child
         if child is not None and child.is_alive:
-            self._leave(child)
+            self._unload(child)
 
-    def _leave(self, child: _Child) -> None:
-        # It has died, and the model with it.
+    def _unload(self, child: ChildProcess) -> None:
+        # A child that has died has no model left to unload.
         with suppress(Unavailable):
-            child.ask({"do": "close", "model": self.number})
-
-
-class _Answer:
-    __slots__ = ("done", "found", "head")
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.head: Head = {}
-        self.found: dict[str, np.ndarray] = {}
-
-
-class _Child:
-    """One process, and those who wait for its answers."""
-
-    def __init__(self, options: str) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            search = os.pathsep.join(
-                (str(Path(headrace.__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
-            )
-            try:
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-m",
-                        "headrace.server.engines.child",
-                        str(theirs.fileno()),
-                        options,
-                    ],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": search.rstrip(os.pathsep)},
-                )
-            except OSError:
-                ours.close()
-                raise
-        self._socket = ours
-        self._frames = Frames(ours)
-        self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._waiting: dict[int, _Answer] | None = {}
-        # To end.
-        self._is_told = False
-        self._reader = threading.Thread(target=self._read, name="engine-answers", daemon=True)
-        self._reader.start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def is_alive(self) -> bool:
-        return self._waiting is not None
-
-    @property
-    def ending(self) -> str:
-        code = self._process.returncode
-        return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-
-    def ask(
-        self,
-        head: Head,
-        arrays: Mapping[str, np.ndarray] | None = None,
-        *,
-        timeout_s: float | None = None,
-    ) -> tuple[Head, dict[str, np.ndarray]]:
-        answer, number = _Answer(), next(self._numbers)
-        with self._lock:
-            if self._waiting is None:
-                raise Unavailable(_GONE)
-            self._waiting[number] = answer
-        try:
-            self._frames.send({**head, "id": number}, arrays)
-            if not answer.done.wait(timeout_s):
-                raise DeadlineExceeded(_TIMED_OUT)
-        except OSError:
-            raise Unavailable(_GONE) from None
-        finally:
-            with self._lock:
-                if self._waiting is not None:
-                    self._waiting.pop(number, None)
-        if "code" in answer.head:
-            raise frames.to_error(answer.head)
-        return answer.head, answer.found
-
-    def wait(self) -> None:
-        """Until it has ended."""
-        self._reader.join()
-        self._process.wait()
-        self._socket.close()
-
-    def end(self) -> None:
-        self._is_told = True
-        self._frames.close()
-        try:
-            self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _read(self) -> None:
-        try:
-            while True:
-                head, found = self._frames.receive()
-                with self._lock:
-                    answer = self._waiting.get(head["id"]) if self._waiting is not None else None
-                if answer is not None:
-                    answer.head, answer.found = head, found
-                    answer.done.set()
-        except EOFError:
-            pass
-        finally:
-            with self._lock:
-                waiting, self._waiting = self._waiting or {}, None
-            for answer in waiting.values():
-                answer.head = frames.of_error(Unavailable(_GONE))
-                answer.done.set()
-            if not self._is_told and self._process.poll() is None:
-                # It closed its end, or said what is no frame.
-                self._process.kill()
+            child.request({"do": "close", "model": self.number})

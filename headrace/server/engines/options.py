@@ -1,5 +1,5 @@
-"""The two option messages TensorFlow takes as bytes: ConfigProto for a session, RunOptions for each
-run of one."""
+"""The two option messages that TensorFlow takes as bytes: ConfigProto for a session, RunOptions for
+each run."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from headrace.protocol import messages
 
-# An inter_op pool number: run in the thread that calls, no pool.
+# The number of an inter_op pool that means: run in the calling thread.
 CALLERS_THREAD = -1
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """Thread counts of a session, where 0 leaves ``base`` its own; ``base`` is a ConfigProto, ""
-    for our choice.
+    """``base`` is a serialized ConfigProto; thread counts of 0 keep its own.
 
-    One intra-op thread ran small models fastest: a request is the unit of parallelism, not an
-    operation.
+    The default is one intra-op thread, which ran small models fastest: requests run in parallel,
+    not operations.
     """
 
     intra_op_threads: int = 0
@@ -35,7 +34,7 @@ class SessionOptions:
         config.inter_op_parallelism_threads = (
             self.inter_op_threads or config.inter_op_parallelism_threads
         )
-        # A graph exported on a GPU runs where there is none.
+        # A graph that was exported on a GPU then runs without one.
         config.allow_soft_placement = True
         if self.gpu_memory_fraction:
             config.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction
@@ -47,17 +46,19 @@ class SessionOptions:
         return bytes(config.SerializeToString())
 
 
-# Of RewriterConfig.Toggle, and the first level of GlobalJitLevel.
+# ON of RewriterConfig.Toggle, and the first level of GlobalJitLevel.
 _ON = 1
 
 
 def run_options(*, timeout_ms: int = 0, inter_op_pool: int = 0) -> bytes:
-    """Written by hand, a few varints, because every run has its own."""
+    """Every run has its own, so its few varints are written by hand."""
     return _varint_field(2, timeout_ms) + _varint_field(3, inter_op_pool)
 
 
 def _varint_field(number: int, value: int) -> bytes:
-    return b"" if value == 0 else _varint(number << 3) + _varint(value)
+    if value == 0:
+        return b""
+    return _varint(number << 3) + _varint(value)
 
 
 def _varint(value: int) -> bytes:

@@ -15,12 +15,11 @@ from headrace.http.access_log import UNKNOWN, AccessLog, RequestInfo
 from headrace.protocol import messages
 from headrace.protocol.errors import HeadraceError, Unavailable
 from headrace.protocol.messages import Method
-from headrace.server.batching.batcher import Caller
+from headrace.server.batching.thread_batcher import CALLER, Caller
 from headrace.server.grpc import requests
 from headrace.server.grpc.health import Health
 from headrace.server.grpc.reflection import Reflection
 from headrace.server.grpc.services import Answer, Answers
-from headrace.server.runner import CALLER
 
 log = logging.getLogger(__name__)
 

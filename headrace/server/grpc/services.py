@@ -1,5 +1,4 @@
-"""What each call of the gRPC services answers. Requests and answers are messages; nothing here
-knows the transport."""
+"""The answers of the gRPC services, from message to message; nothing here knows the transport."""
 
 from __future__ import annotations
 
@@ -12,12 +11,13 @@ from headrace.protocol import messages, tensors
 from headrace.protocol.errors import HeadraceError, InvalidArgument
 from headrace.protocol.messages import Method
 from headrace.protocol.model_spec import ModelSpec
-from headrace.protocol.signatures import DEFAULT_SIGNATURE
-from headrace.server import inputs
+from headrace.protocol.signatures import DEFAULT_SIGNATURE, METHOD_CLASSIFY, METHOD_REGRESS
+from headrace.server import predict_request
 from headrace.server.core import Core
-from headrace.server.inference import CLASSIFY, REGRESS, Classes, Result, Task
+from headrace.server.inference import Classes, Result, Task
 from headrace.server.lifecycle.reload import Reloader
 from headrace.server.metrics import Metrics
+from headrace.server.runner import blocking
 
 Answer = Callable[[Any, float | None], Any]
 Answers = Mapping[Method, Answer]
@@ -42,43 +42,45 @@ class PredictionService:
 
     def predict(self, request: Any, deadline: float | None) -> Any:
         spec = _spec(request)
-        prediction = self._core.predict(
+        call = self._core.predict(
             spec,
-            lambda s: inputs.read(s, request.inputs),
+            lambda signature: predict_request.read(signature, request.inputs),
             output_filter=request.output_filter,
             deadline=deadline,
+            may_block=True,
         )
+        version, _, outputs = blocking(call)
         response = messages.PredictResponse()
-        for alias, array in prediction.outputs.items():
+        for alias, array in outputs.items():
             response.outputs[alias].CopyFrom(tensors.to_proto(array, as_content=self._as_content))
         _describe(
             response.model_spec,
             spec.name,
-            prediction.version,
+            version,
             spec.signature_name or DEFAULT_SIGNATURE,
         )
         return response
 
     def classify(self, request: Any, deadline: float | None) -> Any:
-        return self._infer(request, CLASSIFY, messages.ClassificationResponse(), deadline)
+        return self._infer(request, METHOD_CLASSIFY, messages.ClassificationResponse(), deadline)
 
     def regress(self, request: Any, deadline: float | None) -> Any:
-        return self._infer(request, REGRESS, messages.RegressionResponse(), deadline)
+        return self._infer(request, METHOD_REGRESS, messages.RegressionResponse(), deadline)
 
     def multi_inference(self, request: Any, deadline: float | None) -> Any:
         # Only the first task's choice of a version counts, as in TensorFlow Serving.
         first = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
-        found = self._core.infer_all(
+        inference = self._core.infer_all(
             _read_spec(first),
             _tasks(request),
             examples.serialized(request.input),
             deadline=deadline,
         )
         response = messages.MultiInferenceResponse()
-        for task, result in zip(request.tasks, found.results, strict=True):
+        for task, result in zip(request.tasks, inference.results, strict=True):
             added = response.results.add()
             name = task.model_spec.signature_name or DEFAULT_SIGNATURE
-            _describe(added.model_spec, task.model_spec.name, found.version, name)
+            _describe(added.model_spec, task.model_spec.name, inference.version, name)
             kind = "classification_result" if isinstance(result, Classes) else "regression_result"
             _write(getattr(added, kind), result)
         return response
@@ -92,25 +94,28 @@ class PredictionService:
         for name in request.metadata_field:
             if name != "signature_def":
                 raise InvalidArgument(f"Metadata field {name} is not supported")
-        found = self._core.metadata(spec)
+        metadata = self._core.metadata(spec)
         signature_defs = messages.SignatureDefMap()
-        for name, definition in found.signature_defs.items():
+        for name, definition in metadata.signature_defs.items():
             signature_defs.signature_def[name].CopyFrom(definition)
         response = messages.GetModelMetadataResponse()
         response.metadata["signature_def"].CopyFrom(messages.pack(signature_defs))
-        _describe(response.model_spec, spec.name, found.version, "")
+        _describe(response.model_spec, spec.name, metadata.version, "")
         return response
 
     def _infer(self, request: Any, method: str, response: Any, deadline: float | None) -> Any:
         spec = _spec(request)
-        found = self._core.infer(
+        inference = self._core.infer(
             spec, method, examples.serialized(request.input), deadline=deadline
         )
-        (result,) = found.results
+        (result,) = inference.results
         response.result.SetInParent()
         _write(response.result, result)
         _describe(
-            response.model_spec, spec.name, found.version, spec.signature_name or DEFAULT_SIGNATURE
+            response.model_spec,
+            spec.name,
+            inference.version,
+            spec.signature_name or DEFAULT_SIGNATURE,
         )
         return response
 
@@ -194,7 +199,7 @@ def _read_spec(spec: Any) -> ModelSpec:
 
 
 def _tasks(request: Any) -> Iterator[Task]:
-    """One after the other: of two that are wrong, the first is told."""
+    """Checked one by one, so that the first wrong one is reported."""
     model = request.tasks[0].model_spec.name if request.tasks else ""
     for task in request.tasks:
         if not task.model_spec.name:

@@ -1,1 +1,1 @@
-"""How versions come, are kept and go: folders on disk, loading, warm-up, swaps, reloads."""
+"""The life of versions: discovery on disk, loading, warm-up, swaps and reloads."""

@@ -1,4 +1,4 @@
-"""What is on disk for a model: its complete versions, or what stands in the way."""
+"""Which complete versions of a model are on disk, or why there are none."""
 
 from __future__ import annotations
 
@@ -13,61 +13,68 @@ from headrace.store.model_list import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """``paths`` is None when the folder cannot be read: then nobody knows, and what is loaded
-    should stay."""
+class Discovered:
+    """``paths`` is None when the folder cannot be read: loaded versions then stay. ``problem`` says
+    why a version is missing or incomplete."""
 
     paths: Mapping[int, Path] | None = field(default_factory=dict)
-    trouble: str = ""
+    problem: str | None = None
 
 
-def look(
+def discover(
     config: ModelConfig | None,
     models_root: str | None,
     known: Collection[int],
     *,
     bare: bool = False,
-) -> Found:
-    """``known`` versions were complete when they were first seen, and need not be looked into
-    again.
-
-    ``bare``: a base path that is a SavedModel itself is version 1."""
+) -> Discovered:
+    """``known`` versions were complete once and are not checked again. ``bare``: a base path that
+    is a SavedModel itself counts as version 1."""
     if config is None:
-        return Found()
+        return Discovered()
     try:
         base = folders.local_path(config.base_path, models_root)
-        if bare and folders.saved_model(base):
-            versions = {1: base}
-        else:
-            versions = {
-                number: folders.version_path(base, number) for number in folders.versions(base)
-            }
+        versions = _versions(base, bare=bare)
     except HeadraceError as error:
-        return Found(None, error.message)
+        return Discovered(None, error.message)
     if not versions and not base.is_dir():
-        return Found(
+        example = base / "1"
+        return Discovered(
             None,
-            f"base path {base} does not exist; expected a folder with versions, such as "
-            f"{base / '1'}",
+            f"base path {base} does not exist; expected a folder with versions, such as {example}",
         )
-    lacking = {n: folders.missing(path) for n, path in versions.items() if n not in known}
-    complete = {n: path for n, path in versions.items() if not lacking.get(n)}
-    waiting = "; ".join(f"version {n} is not whole: {lack}" for n, lack in lacking.items() if lack)
-    if not complete and not waiting:
-        waiting = _without_version(base)
-    return Found(complete, waiting)
+    complete: dict[int, Path] = {}
+    incomplete: list[str] = []
+    for number, path in versions.items():
+        missing = None if number in known else folders.missing(path)
+        if missing:
+            incomplete.append(f"version {number} is incomplete: {missing}")
+        else:
+            complete[number] = path
+    if incomplete:
+        return Discovered(complete, "; ".join(incomplete))
+    if not complete:
+        return Discovered(complete, _no_version(base))
+    return Discovered(complete)
 
 
-def _without_version(base: Path) -> str:
+def _versions(base: Path, *, bare: bool) -> dict[int, Path]:
+    if bare and folders.saved_model(base):
+        return {1: base}
+    return {number: folders.version_path(base, number) for number in folders.versions(base)}
+
+
+def _no_version(base: Path) -> str:
     serve = f"`headrace serve {base}`"
     if folders.saved_model(base):
         return (
             f"base path {base} is a SavedModel, not a folder of versions; move it to "
             f"{base / '1'}, or run {serve}"
         )
-    if models := [model.name for model in paths.models_in(base)]:
+    names = [model.name for model in paths.models_in(base)]
+    if names:
         return (
-            f"no version under base path {base}, but models ({', '.join(models)}); {serve} "
+            f"no version under base path {base}, but models ({', '.join(names)}); {serve} "
             "serves them"
         )
     return f"no version under base path {base}; versions are folders named by a number"

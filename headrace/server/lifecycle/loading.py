@@ -1,4 +1,4 @@
-"""Loads one version, again where it fails, until it is there or nobody wants it any more."""
+"""Loads one version, with retries, until it is loaded or no longer aspired."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """``changed`` is the repository's condition: it is told when a version is no longer aspired to.
-    ``places`` are as many as loads go on side by side; one that waits to be retried holds none."""
+    """``changed`` is the repository's condition, notified when a version is no longer aspired.
+    ``slots`` bounds the loads that run at once; one that waits for its retry holds none."""
 
     engine: Engine
     changed: threading.Condition
-    places: threading.BoundedSemaphore
+    slots: threading.BoundedSemaphore
     retries: int = 5
     interval_s: float = 60.0
     metrics: Metrics = field(default_factory=Metrics)
 
     def load(self, version: Version) -> LoadedModel:
+        interval_s = max(0.0, self.interval_s)
         for attempt in range(1, self.retries + 2):
-            if not version.aspired:
+            if not version.is_aspired:
                 raise Cancelled("Loading of servable cancelled")
             try:
-                with self.places:
+                with self.slots:
                     return self._attempt(version)
             except HeadraceError as error:
                 failure = error
@@ -40,18 +41,19 @@ class Loader:
                 log.exception("engine failed", extra=_fields(version))
                 failure = Internal(f"{type(error).__name__}: {error}")
             if attempt <= self.retries:
-                again = {
+                details: dict[str, object] = {
                     "attempt": attempt,
-                    "again_in_seconds": max(0.0, self.interval_s),
+                    "again_in_seconds": interval_s,
                     "reason": failure.message,
                 }
-                log.warning("load failed", extra=_fields(version) | again)
+                log.warning("load failed", extra=_fields(version) | details)
                 with self.changed:
-                    self.changed.wait_for(lambda: not version.aspired, max(0.0, self.interval_s))
+                    self.changed.wait_for(lambda: not version.is_aspired, interval_s)
         raise failure
 
     def _attempt(self, version: Version) -> LoadedModel:
-        started, status = time.perf_counter(), "fail"
+        started = time.perf_counter()
+        status = "fail"
         try:
             loaded = self.engine.load(version.path)
             status = "success"

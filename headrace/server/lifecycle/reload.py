@@ -1,5 +1,4 @@
-"""A new config by gRPC, in one step: what is new loads first, and only then does what is no longer
-wanted go.
+"""A new config by gRPC: the new models load first, and only then are the old ones unloaded.
 
 A reload that fails leaves everything as it was.
 """
@@ -8,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Any
 
 from headrace.protocol.errors import (
@@ -18,6 +16,7 @@ from headrace.protocol.errors import (
     InvalidArgument,
     Unknown,
 )
+from headrace.server.deadlines import wait_s
 from headrace.server.lifecycle.repository import Repository
 from headrace.store import model_list
 from headrace.store.model_list import ServingConfig
@@ -33,65 +32,60 @@ class Reloader:
         self._lock = threading.Lock()
 
     def reload(self, message: Any, deadline: float | None) -> None:
-        """``message`` is a ModelServerConfig. Returns once every model that is new is available."""
+        """``message`` is a ModelServerConfig. Returns once every new model is available."""
         if not message.HasField("model_config_list"):
             raise InvalidArgument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
-        wanted = _read(message)
-        left = _left(deadline)
-        if not self._lock.acquire(timeout=-1 if left is None else max(0.0, left)):
+        config = _parse(message)
+        timeout_s = wait_s(deadline)
+        if not self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
             raise DeadlineExceeded("another reload is under way")
         try:
-            self._step(wanted, deadline)
+            self._apply(config, deadline)
         finally:
             self._lock.release()
-        log.info(
-            "config taken", extra={"models": len(wanted.models), "by": "HandleReloadConfigRequest"}
-        )
+        fields = {"models": len(config.models), "by": "HandleReloadConfigRequest"}
+        log.info("config taken", extra=fields)
 
-    def _step(self, wanted: ServingConfig, deadline: float | None) -> None:
+    def _apply(self, config: ServingConfig, deadline: float | None) -> None:
         repository = self._repository
-        repository.check(wanted)
-        before = repository.configured()
-        new = [model for model in wanted.models if before.model(model.name) is None]
-        if not new:
-            repository.apply(wanted, instead_of=before)
+        repository.check(config)
+        old = repository.configured()
+        new_models = [model for model in config.models if old.model(model.name) is None]
+        if not new_models:
+            repository.apply(config, instead_of=old)
             return
-        both = ServingConfig((*before.models, *new))
-        repository.apply(both, instead_of=before)
+        both = ServingConfig((*old.models, *new_models))
+        repository.apply(both, instead_of=old)
         try:
-            self._load({model.name for model in new}, wanted, deadline)
-            repository.apply(wanted, instead_of=both)
+            self._wait_for({model.name for model in new_models}, config, deadline)
+            repository.apply(config, instead_of=both)
         except HeadraceError:
-            # Raises Aborted where neither holds any more.
-            repository.apply(before, instead_of=both)
+            # This raises Aborted if another config has been applied meanwhile.
+            repository.apply(old, instead_of=both)
             raise
 
-    def _load(self, new: set[str], wanted: ServingConfig, deadline: float | None) -> None:
-        """Waits for what is new; raises where it does not become available in time, or its labels
-        lead nowhere."""
+    def _wait_for(self, names: set[str], config: ServingConfig, deadline: float | None) -> None:
+        """Raises when one of the models does not become available in time, or when one of its
+        labels points to no available version."""
         repository = self._repository
-        if not repository.wait_until_settled(_left(deadline), names=new):
+        if not repository.wait_until_settled(wait_s(deadline), names=names):
             raise DeadlineExceeded("The new models did not load in time; the old config stays")
-        failed = repository.failures(new)
-        if failed:
-            told = "".join(f"{{{who} due to error: {why}}}, " for who, why in failed)
-            raise Unknown(f"{len(failed)} model(s) did not become available: {{{told}}}")
-        repository.check(wanted, also=new)
+        failures = repository.failures(names)
+        if failures:
+            text = "".join(f"{{{name} due to error: {error}}}, " for name, error in failures)
+            raise Unknown(f"{len(failures)} model(s) did not become available: {{{text}}}")
+        repository.check(config, also=names)
 
 
-def _read(message: Any) -> ServingConfig:
-    """The config; or what is wrong with it, in TensorFlow Serving's words."""
+def _parse(message: Any) -> ServingConfig:
+    """The config; raises what is wrong with it in TensorFlow Serving's words."""
     try:
-        wanted = model_list.from_message(message)
+        config = model_list.from_message(message)
     except ConfigError as error:
         raise InvalidArgument(error.serving_text) from error
-    if any(model.logging for model in wanted.models):
+    if any(model.logging for model in config.models):
         raise InvalidArgument("No request-logger-creator provided.")
-    return wanted
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else deadline - time.monotonic()
+    return config

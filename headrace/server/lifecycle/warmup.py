@@ -1,15 +1,15 @@
-"""Warm-up: the requests that a version brings are replayed before it serves, so that its first
+"""Warm-up: replays the requests that come with a version before it serves, so that its first
 callers need not wait.
 
-They lie in assets.extra/ as a TFRecord file of PredictionLog, TensorFlow Serving's own. One that
-fails, fails the load.
+As with TensorFlow Serving they are a TFRecord file of PredictionLog in assets.extra/, and a request
+that fails makes the load fail.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,15 @@ from headrace.protocol.errors import (
     InvalidArgument,
     Unimplemented,
 )
-from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
-from headrace.server import inference, inputs
-from headrace.server.engines import Engine, LoadedModel
-from headrace.server.inference import CLASSIFY, REGRESS, Task
+from headrace.protocol.signatures import (
+    DEFAULT_SIGNATURE,
+    METHOD_CLASSIFY,
+    METHOD_REGRESS,
+    Signature,
+)
+from headrace.server import inference, predict_request
+from headrace.server.engines import Arrays, Engine, LoadedModel
+from headrace.server.inference import Task
 from headrace.server.metrics import Metrics
 from headrace.store import records
 
@@ -59,7 +64,9 @@ class WarmingEngine:
         path = folder / FILE
         if not path.is_file():
             return
-        started, count, status = time.perf_counter(), 0, "OK"
+        started = time.perf_counter()
+        count = 0
+        status = "OK"
         try:
             for record in _records(path):
                 count += 1
@@ -75,35 +82,30 @@ class WarmingEngine:
 
 
 def replay(model: LoadedModel, record: Any) -> None:
-    """One PredictionLog. Whom its requests were for is not looked at, only which signature."""
+    """One PredictionLog. Its model name is ignored, only the signature name counts."""
     match record.WhichOneof("log_type"):
         case "predict_log":
             _predict(model, record.predict_log.request)
         case "classify_log":
-            _infer(model, CLASSIFY, record.classify_log.request)
+            _infer(model, METHOD_CLASSIFY, record.classify_log.request)
         case "regress_log":
-            _infer(model, REGRESS, record.regress_log.request)
+            _infer(model, METHOD_REGRESS, record.regress_log.request)
         case "multi_inference_log":
-            request = record.multi_inference_log.request
-            tasks = [
-                Task(task.method_name, task.model_spec.signature_name) for task in request.tasks
-            ]
-            if not tasks:
-                raise InvalidArgument("ModelSpec has no name specified.")
-            inference.infer_all(model, tasks, examples.serialized(request.input), _runs_on(model))
+            _infer_all(model, record.multi_inference_log.request)
         case other:
             raise Unimplemented(f"Unsupported log_type for warmup: {other or 'none'}")
 
 
-def recorded(data: bytes, signature: Signature) -> dict[str, np.ndarray] | None:
-    """The inputs that a serialized PredictionLog has for this signature; None where it is for
-    another."""
+def recorded(data: bytes, signature: Signature) -> Arrays | None:
+    """The inputs in a serialized PredictionLog; None where it is for another signature."""
     record = messages.parse(messages.PredictionLog, data)
     match record.WhichOneof("log_type"):
         case "predict_log":
             request = record.predict_log.request
             name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            return inputs.read(signature, request.inputs) if name == signature.name else None
+            if name != signature.name:
+                return None
+            return predict_request.read(signature, request.inputs)
         case "classify_log":
             return _examples(record.classify_log.request, signature)
         case "regress_log":
@@ -111,12 +113,13 @@ def recorded(data: bytes, signature: Signature) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _examples(request: Any, signature: Signature) -> dict[str, np.ndarray] | None:
+def _examples(request: Any, signature: Signature) -> Arrays | None:
     if (request.model_spec.signature_name or DEFAULT_SIGNATURE) != signature.name:
         return None
-    found = np.empty(len(sent := examples.serialized(request.input)), object)
-    found[:] = sent
-    return {alias: found for alias in signature.inputs}
+    serialized = examples.serialized(request.input)
+    array = np.empty(len(serialized), object)
+    array[:] = serialized
+    return {alias: array for alias in signature.inputs}
 
 
 def _records(path: Path) -> Iterator[Any]:
@@ -135,7 +138,7 @@ def _records(path: Path) -> Iterator[Any]:
                     ) from error
                 yield record
         except DataLoss as error:
-            # TensorFlow Serving's own two full stops.
+            # The two full stops are TensorFlow Serving's.
             raise DataLoss(
                 f"{error.message}. Please verify your warmup data is in TFRecord format."
             ) from error
@@ -146,21 +149,20 @@ def _predict(model: LoadedModel, request: Any) -> None:
     signature = model.signatures.get(name)
     if signature is None:
         raise FailedPrecondition(f'Serving signature key "{name}" not found.')
-    wanted = tuple(request.output_filter) or tuple(signature.outputs)
-    if unknown := set(wanted) - set(signature.outputs):
+    outputs = tuple(request.output_filter) or tuple(signature.outputs)
+    unknown = set(outputs) - set(signature.outputs)
+    if unknown:
         raise InvalidArgument(f"output tensor alias not found in signature: {min(unknown)}")
-    model.run(signature, inputs.read(signature, request.inputs), wanted)
+    model.run(signature, predict_request.read(signature, request.inputs), outputs)
 
 
 def _infer(model: LoadedModel, method: str, request: Any) -> None:
     task = Task(method, request.model_spec.signature_name)
-    inference.infer(model, task, examples.serialized(request.input), _runs_on(model))
+    inference.infer(model, task, examples.serialized(request.input), model.run)
 
 
-def _runs_on(model: LoadedModel) -> inference.Run:
-    def run(
-        signature: Signature, arrays: Mapping[str, np.ndarray], outputs: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        return model.run(signature, arrays, outputs)
-
-    return run
+def _infer_all(model: LoadedModel, request: Any) -> None:
+    tasks = [Task(task.method_name, task.model_spec.signature_name) for task in request.tasks]
+    if not tasks:
+        raise InvalidArgument("ModelSpec has no name specified.")
+    inference.infer_all(model, tasks, examples.serialized(request.input), model.run)

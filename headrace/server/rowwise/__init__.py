@@ -1,8 +1,8 @@
-"""Which signatures treat the rows of a request one by one, so that requests may run together and
-none sees another's.
+"""Which signatures treat each row of a request on its own, so that requests may run together
+without any caller seeing another's data.
 
-Proved from the graph, before anything runs: each operation between inputs and outputs must be one
-that keeps rows apart, as it is used there. Whatever is not known to, does not.
+This is proved from the graph before anything runs: every operation between inputs and outputs must
+be known to keep rows apart, in the way it is used. Any other operation refutes the proof.
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.protocol.signatures import Signature, TensorSpec
-from headrace.server.rowwise.graphs import Walk
+from headrace.server.rowwise.graph_walk import GraphWalk
 from headrace.server.rowwise.rules import RULES
-from headrace.server.rowwise.values import UNKNOWN, NotRowWise, Rows, Value, refuse
+from headrace.server.rowwise.values import UNKNOWN, NotRowWise, Rows, Value, refute
 
 
-def reason(meta_graph: Any, signature: Signature) -> str:
-    """Why the signature is not row-wise, "" when it is."""
+def reason(meta_graph: Any, signature: Signature) -> str | None:
+    """Why the signature is not row-wise; None when it is."""
     try:
-        fed = {spec.tensor_name: _rows(spec) for spec in signature.inputs.values()}
-        if not fed:
-            refuse("it has no input")
+        feeds: dict[str, Value] = {}
+        for spec in signature.inputs.values():
+            feeds[spec.tensor_name] = _rows(spec)
+        if not feeds:
+            refute("it has no input")
+        names = []
         for spec in signature.outputs.values():
+            # The outputs, too, must be declared with a free first dimension.
             _rows(spec)
-        names = [spec.tensor_name for spec in signature.outputs.values()]
-        found = Walk(meta_graph.graph_def, RULES).outputs(names, fed)
-    except NotRowWise as why:
-        return str(why)
-    for alias, value in zip(signature.outputs, found, strict=True):
+            names.append(spec.tensor_name)
+        outputs = GraphWalk(meta_graph.graph_def, RULES).outputs(names, feeds)
+    except NotRowWise as error:
+        return str(error)
+    for alias, value in zip(signature.outputs, outputs, strict=True):
         if not isinstance(value, Rows) or value.per_row != 1:
-            return f"output {alias} has not one entry for each row"
-    return ""
+            return f"output {alias} does not have one entry for each row"
+    return None
 
 
-def _rows(spec: TensorSpec) -> Value:
+def _rows(spec: TensorSpec) -> Rows:
     if not spec.shape or spec.shape[0] != UNKNOWN:
-        refuse(f"{spec.alias}: its first dimension is not free")
+        refute(f"{spec.alias}: its first dimension is not free")
     return Rows(spec.shape[1:])

@@ -1,5 +1,5 @@
-"""What is known of a tensor before anything runs: does it follow the rows of a request, and in
-which shape?"""
+"""What is known about a tensor before anything runs: whether it follows the rows of a request, and
+its shape."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import NoReturn
 
 import numpy as np
 
-# A dimension that is the same for all rows, but not known here.
+# A dimension that is the same for all rows but is not known before the graph runs.
 UNKNOWN = -1
 
 Shape = tuple[int, ...]
 
 
 class NotRowWise(Exception):
-    """Why rows may depend on each other, or why that cannot be ruled out."""
+    """Why rows may depend on each other, or why that cannot be excluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """``per_row`` entries of the first dimension belong to each row, in the order of the rows;
-    ``inner`` are the other dimensions. Each entry depends on its own row alone."""
+    """A tensor in which each row of the request has ``per_row`` entries of the first dimension, in
+    the order of the rows. No entry depends on another row. ``inner`` are the other dimensions."""
 
     inner: Shape
     per_row: int = 1
@@ -33,35 +33,43 @@ class Rows:
 
     @property
     def size(self) -> int:
-        """Elements of a row, or UNKNOWN."""
-        return (
-            UNKNOWN
-            if UNKNOWN in self.inner
-            else self.per_row * int(np.prod(self.inner, dtype=np.int64))
-        )
+        """The number of elements of a row, or UNKNOWN."""
+        if UNKNOWN in self.inner:
+            return UNKNOWN
+        return self.per_row * product(self.inner)
+
+    def with_inner(self, inner: Sequence[int]) -> Rows:
+        return Rows(tuple(inner), self.per_row)
+
+    def with_axis(self, axis: int, *sizes: int) -> Rows:
+        """With other dimensions, or none, in the place of one."""
+        return self.with_inner((*self.inner[: axis - 1], *sizes, *self.inner[axis:]))
+
+    def with_new_axis(self, axis: int, size: int) -> Rows:
+        return self.with_inner((*self.inner[: axis - 1], size, *self.inner[axis - 1 :]))
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The same for every request. ``shape`` is None and ``value`` is None where they are not
-    known."""
+    """A tensor that is the same for every request. None for a shape or value that is unknown."""
 
     shape: Shape | None = None
     value: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """A dimension of ``times`` as many entries as there are rows."""
+class RowCount:
+    """A dimension that is the number of rows, times a constant."""
 
     times: int
 
 
 @dataclass(frozen=True, slots=True)
 class Dims:
-    """Dimensions of a tensor of Rows, as numbers in the graph; a single one may be a scalar."""
+    """A tensor that holds dimensions of a tensor of Rows as numbers; a single one may be a
+    scalar."""
 
-    items: tuple[int | Count, ...]
+    items: tuple[int | RowCount, ...]
     is_scalar: bool = False
 
 
@@ -79,85 +87,118 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Depends on several rows: nothing may use it."""
+    """A tensor that depends on several rows. An operation that uses it refutes the proof."""
 
-    why: str
+    reason: str
 
 
 Value = Rows | Fixed | Dims | Variable | Table | Mixed
+Values = Sequence[Value]
 
 
-def refuse(why: str) -> NoReturn:
-    raise NotRowWise(why)
+def refute(reason: str) -> NoReturn:
+    """Ends the proof: the signature is not row-wise."""
+    raise NotRowWise(reason)
+
+
+def product(sizes: Sequence[int]) -> int:
+    return int(np.prod(sizes, dtype=np.int64))
 
 
 def number(value: Value) -> int:
-    """A scalar that is known."""
+    """A known scalar."""
     numbers = vector(value)
-    return numbers[0] if len(numbers) == 1 else refuse("a number that is not known at load")
+    if len(numbers) != 1:
+        refute("a number that is not known at load")
+    return numbers[0]
 
 
 def vector(value: Value) -> list[int]:
-    """Numbers that are known."""
-    if isinstance(value, Fixed) and value.value is not None:
-        return [int(n) for n in np.ravel(value.value)]
-    return refuse("numbers that are not known at load")
+    """Known numbers."""
+    if not isinstance(value, Fixed) or value.value is None:
+        refute("numbers that are not known at load")
+    return [int(number) for number in np.ravel(value.value)]
 
 
-def dims(value: Value) -> tuple[int | Count, ...]:
-    """A shape as given to an operation; UNKNOWN where it holds a free dimension or the graph's own
-    -1."""
+def dims(value: Value) -> tuple[int | RowCount, ...]:
+    """A shape that is given to an operation. UNKNOWN stands for a free dimension or for the -1 of
+    the graph itself."""
     if isinstance(value, Dims):
         return value.items
     return tuple(vector(value))
 
 
 def axis(number: int, rank: int) -> int:
-    """Counted from the front; never the first, which is the rows'."""
-    found = number + rank if number < 0 else number
-    if found == 0:
-        refuse("works along the rows")
-    if not 0 < found < rank:
-        refuse("an axis that is not there")
-    return found
+    """Counted from the front. The first axis is the rows' and refutes the proof."""
+    position = number + rank if number < 0 else number
+    if position == 0:
+        refute("works along the rows")
+    if not 0 < position < rank:
+        refute("an axis that is not there")
+    return position
 
 
-def the_rows(value: Value, what: str = "an input") -> Rows:
-    return value if isinstance(value, Rows) else refuse(f"{what} is not made of rows")
+def require_rows(value: Value, what: str = "an input") -> Rows:
+    if not isinstance(value, Rows):
+        refute(f"{what} is not made of rows")
+    return value
 
 
-def all_fixed(values: Sequence[Value]) -> bool:
+def require_aligned(values: Sequence[Rows]) -> Rows:
+    """The first of several tensors whose rows must have the same rank and entries."""
+    first = values[0]
+    for value in values:
+        if value.rank != first.rank or value.per_row != first.per_row:
+            refute("operands whose rows do not lie side by side")
+    return first
+
+
+def all_fixed(values: Values) -> bool:
     return all(isinstance(value, Fixed | Variable | Table) for value in values)
 
 
-def broadcast(values: Sequence[Value]) -> Value:
-    """The shape of an element-wise result."""
+def broadcast(values: Values) -> Value:
+    """The result of an element-wise operation."""
     rows = [value for value in values if isinstance(value, Rows)]
     fixed = [value for value in values if isinstance(value, Fixed)]
     if len(rows) + len(fixed) < len(values):
-        refuse("an operand that is neither made of rows nor fixed")
+        refute("an operand that is neither made of rows nor fixed")
     if not rows:
-        shapes = [value.shape for value in fixed]
-        known = [shape for shape in shapes if shape is not None and UNKNOWN not in shape]
-        return Fixed(np.broadcast_shapes(*known) if len(known) == len(shapes) else None)
-    first = rows[0]
-    if any(value.rank != first.rank or value.per_row != first.per_row for value in rows):
-        refuse("operands whose rows do not lie side by side")
-    inners = [value.inner for value in rows]
+        return _broadcast_fixed(fixed)
+    first = require_aligned(rows)
+    inner_shapes = [value.inner for value in rows]
     for value in fixed:
-        if value.shape is None:
-            refuse("an operand of unknown shape")
-        if len(value.shape) > first.rank or (
-            len(value.shape) == first.rank and value.shape[0] != 1
-        ):
-            refuse("a fixed operand as long as the rows")
-        inner = value.shape[1:] if len(value.shape) == first.rank else value.shape
-        inners.append((1,) * (first.rank - 1 - len(inner)) + inner)
-    return Rows(tuple(_widest(sizes) for sizes in zip(*inners, strict=True)), first.per_row)
+        inner_shapes.append(_inner_shape(value, first.rank))
+    inner = [_broadcast_size(sizes) for sizes in zip(*inner_shapes, strict=True)]
+    return Rows(tuple(inner), first.per_row)
 
 
-def _widest(sizes: Sequence[int]) -> int:
+def _broadcast_fixed(values: Sequence[Fixed]) -> Fixed:
+    shapes = []
+    for value in values:
+        if value.shape is None or UNKNOWN in value.shape:
+            return Fixed()
+        shapes.append(value.shape)
+    return Fixed(np.broadcast_shapes(*shapes))
+
+
+def _inner_shape(value: Fixed, rank: int) -> Shape:
+    """The inner dimensions of a fixed operand beside rows of this rank."""
+    shape = value.shape
+    if shape is None:
+        refute("an operand of unknown shape")
+    if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
+        refute("a fixed operand as long as the rows")
+    if len(shape) == rank:
+        return shape[1:]
+    missing = rank - 1 - len(shape)
+    return (1,) * missing + shape
+
+
+def _broadcast_size(sizes: Sequence[int]) -> int:
     known = {size for size in sizes if size not in (1, UNKNOWN)}
     if len(known) == 1:
         return known.pop()
-    return UNKNOWN if known or UNKNOWN in sizes else 1
+    if known or UNKNOWN in sizes:
+        return UNKNOWN
+    return 1

@@ -1,108 +1,146 @@
-"""Convolutions and poolings: windows that slide over each row, by fixed filters."""
+"""Convolutions and poolings: windows with fixed filters that slide over each row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.server.rowwise.graphs import Node, Rule
+from headrace.server.rowwise.graph_walk import Node, Rule
 from headrace.server.rowwise.values import (
     UNKNOWN,
     Fixed,
     Rows,
-    Shape,
     Value,
-    refuse,
-    the_rows,
+    Values,
+    refute,
+    require_rows,
     vector,
 )
 
 
-def _convolution(node: Node, args: Sequence[Value]) -> Value:
-    x, kernel = the_rows(args[0]), args[1]
-    if not isinstance(kernel, Fixed) or x.rank != (5 if node.op == "Conv3D" else 4):
-        refuse("is not rows by a fixed filter")
-    spatial = x.rank - 2
-    shape = kernel.shape or (UNKNOWN,) * x.rank
+def _convolution(node: Node, args: Values) -> Value:
+    """A fixed filter slides over each row."""
+    x = require_rows(args[0])
+    kernel = args[1]
+    rank = 5 if node.op == "Conv3D" else 4
+    if not isinstance(kernel, Fixed) or x.rank != rank:
+        refute("is not rows by a fixed filter")
+    shape = kernel.shape or (UNKNOWN,) * rank
+    # The filter's last two dimensions are the channels, before them is the window.
+    window, channels = shape[:-2], shape[-1]
     if node.op == "DepthwiseConv2dNative":
-        channels = UNKNOWN if UNKNOWN in shape[2:] else shape[2] * shape[3]
-    else:
-        channels = shape[-1]
-    return _slid(node, x, shape[:spatial], node.numbers("dilations", [1] * x.rank), channels)
+        # Each channel has filters of its own.
+        is_known = UNKNOWN not in shape[-2:]
+        channels = shape[-2] * shape[-1] if is_known else UNKNOWN
+    dilations = node.numbers("dilations", [1] * rank)
+    return _slid(node, x, window, dilations, channels)
 
 
-def _pool(node: Node, args: Sequence[Value]) -> Value:
-    x = the_rows(args[0])
+def _pool(node: Node, args: Values) -> Value:
+    """A window slides over each row."""
+    x = require_rows(args[0])
     if x.rank != (5 if node.op.endswith("3D") else 4):
-        refuse("pools what is not made of rows")
-    last = _is_channels_last(node)
+        refute("pools something else than rows")
     sizes = node.numbers("ksize")
     if sizes[0] != 1:
-        refuse("a window over several rows")
-    return _slid(
-        node,
-        x,
-        tuple(sizes[1:-1] if last else sizes[2:]),
-        [1] * x.rank,
-        x.inner[-1] if last else x.inner[0],
-    )
+        refute("a window over several rows")
+    dilations = [1] * x.rank
+    if _is_channels_last(node):
+        return _slid(node, x, sizes[1:-1], dilations, x.inner[-1])
+    return _slid(node, x, sizes[2:], dilations, x.inner[0])
 
 
-def _slid(node: Node, x: Rows, window: Shape, dilations: Sequence[int], channels: int) -> Rows:
-    last = _is_channels_last(node)
+def _slid(
+    node: Node, x: Rows, window: Sequence[int], dilations: Sequence[int], channels: int
+) -> Rows:
     strides = node.numbers("strides", [1] * x.rank)
     if strides[0] != 1 or dilations[0] != 1:
-        refuse("a window over several rows")
-    places = slice(1, -1) if last else slice(2, None)
-    sizes = x.inner[:-1] if last else x.inner[1:]
-    padding = node.text("padding")
-    around = node.numbers("explicit_paddings") if padding == "EXPLICIT" else [0] * (2 * x.rank)
-    pairs = list(zip(around[::2], around[1::2], strict=True))
-    if pairs[0] != (0, 0):
-        refuse("pads the rows")
-    given = zip(sizes, window, strides[places], dilations[places], pairs[places], strict=True)
-    out = tuple(
-        _places(size, w, s, d, sum(pad), is_same=padding == "SAME") for size, w, s, d, pad in given
-    )
-    return Rows((*out, channels) if last else (channels, *out), x.per_row)
+        refute("a window over several rows")
+    is_last = _is_channels_last(node)
+    spatial = slice(1, -1) if is_last else slice(2, None)
+    sizes = x.inner[:-1] if is_last else x.inner[1:]
+    is_same = node.text("padding") == "SAME"
+    paddings = _explicit_paddings(node, x.rank)
+    positions = []
+    for size, width, stride, dilation, padding in zip(
+        sizes, window, strides[spatial], dilations[spatial], paddings[spatial], strict=True
+    ):
+        if is_same:
+            count = _same_positions(size, stride)
+        else:
+            count = _valid_positions(size, padding, width, stride, dilation)
+        positions.append(count)
+    if is_last:
+        return x.with_inner((*positions, channels))
+    return x.with_inner((channels, *positions))
 
 
-def _places(
-    size: int, window: int, stride: int, dilation: int, padding: int, *, is_same: bool
-) -> int:
-    if size == UNKNOWN or (window == UNKNOWN and not is_same):
+def _explicit_paddings(node: Node, rank: int) -> list[int]:
+    """How many elements are added to each dimension, before and after it."""
+    if node.text("padding") != "EXPLICIT":
+        return [0] * rank
+    numbers = node.numbers("explicit_paddings")
+    if numbers[0] or numbers[1]:
+        refute("pads the rows")
+    paddings = []
+    for before, after in zip(numbers[::2], numbers[1::2], strict=True):
+        paddings.append(before + after)
+    return paddings
+
+
+def _same_positions(size: int, stride: int) -> int:
+    """With padding SAME the window covers every element."""
+    if size == UNKNOWN:
         return UNKNOWN
-    if is_same:
-        return -(-size // stride)
-    return max(0, (size + padding - (window - 1) * dilation - 1) // stride + 1)
+    return -(-size // stride)
+
+
+def _valid_positions(size: int, padding: int, width: int, stride: int, dilation: int) -> int:
+    if size == UNKNOWN or width == UNKNOWN:
+        return UNKNOWN
+    span = (width - 1) * dilation + 1
+    return max(0, (size + padding - span) // stride + 1)
 
 
 def _is_channels_last(node: Node) -> bool:
     return not node.text("data_format", "NHWC").startswith("NC")
 
 
-def _resized(node: Node, args: Sequence[Value]) -> Value:
-    x = the_rows(args[0])
-    height, width = vector(args[1])
+def _images(value: Value) -> Rows:
+    x = require_rows(value)
     if x.rank != 4:
-        refuse("is no picture a row")
-    return Rows((height, width, x.inner[-1]), x.per_row)
+        refute("the rows are not images")
+    return x
 
 
-def _same(node: Node, args: Sequence[Value]) -> Value:
-    x = the_rows(args[0])
-    return x if x.rank == 4 else refuse("is no picture a row")
+def _resize(node: Node, args: Values) -> Value:
+    """Scales each image to a fixed size."""
+    height, width = vector(args[1])
+    x = _images(args[0])
+    return x.with_inner((height, width, x.inner[-1]))
 
 
-def _regrouped(node: Node, args: Sequence[Value]) -> Value:
-    x = _same(node, args)
-    assert isinstance(x, Rows)
-    return Rows((UNKNOWN,) * 3, x.per_row)
+def _normalize(node: Node, args: Values) -> Value:
+    """Normalizes over the channels of each image."""
+    return _images(args[0])
+
+
+def _regroup(node: Node, args: Values) -> Value:
+    """Moves blocks of pixels into channels, or back, within each image."""
+    return _images(args[0]).with_inner((UNKNOWN,) * 3)
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), _convolution),
-    **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pool),
-    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"), _resized),
-    "LRN": _same,
-    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _regrouped),
+    "Conv2D": _convolution,
+    "Conv3D": _convolution,
+    "DepthwiseConv2dNative": _convolution,
+    "MaxPool": _pool,
+    "AvgPool": _pool,
+    "MaxPool3D": _pool,
+    "AvgPool3D": _pool,
+    "ResizeBilinear": _resize,
+    "ResizeNearestNeighbor": _resize,
+    "ResizeBicubic": _resize,
+    "LRN": _normalize,
+    "DepthToSpace": _regroup,
+    "SpaceToDepth": _regroup,
 }

@@ -24,7 +24,9 @@ from headrace.protocol.errors import (
     Unavailable,
 )
 from headrace.protocol.signatures import Signature, TensorSpec
-from headrace.server.batching.tf_serving import BatchedModel, BatchingEngine, Parameters, Scheduler
+from headrace.server.batching.batch_scheduler import BatchScheduler
+from headrace.server.batching.parameters import BatchingParameters
+from headrace.server.batching.tf_serving import BatchedModel, BatchingEngine
 from headrace.server.metrics import Metrics
 from tests.live import LiveServer, until
 
@@ -62,7 +64,7 @@ class FakeModel:
         self.seen.append(dict(inputs))
         return self.answer(inputs)
 
-    def expected_s(self, signature: Signature, size: int) -> float:
+    def expected_s(self, signature: Signature, requests: Any) -> float:
         return 0.0
 
     def close(self) -> None:
@@ -74,8 +76,8 @@ class World:
         self.model = FakeModel()
         self.model.hold.set()
         self.metrics = Metrics()
-        self.scheduler = Scheduler(threads, self.metrics)
-        self.batched = BatchedModel(self.model, self.scheduler, Parameters(**parameters))
+        self.scheduler = BatchScheduler(threads, self.metrics)
+        self.batched = BatchedModel(self.model, self.scheduler, BatchingParameters(**parameters))
 
     def call(self, x: Any, *, timeout_s: float | None = 10) -> np.ndarray:
         return self.batched.run(
@@ -99,13 +101,13 @@ class World:
 
         threads = []
         for at in range(len(calls)):
-            waiting = sum(len(b.tasks) for q in self.scheduler._queues for b in q.waiting)
+            waiting = sum(len(b.tasks) for q in self.scheduler._queues for b in q.batches)
             threads.append(threading.Thread(target=one, args=(at,)))
             threads[-1].start()
             until(
                 lambda before=waiting, at=at: (
                     answers[at] is not None
-                    or sum(len(b.tasks) for q in self.scheduler._queues for b in q.waiting) > before
+                    or sum(len(b.tasks) for q in self.scheduler._queues for b in q.batches) > before
                 ),
                 10,
             )
@@ -148,7 +150,7 @@ def test_calls_that_wait_run_as_one_batch_and_each_gets_its_rows(
 
 
 def test_a_batch_grows_up_to_its_size(world: Callable[..., World]) -> None:
-    one = world(max_batch_size=3, max_execution_size=3)
+    one = world(max_batch_size=3, max_execution_batch_size=3)
     one.together([1.0, 2.0], [3.0, 4.0], [5.0])
     assert one.sizes() == [1, 2, 3]
 
@@ -156,7 +158,7 @@ def test_a_batch_grows_up_to_its_size(world: Callable[..., World]) -> None:
 def test_a_partial_batch_waits_for_the_timeout_and_a_full_one_does_not(
     world: Callable[..., World],
 ) -> None:
-    one = world(timeout_s=0.3, max_batch_size=2, max_execution_size=2)
+    one = world(batch_timeout_s=0.3, max_batch_size=2, max_execution_batch_size=2)
     started = time.monotonic()
     one.call([1.0, 2.0])
     assert time.monotonic() - started < 0.25
@@ -165,7 +167,7 @@ def test_a_partial_batch_waits_for_the_timeout_and_a_full_one_does_not(
 
 
 def test_a_call_larger_than_a_batch_is_refused(world: Callable[..., World]) -> None:
-    one = world(max_batch_size=3, max_execution_size=3)
+    one = world(max_batch_size=3, max_execution_batch_size=3)
     with pytest.raises(
         InvalidArgument, match=r"^Task size 4 is larger than maximum input batch size 3$"
     ):
@@ -173,7 +175,7 @@ def test_a_call_larger_than_a_batch_is_refused(world: Callable[..., World]) -> N
 
 
 def test_or_split_where_that_is_allowed(world: Callable[..., World]) -> None:
-    one = world(max_batch_size=10, max_execution_size=3, splits=True)
+    one = world(max_batch_size=10, max_execution_batch_size=3, enable_large_batch_splitting=True)
     assert one.call([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]).tolist() == [
         2.0,
         4.0,
@@ -189,13 +191,18 @@ def test_or_split_where_that_is_allowed(world: Callable[..., World]) -> None:
 def test_sizes_are_padded_to_the_allowed_ones_with_the_last_calls_first_row(
     world: Callable[..., World],
 ) -> None:
-    one = world(max_batch_size=8, max_execution_size=8, allowed_sizes=(4, 8))
+    one = world(max_batch_size=8, max_execution_batch_size=8, allowed_batch_sizes=(4, 8))
     assert one.together([1.0], [2.0, 3.0]) == [[2.0], [4.0, 6.0]]
     assert one.model.seen[1]["x"].tolist() == [1.0, 2.0, 3.0, 2.0]
 
 
 def test_batches_are_counted_under_tensorflow_servings_names(world: Callable[..., World]) -> None:
-    one = world(max_batch_size=8, max_execution_size=8, allowed_sizes=(4, 8), thread_pool="mine")
+    one = world(
+        max_batch_size=8,
+        max_execution_batch_size=8,
+        allowed_batch_sizes=(4, 8),
+        thread_pool_name="mine",
+    )
     one.together([1.0], [2.0, 3.0])  # after one of one row, which keeps the thread busy
     page = one.metrics.page().splitlines()
     batching = ":tensorflow:serving:batching_session:"
@@ -207,7 +214,7 @@ def test_batches_are_counted_under_tensorflow_servings_names(world: Callable[...
 
 
 def test_a_full_queue_is_unavailable(world: Callable[..., World]) -> None:
-    one = world(max_batch_size=1, max_execution_size=1, max_enqueued=2)
+    one = world(max_batch_size=1, max_execution_batch_size=1, max_enqueued_batches=2)
     *good, refused = one.together([1.0], [2.0], [3.0])
     assert good == [[2.0], [4.0]]
     assert isinstance(refused, Unavailable)
@@ -225,7 +232,7 @@ def test_mixed_shapes_fail_the_batch_unless_they_are_padded(world: Callable[...,
             "Tensors with name 'x:0' from different tasks have different shapes and padding"
         )
 
-    padded = world(pads=True)
+    padded = world(pad_variable_length_inputs=True)
     assert padded.together([[5.0, 2.0]], [[1.0, 2.0, 3.0]]) == [
         [[10.0, 4.0, 10.0]],
         [[2.0, 4.0, 6.0]],
@@ -276,7 +283,7 @@ def test_outputs_that_are_no_batch_are_told(
 
 
 def test_a_call_of_another_dtype_or_other_outputs_runs_alone(world: Callable[..., World]) -> None:
-    one = world(timeout_s=5)
+    one = world(batch_timeout_s=5)
     one.batched.run(DOUBLE, {"x": np.array([1], np.int32)}, ["y"])
     one.model.answer = lambda inputs: {"a": inputs["a"]}
     one.batched.run(PAIR, {"a": np.ones(1, np.float32), "b": np.ones(1, np.float32)}, ["a"])
@@ -292,7 +299,7 @@ def test_a_call_of_another_shape_than_the_signatures_spoils_nobodys_batch(
 
 
 def test_a_caller_hears_at_its_deadline(world: Callable[..., World]) -> None:
-    one = world(timeout_s=30)
+    one = world(batch_timeout_s=30)
     with pytest.raises(DeadlineExceeded):
         one.call([1.0], timeout_s=0.05)
 
@@ -312,27 +319,34 @@ def test_what_goes_wrong_in_a_run_is_told_to_all_of_its_batch(world: Callable[..
 
 
 PARAMETERS = {
-    "empty": ("", Parameters()),
+    "empty": ("", BatchingParameters()),
     "all": (
         "max_batch_size { value: 8 } batch_timeout_micros { value: 2500 } max_enqueued_batches { "
         "value: 3 } "
         "num_batch_threads { value: 2 } thread_pool_name { value: 'x' } allowed_batch_sizes: 4 "
         "allowed_batch_sizes: 8 "
         "pad_variable_length_inputs: true",
-        Parameters(8, 0.0025, 3, 2, (4, 8), True, False, 8, "x"),
+        BatchingParameters(8, 0.0025, 3, 2, (4, 8), True, False, 8, "x"),
     ),
     "splitting": (
         "max_batch_size { value: 8 } enable_large_batch_splitting { value: true } "
         "max_execution_batch_size { value: 4 } allowed_batch_sizes: 4",
-        Parameters(8, allowed_sizes=(4,), splits=True, max_execution_size=4),
+        BatchingParameters(
+            8,
+            allowed_batch_sizes=(4,),
+            enable_large_batch_splitting=True,
+            max_execution_batch_size=4,
+        ),
     ),
 }
 
 
 @pytest.mark.parametrize(("text", "parameters"), PARAMETERS.values(), ids=PARAMETERS)
-def test_the_parameters_file_is_read(tmp_path: Path, text: str, parameters: Parameters) -> None:
+def test_the_parameters_file_is_read(
+    tmp_path: Path, text: str, parameters: BatchingParameters
+) -> None:
     (tmp_path / "p").write_text(text)
-    assert Parameters.load(str(tmp_path / "p")) == parameters
+    assert BatchingParameters.load(str(tmp_path / "p")) == parameters
 
 
 WRONG = {
@@ -357,15 +371,15 @@ WRONG = {
 def test_wrong_parameters_are_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "p").write_text(text)
     with pytest.raises(InvalidArgument, match=said):
-        Parameters.load(str(tmp_path / "p"))
+        BatchingParameters.load(str(tmp_path / "p"))
 
 
 def test_a_parameters_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="No such file"):
-        Parameters.load(str(tmp_path / "none"))
+        BatchingParameters.load(str(tmp_path / "none"))
     (tmp_path / "p").write_text("max_batch_size: 8")
     with pytest.raises(ConfigError):
-        Parameters.load(str(tmp_path / "p"))
+        BatchingParameters.load(str(tmp_path / "p"))
 
 
 def test_a_version_brings_its_own_parameters_or_is_not_batched(tmp_path: Path) -> None:
@@ -373,7 +387,7 @@ def test_a_version_brings_its_own_parameters_or_is_not_batched(tmp_path: Path) -
         def load(self, folder: Path) -> FakeModel:
             return FakeModel()
 
-    scheduler = Scheduler(1)
+    scheduler = BatchScheduler(1)
     engine = BatchingEngine(Engine(), scheduler)
     assert isinstance(engine.load(tmp_path), FakeModel)
 

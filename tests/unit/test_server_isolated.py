@@ -152,7 +152,7 @@ def test_a_version_that_is_gone_at_the_restart_says_so_and_keeps_no_other_away(
 def test_a_child_that_cannot_be_started_at_once_is_tried_again(
     contract_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, failed = isolated._Child, list[str]()
+    start, failed = isolated.ChildProcess, list[str]()
 
     def has_no_room_at_first(options: str) -> Any:
         if not failed:
@@ -160,11 +160,11 @@ def test_a_child_that_cannot_be_started_at_once_is_tried_again(
             raise BlockingIOError("Resource temporarily unavailable")
         return start(options)
 
-    monkeypatch.setattr(isolated, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(isolated, "_RESTART_INTERVAL_S", 0.01)
     with IsolatedEngine(TensorFlowEngine()) as engine:
         half = engine.load(contract_models / "half_plus_two" / "123")
         first = engine.pid
-        monkeypatch.setattr(isolated, "_Child", has_no_room_at_first)
+        monkeypatch.setattr(isolated, "ChildProcess", has_no_room_at_first)
         os.kill(first, signal.SIGKILL)
         until(
             lambda: (
@@ -180,10 +180,10 @@ def test_a_version_closed_while_it_is_loaded_again_is_closed_there_too() -> None
         is_alive = True
 
         def __init__(self) -> None:
-            self.asked: list[str] = []
+            self.requests: list[str] = []
 
-        def ask(self, head: Any) -> Any:
-            self.asked.append(head["do"])
+        def request(self, head: Any) -> Any:
+            self.requests.append(head["do"])
             if head["do"] == "load":
                 model.close()
             return {}, {}
@@ -197,7 +197,7 @@ def test_a_version_closed_while_it_is_loaded_again_is_closed_there_too() -> None
         {"signature_defs": {}, "not_row_wise": {}},
     )
     model.load_again(child)
-    assert child.asked == ["load", "close"]
+    assert child.requests == ["load", "close"]
 
 
 def test_outputs_that_no_message_can_hold_are_told_of() -> None:

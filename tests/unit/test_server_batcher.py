@@ -30,8 +30,9 @@ from headrace.protocol.errors import (
 )
 from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching.adaptive import AdaptiveModel
-from headrace.server.batching.batcher import Caller, Limits
-from headrace.server.runner import CALLER, Runner
+from headrace.server.batching.batcher import Limits
+from headrace.server.batching.thread_batcher import CALLER, Caller
+from headrace.server.runner import Runner, blocking
 from tests.live import LiveServer, until
 
 Arrays = Mapping[str, np.ndarray]
@@ -54,7 +55,7 @@ class FakeModel:
     threads: list[str] = field(default_factory=list)
     signatures: dict[str, Signature] = field(default_factory=lambda: {DOUBLE.name: DOUBLE})
     signature_defs: dict[str, Any] = field(default_factory=dict)
-    not_row_wise: dict[str, str] = field(default_factory=lambda: {DOUBLE.name: ""})
+    not_row_wise: dict[str, str | None] = field(default_factory=lambda: {DOUBLE.name: None})
     takes_s: float = 0.0
 
     def run(
@@ -68,7 +69,7 @@ class FakeModel:
             raise InvalidArgument("poison")
         return {"y": inputs["x"] * 2}
 
-    def expected_s(self, signature: Signature, size: int) -> float:
+    def expected_s(self, signature: Signature, requests: Any) -> float:
         return self.takes_s
 
     def close(self) -> None:
@@ -97,9 +98,10 @@ class World:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         x = np.repeat(np.array([rows], np.float32).T, width, axis=1)
         try:
-            return self.runner.run(self.model, DOUBLE, {"x": x}, ["y"], deadline=deadline)["y"][
-                :, 0
-            ].tolist()
+            run = self.runner.run(
+                self.model, DOUBLE, {"x": x}, ["y"], deadline=deadline, may_block=True
+            )
+            return blocking(run)["y"][:, 0].tolist()
         except HeadraceError as error:
             return error
 
@@ -205,7 +207,7 @@ def test_a_loop_and_a_pool_that_have_closed_leave_nobody_waiting(
     one.busy()
     loop = asyncio.new_event_loop()
     x = {"x": np.float32([[1.0]])}
-    task = loop.create_task(one.runner.run_soon(one.model, DOUBLE, x, ["y"], deadline=None))
+    task = loop.create_task(one.runner.run(one.model, DOUBLE, x, ["y"], deadline=None))
     until(lambda: bool(loop.run_until_complete(asyncio.sleep(0)) or one.batcher._waiting), 10)
     (thread,) = one.queue(lambda: one.call(2.0))
     one.runner.close()
@@ -282,14 +284,16 @@ def test_every_call_is_answered_once_under_many_threads(world: Callable[..., Wor
     assert one.batcher._running == 0
 
 
-def soon(one: World, *calls: tuple[float, ...], deadline_s: float = 10, **more: Any) -> list[Any]:
+def in_one_round(
+    one: World, *calls: tuple[float, ...], deadline_s: float = 10, **more: Any
+) -> list[Any]:
     """All asked for in the same round of an event loop."""
 
     async def ask(rows: tuple[float, ...]) -> Any:
         x = np.array([rows], np.float32).T
         deadline = time.monotonic() + deadline_s
         try:
-            found = await one.runner.run_soon(
+            found = await one.runner.run(
                 one.model, DOUBLE, {"x": x}, ["y"], deadline=deadline, **more
             )
         except HeadraceError as error:
@@ -299,7 +303,7 @@ def soon(one: World, *calls: tuple[float, ...], deadline_s: float = 10, **more: 
     async def all_() -> list[Any]:
         return list(await asyncio.gather(*map(ask, calls)))
 
-    one.runner._soon = None  # it belongs to one loop
+    one.runner._async_batcher = None  # it belongs to one loop
     return asyncio.run(all_())
 
 
@@ -307,7 +311,7 @@ def test_what_a_loop_reads_in_one_round_runs_together_and_in_the_loop(
     world: Callable[..., World],
 ) -> None:
     one = world()
-    assert soon(one, (1.0,), (2.0, 3.0), (4.0,)) == [[2.0], [4.0, 6.0], [8.0]]
+    assert in_one_round(one, (1.0,), (2.0, 3.0), (4.0,)) == [[2.0], [4.0, 6.0], [8.0]]
     assert one.inner.seen == [[1.0, 2.0, 3.0, 4.0]]
     assert one.inner.threads == [threading.current_thread().name]
 
@@ -315,13 +319,13 @@ def test_what_a_loop_reads_in_one_round_runs_together_and_in_the_loop(
 def test_a_run_that_may_take_long_does_not_happen_in_the_loop(world: Callable[..., World]) -> None:
     one = world()
     one.inner.takes_s = 0.1
-    assert soon(one, (1.0,), (2.0,)) == [[2.0], [4.0]]
+    assert in_one_round(one, (1.0,), (2.0,)) == [[2.0], [4.0]]
     assert all(name.startswith("call") for name in one.inner.threads)
 
 
 def test_poison_fails_alone_in_a_loop_too(world: Callable[..., World]) -> None:
     one = world()
-    good, poisoned = soon(one, (1.0,), (POISON,))
+    good, poisoned = in_one_round(one, (1.0,), (POISON,))
     assert good == [2.0]
     assert isinstance(poisoned, InvalidArgument)
 
@@ -333,13 +337,13 @@ def test_a_loops_caller_hears_at_the_deadline_while_its_run_goes_on(
     one.inner.takes_s = 1.0
     one.inner.hold.clear()
     threading.Timer(0.5, one.inner.hold.set).start()
-    (late,) = soon(one, (1.0,), deadline_s=0.05)
+    (late,) = in_one_round(one, (1.0,), deadline_s=0.05)
     assert isinstance(late, DeadlineExceeded)
 
 
 def test_a_loops_caller_who_left_is_not_run(world: Callable[..., World]) -> None:
     one = world()
-    (gone,) = soon(one, (1.0,), is_gone=lambda: True)
+    (gone,) = in_one_round(one, (1.0,), is_gone=lambda: True)
     assert isinstance(gone, Cancelled)
     assert not one.inner.seen
 
@@ -348,31 +352,11 @@ def test_threads_and_a_loop_share_a_batch(world: Callable[..., World]) -> None:
     one = world()
     one.busy()
     (thread,) = one.queue(lambda: one.call(1.0))
-    loop = one.pool.submit(soon, one, (2.0,))
+    loop = one.pool.submit(in_one_round, one, (2.0,))
     until(lambda: len(one.batcher._waiting) == 2, 10)
     one.inner.hold.set()
     assert (thread.result(10), loop.result(10)) == ([2.0], [[4.0]])
     assert one.inner.seen[1] == [1.0, 2.0]
-
-
-def test_calls_that_wait_for_a_thread_are_bounded(world: Callable[..., World]) -> None:
-    runner = Runner(threads=1, max_waiting=1)
-    hold = threading.Event()
-
-    async def all_() -> list[Any]:
-        calls = [
-            asyncio.ensure_future(runner.call(lambda: hold.wait(10), deadline=None))
-            for _ in range(3)
-        ]
-        await asyncio.wait([calls[2]])
-        hold.set()
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-    first, second, refused = asyncio.run(all_())
-    runner.close()
-    assert (first, second) == (True, True)
-    assert isinstance(refused, Unavailable)
-    assert "try again later" in refused.message
 
 
 @pytest.fixture(scope="module")
