@@ -9,7 +9,7 @@ import subprocess
 from typing import Any
 
 from deploy.compose.choice import OVERRIDES, ROOT
-from deploy.compose.settings import compose_command
+from deploy.compose.compose_settings import compose_command
 
 PAGE = ROOT / "docs/reference/images.md"
 IMAGES = ("gateway", "serving", "trainer")

@@ -77,7 +77,7 @@ def _paths(entry: ModelConfig, models_root: Path) -> dict[int, Path]:
 
 def _short_file(folder: Path | None) -> str:
     try:
-        missing = folders.missing(folder) if folder else ""
+        missing = folders.missing(folder) if folder else None
     except (HeadraceError, OSError):
-        missing = ""
+        missing = None
     return f"its variables are damaged: {missing.removesuffix(' yet')}" if missing else _GRAPH

@@ -20,14 +20,13 @@ from headrace.codec import predict
 from headrace.protocol import dtypes, messages, signatures, tensors
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
-from headrace.store import records
+from headrace.store import golden, records
 
 log = logging.getLogger("gateway")
 
 # Signature -> body.
 Samples = Mapping[str, Mapping[str, Any]]
 
-_GOLDEN = "assets.extra/golden.json"
 _WARMUP = "assets.extra/tf_serving_warmup_requests"
 _MAX_FILE_BYTES = 32 * 2**20
 _MAX_RECORDS = 64
@@ -74,7 +73,7 @@ def made(signature: Signature) -> Mapping[str, Any] | None:
 
 def _brought(version: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        yield from _golden(version / _GOLDEN)
+        yield from _golden(version)
         yield from _warmup(version / _WARMUP)
     except (
         OSError,
@@ -91,15 +90,11 @@ def _brought(version: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         )
 
 
-def _golden(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if not _is_readable(path):
-        return
-    for row in json.loads(path.read_text(encoding="utf-8")):
-        name, inputs = row["signature_name"], row["inputs"]
-        if not isinstance(name, str):
-            raise TypeError("a signature_name is no text")
-        yield name, _first_row(name, inputs)
-        yield name, {**_naming(name), "inputs": inputs}
+def _golden(version: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for request in golden.read(version, max_bytes=_MAX_FILE_BYTES):
+        name = request.signature_name
+        yield name, _first_row(name, request.inputs)
+        yield name, {**_naming(name), "inputs": request.inputs}
 
 
 def _warmup(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -41,10 +41,10 @@ def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = table[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != _MAGIC:
         raise IndexError
-    # Of the block of filters, which there is none.
+    # The first handle is that of the block of filters, which these tables do not have.
     _, at = _handle(footer, 0)
-    listed, _ = _handle(footer, at)
-    for _, handle in _block(table, *listed):
+    index_block, _ = _handle(footer, at)
+    for _, handle in _block(table, *index_block):
         yield from _block(table, *_handle(handle, 0)[0])
 
 
@@ -53,7 +53,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
     if len(trailer) < _TRAILER_BYTES or size < 4:
         raise IndexError
     if trailer[0] != _PLAIN:
-        # TensorFlow writes none that is compressed; one would leave us with the files' names alone.
+        # TensorFlow compresses none; of a compressed block we know the files' names alone.
         return
     block = table[offset : offset + size]
     restarts = struct.unpack("<I", block[-4:])[0]

@@ -10,36 +10,38 @@ from pathlib import Path
 
 import pytest
 
-from deploy.alone import alone
-from deploy.local import settings
-from deploy.local.stack import is_settled
-from deploy.local.supervised import configuration
+from deploy.file_lock import exclusive
+from deploy.local import local_settings
+from deploy.local.supervisor import configuration
+from deploy.readiness import is_settled
 from deploy.smoke import close
 from deploy.terminal import Stop
 
 
 def test_empty_variables_count_as_unset():
     assert (
-        settings.from_environment({"HEADRACE_HTTP_PORT": "", "HEADRACE_STORE": ""})
-        == settings.Settings()
+        local_settings.from_environment({"HEADRACE_HTTP_PORT": "", "HEADRACE_STORE": ""})
+        == local_settings.LocalSettings()
     )
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "nan", "8000.5x"])
 def test_what_is_no_port_is_refused(text):
     with pytest.raises(Stop, match=f"HEADRACE_GRPC_PORT={text}"):
-        settings.from_environment({"HEADRACE_GRPC_PORT": text})
+        local_settings.from_environment({"HEADRACE_GRPC_PORT": text})
 
 
 def test_one_port_for_two_doors_is_refused():
     with pytest.raises(Stop, match="HEADRACE_HTTP_PORT and HEADRACE_GRPC_PORT are both 9000"):
-        settings.from_environment({"HEADRACE_HTTP_PORT": "9000", "HEADRACE_GRPC_PORT": "9000"})
+        local_settings.from_environment(
+            {"HEADRACE_HTTP_PORT": "9000", "HEADRACE_GRPC_PORT": "9000"}
+        )
 
 
 def test_the_gateway_gets_its_settings_and_not_the_runtimes():
     others = {"HEADRACE_URL": "http://x", "HEADRACE_GATEWAY": "http://y", "MAKEFLAGS": "w"}
     given = {"HEADRACE_STORE": "/s", "HEADRACE_TIMEOUT_S": "7", "PATH": "/bin", **others}
-    passed = settings.from_environment(given).service_environment(given)
+    passed = local_settings.from_environment(given).service_environment(given)
     assert passed["HEADRACE_TIMEOUT_S"] == "7"
     assert passed["HEADRACE_MODEL_CONFIG_FILE"] == "/s/multimodel.config"
     assert passed["PATH"] == "/bin"
@@ -68,7 +70,7 @@ def test_a_lock_of_another_user_says_whose_it_is(others_folder):
     whose = re.escape(f"{others_folder}/lock cannot be written: it belongs to {me}. Name another.")
     with (
         pytest.raises(Stop, match=f"^{whose}$"),
-        alone(others_folder / "lock", otherwise="Name another."),
+        exclusive(others_folder / "lock", advice="Name another."),
     ):
         pass
 
@@ -77,7 +79,7 @@ def test_a_lock_of_another_user_says_whose_it_is(others_folder):
 def test_a_folder_of_another_user_says_whose_it_is(others_folder):
     with (
         pytest.raises(Stop, match=f"{others_folder} belongs to root"),
-        alone(others_folder / "run" / "lock"),
+        exclusive(others_folder / "run" / "lock"),
     ):
         pass
 
@@ -98,7 +100,7 @@ def test_supervisor_reads_paths_with_blanks_and_signs_of_percent(tmp_path):
     from supervisor.options import ServerOptions
 
     odd = tmp_path / "100% my; store"
-    here = settings.from_environment(
+    here = local_settings.from_environment(
         {"HEADRACE_STORE": str(odd), "HEADRACE_RUN": str(tmp_path / "a run%d")}
     )
     here.logs.mkdir(parents=True)

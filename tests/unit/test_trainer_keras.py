@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from headrace.server.engines.tensorflow import TensorFlowEngine
+from headrace.store import card, golden
 from tests.forks import ForkServer
 from tests.unit.toy import CONFIG, environment, trainer
 from trainer import child, cli
-from trainer.exports import card, golden
 
 _SAVE = """
 import json, sys
@@ -133,7 +133,7 @@ def test_a_vocabulary_comes_along(saved: Path, place: Path) -> None:
     found = answer(version, {"text": np.array([[b"to be"], [b"never to"]], object)}, ["output_0"])
     to, be = found["output_0"][0][:2]
     assert {to, be} == {2, 3} and found["output_0"][1] == [1, to, 0]
-    assert golden.read(version)[0]["inputs"] == {"text": [[{"b64": "YQ=="}], [{"b64": "YQ=="}]]}
+    assert golden.read(version)[0].inputs == {"text": [[{"b64": "YQ=="}], [{"b64": "YQ=="}]]}
 
 
 @pytest.mark.parametrize(

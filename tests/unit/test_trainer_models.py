@@ -15,9 +15,8 @@ from headrace.protocol import messages
 from headrace.server.engines.tensorflow import TensorFlowEngine
 from headrace.server.lifecycle.warmup import FILE, WarmingEngine
 from headrace.server.metrics import Metrics
-from headrace.store import folders, records
+from headrace.store import card, folders, golden, records
 from tests.unit.warm import WarmTrainer
-from trainer.exports import card, golden
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +55,12 @@ def test_half_plus_two_knows_its_answers(
     trained: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     request, regress, classify = golden.read(trained[0] / "half_plus_two" / "1")
-    assert (regress["outputs"], classify["outputs"]) == (
+    assert (regress.outputs, classify.outputs) == (
         {"outputs": [[2.5], [3.0], [4.5]]},
         {"scores": [[2.5], [3.0], [4.5]]},
     )
-    assert request["inputs"] == {"x": [1.0, 2.0, 5.0]}
-    assert request["outputs"] == {"y": [2.5, 3.0, 4.5]}
+    assert request.inputs == {"x": [1.0, 2.0, 5.0]}
+    assert request.outputs == {"y": [2.5, 3.0, 4.5]}
     made = card.read(trained[0] / "half_plus_two" / "1")
     assert made["metric"]["value"] == 0.0
     assert made["quick"] is False  # there is nothing to shorten
@@ -82,11 +81,10 @@ def test_both_signatures_of_linear_model_agree(
     trained: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     matrix, columns, regress = golden.read(trained[0] / "linear_model" / "1")
-    assert [list(pair) for pair in zip(*columns["inputs"].values(), strict=True)] == matrix[
-        "inputs"
-    ]["x"]
-    assert columns["outputs"] == matrix["outputs"]
-    assert regress["outputs"] == {"outputs": matrix["outputs"]["mpg"]}
+    rows = [list(pair) for pair in zip(*columns.inputs.values(), strict=True)]
+    assert rows == matrix.inputs["x"]
+    assert columns.outputs == matrix.outputs
+    assert regress.outputs == {"outputs": matrix.outputs["mpg"]}
 
 
 def test_signatures_of_examples_are_named_for_what_they_may_be_asked(
@@ -179,10 +177,12 @@ def test_a_keras_model_answers_in_the_servers_engine_and_below_its_bar_says_so(
 @pytest.fixture(scope="module")
 def pictures() -> Any:
     from trainer import zoo
-    from trainer.entry import Want
+    from trainer.entry import LoadRequest
     from trainer.settings import from_environment
 
-    return zoo.find("mnist_mlp").load(Want(from_environment(os.environ).archives, quick=True))
+    return zoo.find("mnist_mlp").load(
+        LoadRequest(from_environment(os.environ).archives, quick=True)
+    )
 
 
 def test_pictures_are_grey_values_between_0_and_1(pictures: Any) -> None:
@@ -210,7 +210,7 @@ def test_every_signature_is_warmed_up_by_the_server(
 
     requests = [log.predict_log.request for log in logs]
     assert [r.model_spec.signature_name for r in requests] == [
-        g["signature_name"] for g in golden.read(version)
+        request.signature_name for request in golden.read(version)
     ]
     assert {r.model_spec.name for r in requests} == {"linear_model"}
 

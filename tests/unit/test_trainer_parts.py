@@ -143,16 +143,16 @@ def test_golden_values_come_back_bit_for_bit(array: np.ndarray, dtype: dtypes.DT
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (np.float32([1, 2.0000001]), ""),
+        (np.float32([1, 2.0000001]), None),
         (np.float32([1, 2.1]), "off by 0.1"),
         (np.float32([[1, 2]]), "shape [1, 2], recorded [2]"),
         (np.float32([1, np.nan]), "off by nan"),
     ],
     ids=["close", "far", "another shape", "nan"],
 )
-def test_a_difference_is_said_in_words(answer: np.ndarray, said: str) -> None:
+def test_a_difference_is_said_in_words(answer: np.ndarray, said: str | None) -> None:
     found = golden.difference(answer, np.float32([1, 2]), tolerance=1e-5)
-    assert found.startswith(said) and bool(found) == bool(said)
+    assert found == said or (said and found and found.startswith(said))
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -160,7 +160,7 @@ def test_a_zoo_file_is_of_one_piece(name: str) -> None:
     entry = zoo.find(name)
     assert entry.name == name
     assert "serving_default" in entry.signatures
-    assert all(promise.inputs and promise.outputs for promise in entry.signatures.values())
+    assert all(spec.inputs and spec.outputs for spec in entry.signatures.values())
     assert all(len(archive.sha256) == 64 and archive.licence for archive in entry.data)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headrace.store import folders
+from headrace.store import card, folders
 from tests.unit.warm import WarmTrainer
-from trainer.exports import card
 
 BADLY = ("--epochs", "1", "--learning-rate", "0.001")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import Settings as LocalSettings
+from deploy.local.local_settings import LocalSettings
 from gateway.settings import Settings, variable
 from headrace import variables
 

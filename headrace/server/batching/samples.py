@@ -7,8 +7,6 @@ to us fails them.
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +20,9 @@ from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching import batches
 from headrace.server.engines import LoadedModel
 from headrace.server.lifecycle import warmup
-from headrace.store import records
+from headrace.store import golden, records
 
 log = logging.getLogger(__name__)
-
-GOLDEN_FILE = "assets.extra/golden.json"
 
 _MOST_ROWS = 8
 # Of files that samples are read from.
@@ -141,42 +137,22 @@ def _recorded(folder: Path, signature: Signature) -> Iterator[Arrays]:
 
 
 def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
-    path = folder / GOLDEN_FILE
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            return
-        for request in json.loads(path.read_text(encoding="utf-8")):
-            if (
-                request["signature_name"] == signature.name
-                and request["inputs"].keys() == signature.inputs.keys()
-            ):
+        for request in golden.read(folder, max_bytes=_MOST_BYTES):
+            if request.signature_name != signature.name:
+                continue
+            if request.inputs.keys() == signature.inputs.keys():
                 yield {
                     alias: _array(value, signature.inputs[alias])
-                    for alias, value in request["inputs"].items()
+                    for alias, value in request.inputs.items()
                 }
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        if not isinstance(error, FileNotFoundError):
-            log.warning(
-                "golden requests are not read", extra={"file": str(path), "reason": str(error)}
-            )
+    except (HeadraceError, OSError, ValueError, TypeError, LookupError, OverflowError) as error:
+        path = folder / golden.FILE
+        log.warning("golden requests are not read", extra={"file": str(path), "reason": str(error)})
 
 
 def _array(value: Any, spec: TensorSpec) -> np.ndarray:
-    return np.array(_bytes(value), None if spec.dtype is None else spec.dtype.numpy)
-
-
-def _bytes(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_bytes(item) for item in value]
-    return base64.b64decode(value["b64"]) if isinstance(value, dict) else value
+    return np.array(golden.with_bytes(value), None if spec.dtype is None else spec.dtype.numpy)
 
 
 def _shapes(row: Arrays) -> dict[str, tuple[int, ...]]:

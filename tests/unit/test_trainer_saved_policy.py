@@ -11,7 +11,7 @@ from headrace.protocol.version_policy import All, Latest, Specific, VersionPolic
 from headrace.store import model_list
 from tests.unit.toy import CONFIG, export, trainer
 from trainer.settings import Settings
-from trainer.store import before, versions
+from trainer.store import promotion, saved_policy
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_promote_restores_the_policy_of_before_two_rollbacks(
 
 def test_a_pin_by_hand_or_a_damaged_file_leads_to_the_newest(tmp_path: Path) -> None:
     settings = Settings(store=tmp_path)
-    assert before.policy("m", settings) == Latest()
-    before.keep("m", Specific((1,)), settings)
-    assert before.policy("m", settings) == Latest()
+    assert saved_policy.load("m", settings) == Latest()
+    saved_policy.save("m", Specific((1,)), settings)
+    assert saved_policy.load("m", settings) == Latest()
     for text in ("{", "[]", '{"m": -1}', '{"m": "some"}'):
-        (tmp_path / before.FILE).write_text(text)
-        assert before.policy("m", settings) == Latest()
+        (tmp_path / saved_policy.FILE).write_text(text)
+        assert saved_policy.load("m", settings) == Latest()
 
 
 def test_a_change_that_cannot_be_written_down_leaves_the_list_as_it_was(
@@ -61,10 +61,10 @@ def test_a_change_that_cannot_be_written_down_leaves_the_list_as_it_was(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(versions.live, "answers", lambda _: True)
-    monkeypatch.setattr(versions.folders, "render_live", full)
+    monkeypatch.setattr(promotion.gateway_status, "answers", lambda _: True)
+    monkeypatch.setattr(promotion.folders, "render_live", full)
     with pytest.raises(OSError, match="No space left"):
-        versions.rollback(
+        promotion.rollback(
             "known", 1, Settings(store=tmp_path / "models", config=listed), tell=print
         )
     assert listed.read_text() == text

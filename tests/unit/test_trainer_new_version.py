@@ -13,7 +13,7 @@ import pytest
 
 from headrace.store import folders
 from tests.forks import ForkServer
-from trainer.store import staging
+from trainer.store import new_version
 
 FILES = ("saved_model.pb", "assets/words.txt", "assets.extra/card")
 
@@ -26,7 +26,7 @@ def fill(folder: Path) -> None:
 
 
 def publish(model: Path) -> int:
-    with staging.staged(model) as staged:
+    with new_version.staged(model) as staged:
         fill(staged.path)
         return staged.publish()
 
@@ -66,7 +66,7 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced(
 
 
 def test_what_was_not_published_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), staging.staged(tmp_path) as staged:
+    with pytest.raises(RuntimeError), new_version.staged(tmp_path) as staged:
         fill(staged.path)
         raise RuntimeError("refused")
     assert folders.versions(tmp_path) == ()
@@ -83,7 +83,7 @@ def test_files_can_be_read_by_others(tmp_path: Path) -> None:
 
 
 def test_a_living_neighbour_is_not_swept(tmp_path: Path) -> None:
-    with staging.staged(tmp_path) as slow:
+    with new_version.staged(tmp_path) as slow:
         fill(slow.path)
         assert publish(tmp_path) == 1
         assert slow.publish() == 2
@@ -111,7 +111,7 @@ def test_many_at_once_get_a_number_each(tmp_path: Path) -> None:
 PUBLISHER = """
 import os, signal, sys
 from pathlib import Path
-from trainer.store import staging
+from trainer.store import new_version
 model, at, files = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 seen = 0
 def hook(event, args):
@@ -121,7 +121,7 @@ def hook(event, args):
         if seen == at:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-with staging.staged(model) as staged:
+with new_version.staged(model) as staged:
     for name in files:
         path = staged.path / name
         path.parent.mkdir(exist_ok=True)
@@ -138,7 +138,7 @@ def run_publisher(
 
 
 def test_a_publish_killed_anywhere_shows_no_partial_version(tmp_path: Path) -> None:
-    with ForkServer("trainer.store.staging") as server:
+    with ForkServer("trainer.store.new_version") as server:
         kill_at_every_step(server, tmp_path)
 
 

@@ -1,6 +1,6 @@
-"""Where trainings are kept: <cache>/runs/NAME/STAMP/, and which of them may be taken up again.
+"""The folder of a training, <cache>/runs/NAME/STAMP/, and which of them can be resumed.
 
-A folder is of one process at a time; the kernel lets go of the lock of one that was killed.
+One process owns a run folder; its lock is released even if it is killed.
 """
 
 from __future__ import annotations
@@ -20,35 +20,38 @@ _ABOUT, _LOCK = "run.json", ".lock"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """The folder of one training."""
+class RunFolder:
+    path: Path
 
-    folder: Path
-
-    def done(self) -> None:
-        """It came to its end: its figures stay, its checkpoint goes."""
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+    def remove_checkpoint(self) -> None:
+        """At the end of a training; its figures stay."""
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
 
 
 @contextmanager
-def taken_up(parent: Path, key: str, *, fresh: bool = False) -> Iterator[Kept]:
-    """The latest training that was asked for the same (``key``) and did not come to its end, or a
-    new one."""
+def resume_or_start(parent: Path, key: str, *, fresh: bool = False) -> Iterator[RunFolder]:
+    """The folder of the latest unfinished training with the same ``key``, or a new one."""
     parent.mkdir(parents=True, exist_ok=True)
-    candidates = (
-        [] if fresh else sorted((p.parent for p in parent.glob(f"*/{CHECKPOINT}")), reverse=True)
-    )
-    for folder in filter(lambda folder: _key(folder) == key, candidates):
-        if (lock := _hold(folder)) is not None:
+    lock = None
+    folder = parent
+    for folder in [] if fresh else _unfinished(parent, key):
+        lock = _try_lock(folder)
+        if lock is not None:
             break
-    else:
+    if lock is None:
         folder = _new(parent, key)
-        lock = _hold(folder)
+        lock = _try_lock(folder)
     try:
-        yield Kept(folder)
+        yield RunFolder(folder)
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def _unfinished(parent: Path, key: str) -> list[Path]:
+    """The latest first."""
+    folders = [checkpoint.parent for checkpoint in parent.glob(f"*/{CHECKPOINT}")]
+    return [folder for folder in sorted(folders, reverse=True) if _key(folder) == key]
 
 
 def _new(parent: Path, key: str) -> Path:
@@ -67,7 +70,7 @@ def _key(folder: Path) -> str | None:
     return key
 
 
-def _hold(folder: Path) -> int | None:
+def _try_lock(folder: Path) -> int | None:
     """None when another process is at work in it."""
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

@@ -1,8 +1,7 @@
-"""From a folder aside to a version in the store: synced, numbered and renamed, so that nobody ever
-sees half of one.
+"""A new version of a model: a staging folder that is synced, numbered and renamed into the store.
 
-Knows folders and numbers, nothing of what is in them. Whoever dies on the way leaves a folder whose
-name no server reads and which the next to publish there removes.
+Knows folders and numbers, not what is in them. No server ever sees half of a version; what a killed
+process leaves behind has a name that no server reads, and the next publish removes it.
 """
 
 from __future__ import annotations
@@ -15,42 +14,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.store import folders
-from trainer import aside
+from trainer import staging
 
-# Not a number, so no server takes it for a version.
+# Not a number, so that no server takes it for a version.
 PREFIX = ".staging-"
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """A folder being filled, on the filesystem of the versions it will stand among."""
+class StagedVersion:
+    """A folder to fill, on the same filesystem as the versions beside it."""
 
     path: Path
 
     def publish(self) -> int:
-        """Make it the next version. From here on it is whole on disk or not there."""
+        """Make this the next version. It is on disk as a whole, or not there."""
         sync(self.path)
         model = self.path.parent
-        with aside.locked(model):
-            # Everything that bears a number counts, half-copied folders of others too.
+        with staging.locked(model):
+            # Every number counts, also that of a folder which somebody is still copying.
             number = max((0, *folders.versions(model))) + 1
             while not _rename(self.path, model / str(number)):
-                # Someone who does not take our lock was quicker.
+                # Somebody who does not take our lock was faster.
                 number += 1
         _sync_folder(model)
         return number
 
 
 @contextmanager
-def staged(model: Path) -> Iterator[Staged]:
-    """A fresh folder inside ``model`` to fill and to publish; gone afterwards when it was not
-    published."""
-    with aside.folder(model, prefix=PREFIX) as path:
-        yield Staged(path)
+def staged(model: Path) -> Iterator[StagedVersion]:
+    """A fresh folder inside ``model`` to fill and publish; removed if it was not published."""
+    with staging.folder(model, prefix=PREFIX) as path:
+        yield StagedVersion(path)
 
 
 def sync(folder: Path) -> None:
-    """All files and folders below, then the folder itself, onto the disk."""
+    """Write all files and folders below ``folder``, and then the folder itself, to the disk."""
     for root, _, files in os.walk(folder, topdown=False):
         for name in files:
             with open(os.path.join(root, name), "rb") as file:
@@ -67,7 +65,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _rename(source: Path, target: Path) -> bool:
-    """False when ``target`` is there. os.rename alone would take the place of an empty folder."""
+    """False when ``target`` exists; os.rename alone would replace an empty folder."""
     if os.path.lexists(target):
         return False
     try:

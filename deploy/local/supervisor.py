@@ -1,4 +1,4 @@
-"""The two programs under supervisor: its configuration, and talking to it over its unix socket."""
+"""supervisor, which keeps serving and gateway running: its configuration, and its unix socket."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ import subprocess
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.local.settings import ROOT, Settings
+from deploy.local.local_settings import ROOT, LocalSettings
 from deploy.local.venv import PYTHON
 from deploy.terminal import Stop
 
-# Bytes; the kernel's limit is 108, macOS's 104.
-_LONGEST_SOCKET_PATH = 100
-# A program that keeps ending is started again after 1, 2, 3 ... seconds; after an hour of that it
-# is given up.
+# In bytes; Linux allows 108, macOS 104.
+_MAX_SOCKET_PATH = 100
+# A program that keeps ending is restarted after 1, 2, 3 ... seconds, and given up after an hour.
 _RETRIES = 85
 _SETTLED_S = 2.5
 
@@ -35,8 +34,8 @@ class Program:
     # Supervisor's word: STARTING, RUNNING, BACKOFF, EXITED, FATAL, STOPPED ...
     state: str
     pid: int
-    # Supervisor's own description, as in its status.
-    told: str
+    # As in supervisor's own status.
+    description: str
     # When it last ended, in seconds of the epoch; 0 = never.
     ended: int
 
@@ -44,7 +43,7 @@ class Program:
 class Supervisor:
     """The supervisor of one run folder, running or not."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LocalSettings) -> None:
         self._settings = settings
         self._conf = settings.run / "supervisord.conf"
         self._pid = settings.run / "supervisord.pid"
@@ -53,7 +52,7 @@ class Supervisor:
             "http://supervisor", transport=_UnixTransport(self._socket), allow_none=True
         )
         self._began = 0.0
-        # When started by this very object.
+        # Only when this object started it.
         self._process: subprocess.Popen[bytes] | None = None
 
     def answers(self) -> bool:
@@ -63,20 +62,24 @@ class Supervisor:
             return False
 
     def programs(self) -> list[Program]:
-        told = self._call("getAllProcessInfo")
         return [
-            Program(each["name"], each["statename"], each["pid"], each["description"], each["stop"])
-            for each in told
+            Program(
+                name=info["name"],
+                state=info["statename"],
+                pid=info["pid"],
+                description=info["description"],
+                ended=info["stop"],
+            )
+            for info in self._call("getAllProcessInfo")
         ]
 
     def start(self, environment: Mapping[str, str]) -> None:
         self._settings.logs.mkdir(parents=True, exist_ok=True)
         self._conf.write_text(configuration(self._settings, self._socket, self._pid))
         command = [str(PYTHON), "-m", "supervisor.supervisord", "--nodaemon", "-c", str(self._conf)]
-        said = self._settings.run / "supervisord.said"
-        with said.open("w") as file:
-            # A session of its own, so that an interrupt of make does not reach it; its log is in a
-            # file of its own too.
+        errors = self._settings.run / "supervisord.said"
+        with errors.open("w") as file:
+            # A session of its own, so that an interrupt of make does not reach it.
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -87,59 +90,45 @@ class Supervisor:
                 stderr=file,
             )
         self._began = time.monotonic()
-        ended = self._process.poll
+        process = self._process
         _wait_until(
-            lambda: self.answers() or ended() is not None,
-            30,
-            f"supervisor does not answer; see {said}",
+            lambda: self.answers() or process.poll() is not None,
+            timeout_s=30,
+            message=f"supervisor does not answer; see {errors}",
         )
-        if ended() is not None:
-            raise Stop(f"supervisor did not start:\n{said.read_text().strip()}")
+        if process.poll() is not None:
+            raise Stop(f"supervisor did not start:\n{errors.read_text().strip()}")
 
     def stop(self) -> None:
-        """Ask for the end and wait for it."""
-        late = f"supervisor does not end; see {self._settings.logs / 'supervisord.log'}"
-        if self._process is not None:
-            # A program that supervisor forks in this very moment would not hear of the end, and be
-            # waited for: it forks them a second after it began.
+        """Tell supervisor to end, and wait until it has."""
+        message = f"supervisor does not end; see {self._settings.logs / 'supervisord.log'}"
+        process = self._process
+        if process is not None:
+            # A program that is forked at this very moment would miss the signal, and be waited for.
+            # supervisor forks them a second after its own start.
             time.sleep(max(0.0, self._began + _SETTLED_S - time.monotonic()))
-            self._process.terminate()
-            process, self._process = self._process, None
-            _wait_until(lambda: process.poll() is not None, 60, late)
+            process.terminate()
+            self._process = None
+            _wait_until(lambda: process.poll() is not None, timeout_s=60, message=message)
             return
         try:
             self._call("shutdown")
         except OSError:
             return
-        # It takes its pid file away when the last program is gone.
-        _wait_until(lambda: not self._pid.exists(), 60, late)
+        # It removes its pid file when the last program has ended.
+        _wait_until(lambda: not self._pid.exists(), timeout_s=60, message=message)
 
     def _call(self, method: str) -> Any:
         try:
             return getattr(self._rpc.supervisor, method)()
         except (xmlrpc.client.Error, http.client.HTTPException) as error:
-            # Going down, or killed between two bytes: as good as no answer.
+            # It is ending, or was killed in the middle of an answer.
             raise ConnectionError(str(error)) from error
 
 
-def configuration(settings: Settings, socket_path: Path, pid_file: Path) -> str:
-    serve = [
-        str(PYTHON),
-        "-m",
-        "headrace",
-        "serve",
-        f"--port={settings.serving_grpc_port}",
-        f"--rest_api_port={settings.serving_rest_port}",
-        f"--models_root={settings.store}",
-        f"--model_config_file={settings.live_config}",
-        "--model_config_file_poll_wait_seconds=1",
-        "--file_system_poll_wait_seconds=1",
-        # What cannot be loaded is told at once; by default it would be tried for five minutes
-        # first.
-        "--max_num_load_retries=0",
-    ]
+def configuration(settings: LocalSettings, socket_path: Path, pid_file: Path) -> str:
     gateway = [str(PYTHON), "-m", "gateway"]
-    # Supervisor as root wants to be told so.
+    # Without it, supervisor warns when it runs as root.
     user = f"user={getpass.getuser()}\n" if os.geteuid() == 0 else ""
     return f"""\
 ; Written by `make up`, read by supervisor; `make logs` and `make status` show the rest.
@@ -161,14 +150,31 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [supervisorctl]
 serverurl=unix://{_escaped(socket_path)}
 
-{_program("serving", serve, settings, priority=10, stop_wait_s=20)}
+{_program("serving", _serve_command(settings), settings, priority=10, stop_wait_s=20)}
 {_program("gateway", gateway, settings, priority=20, stop_wait_s=35)}"""
 
 
+def _serve_command(settings: LocalSettings) -> list[str]:
+    return [
+        str(PYTHON),
+        "-m",
+        "headrace",
+        "serve",
+        f"--port={settings.serving_grpc_port}",
+        f"--rest_api_port={settings.serving_rest_port}",
+        f"--models_root={settings.store}",
+        f"--model_config_file={settings.live_config}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--file_system_poll_wait_seconds=1",
+        # A failed load is reported at once, not after five minutes of retries, as by default.
+        "--max_num_load_retries=0",
+    ]
+
+
 def _program(
-    name: str, command: list[str], settings: Settings, *, priority: int, stop_wait_s: int
+    name: str, command: list[str], settings: LocalSettings, *, priority: int, stop_wait_s: int
 ) -> str:
-    # Supervisor expands this path twice, and others once.
+    # supervisor expands this path twice, and all others once.
     log = _escaped(_escaped(settings.logs / f"{name}.log"))
     return f"""\
 [program:{name}]
@@ -193,19 +199,18 @@ def _escaped(value: object) -> str:
 
 
 def _socket_path(run: Path) -> Path:
-    """In the run folder; in the system's temporary folder where that path is too long for a
-    socket."""
+    """In the run folder, or in the temporary folder if that path is too long for a socket."""
     path = run / "supervisor.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
         return path
-    mine = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
-    mine.mkdir(mode=0o700, exist_ok=True)
-    if mine.stat().st_uid != os.getuid():
+    folder = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
         raise Stop(
-            f"{run} is too long a path for a socket, and {mine} belongs to somebody else: "
+            f"{run} is too long a path for a socket, and {folder} belongs to somebody else: "
             "set HEADRACE_RUN to a shorter path."
         )
-    return mine / f"{hashlib.sha256(os.fsencode(run)).hexdigest()[:16]}.sock"
+    return folder / f"{hashlib.sha256(os.fsencode(run)).hexdigest()[:16]}.sock"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -228,9 +233,9 @@ class _UnixTransport(xmlrpc.client.Transport):
         return _UnixConnection(self._path)
 
 
-def _wait_until(true: Any, seconds: float, otherwise: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
+def _wait_until(condition: Callable[[], bool], *, timeout_s: float, message: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
         if time.monotonic() > deadline:
-            raise Stop(otherwise)
+            raise Stop(message)
         time.sleep(0.05)

@@ -1,7 +1,7 @@
-"""A folder aside, to be filled out of sight and renamed into place; gone afterwards, also when its
-owner was killed.
+"""Staging folders: filled out of sight, renamed into place, and removed if their owner dies.
 
-The living are told from the dead by a lock that the kernel holds for them.
+Each owner holds a lock on its folder. The kernel releases the lock of a killed process, so the next
+one knows which folders are abandoned.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ LOCK = ".lock"
 
 @contextmanager
 def folder(parent: Path, *, prefix: str) -> Iterator[Path]:
-    """A fresh folder inside ``parent``. What is still there under its name at the end is
-    removed."""
+    """A fresh folder inside ``parent``, removed at the end unless it was renamed."""
     parent.mkdir(parents=True, exist_ok=True)
     path = parent / f"{prefix}{secrets.token_hex(4)}"
     with locked(parent):
-        _sweep(parent, prefix)
-        # Not tempfile's: that would be readable to nobody else, and so would the version.
+        _remove_abandoned(parent, prefix)
+        # Not one of tempfile's: nobody else could read it, nor the version that it becomes.
         path.mkdir()
-        mark = _hold(path)
+        descriptor = _lock(path)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        os.close(mark)
+        os.close(descriptor)
 
 
 @contextmanager
 def locked(parent: Path) -> Iterator[None]:
-    """One at a time in ``parent``; the kernel lets go of the lock of one that dies."""
+    """Allows one process at a time in ``parent``; the lock of a killed one is released."""
     descriptor = os.open(parent / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -46,7 +45,7 @@ def locked(parent: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _hold(path: Path) -> int:
+def _lock(path: Path) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,12 +55,11 @@ def _hold(path: Path) -> int:
     return descriptor
 
 
-def _sweep(parent: Path, prefix: str) -> None:
-    """Remove what the dead left. Called under the lock, so that no folder is between being made and
-    being held."""
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Call it with ``parent`` locked, so that no folder is made but not yet held."""
     for path in parent.glob(f"{prefix}*"):
+        # The error says that the owner is at work, or has just finished.
         with suppress(BlockingIOError, FileNotFoundError):
-            # Its owner is at work, or has just finished.
-            descriptor = _hold(path)
+            descriptor = _lock(path)
             shutil.rmtree(path, ignore_errors=True)
             os.close(descriptor)

@@ -1,5 +1,4 @@
-"""What `docker compose` is run with: the caller's environment, .env, and what only this machine can
-know."""
+"""What `docker compose` runs with: the caller's environment, .env, and facts of this machine."""
 
 from __future__ import annotations
 
@@ -15,8 +14,9 @@ from deploy.compose.choice import OVERRIDES, ROOT
 from deploy.preflight import UNTOUCHED
 from deploy.terminal import Stop
 
-# What containers run as when root calls.
+# The user and group of the containers when root starts them.
 ROOTS_ID = 10001
+# Variable, pattern, and what is expected.
 _SERVING_FLAGS = (
     ("HEADRACE_CONFIG_POLL_S", r"-?\d+", "a whole number of seconds"),
     ("HEADRACE_VERSION_POLL_S", r"-?\d+", "a whole number of seconds"),
@@ -26,10 +26,13 @@ _SERVING_FLAGS = (
         "a share like 0.5, or 0 for as it needs",
     ),
 )
+_DOTENV_LINE = re.compile(
+    r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", flags=re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ComposeSettings:
     uid: int
     gid: int
     store: Path
@@ -41,89 +44,86 @@ class Settings:
 
     @property
     def project(self) -> str:
-        """The name that docker-compose.yml gives it, or the user."""
+        """The user's name for it, or that of docker-compose.yml."""
         return self.environment.get("COMPOSE_PROJECT_NAME") or "headrace"
 
     @property
     def folder(self) -> Path:
-        """What this runtime remembers between verbs."""
+        """What this runtime keeps between commands."""
         return self.run / "compose"
 
     @property
-    def chosen(self) -> Path:
+    def serving_file(self) -> Path:
         """Holds gpu, cpu or embedded while the stack is up in containers."""
         return self.folder / "serving"
 
 
-def from_environment(environ: Mapping[str, str], *, dotenv: Path = ROOT / ".env") -> Settings:
+def from_environment(
+    environ: Mapping[str, str], *, dotenv: Path = ROOT / ".env"
+) -> ComposeSettings:
     environ = {**read_dotenv(dotenv), **environ}
-    caller = (os.getuid(), os.getgid()) if os.getuid() else (ROOTS_ID, ROOTS_ID)
-    uid, gid = (
-        _number(environ, name, preset)
-        for name, preset in zip(("HEADRACE_UID", "HEADRACE_GID"), caller, strict=True)
-    )
-    run = ROOT / (environ.get("HEADRACE_RUN") or ".run")
-    return Settings(
+    is_root = os.getuid() == 0
+    uid = _number(environ, "HEADRACE_UID", ROOTS_ID if is_root else os.getuid())
+    gid = _number(environ, "HEADRACE_GID", ROOTS_ID if is_root else os.getgid())
+    return ComposeSettings(
         uid=uid,
         gid=gid,
         store=ROOT / (environ.get("HEADRACE_STORE") or "models"),
         config=ROOT / (environ.get("HEADRACE_CONFIG_DIR") or ".") / "multimodel.config",
-        run=run,
+        run=ROOT / (environ.get("HEADRACE_RUN") or ".run"),
         start_timeout_s=float(_number(environ, "HEADRACE_START_TIMEOUT_S", 600)),
         environment={
             **environ,
             "HEADRACE_UID": str(uid),
             "HEADRACE_GID": str(gid),
-            **_build_facts(),
+            **_image_labels(),
         },
     )
 
 
 def check_serving(environ: Mapping[str, str]) -> None:
-    """Stop over a value that serving would end over; docker-compose.yml hands these on as flags."""
-    for name, pattern, wanted in _SERVING_FLAGS:
+    """Raise Stop over a value with which serving would not start; compose passes these as flags."""
+    for name, pattern, expected in _SERVING_FLAGS:
         text = environ.get(name)
         if text and not re.fullmatch(pattern, text):
-            raise Stop(f"{name}={text}: expected {wanted}\n{UNTOUCHED}")
+            raise Stop(f"{name}={text}: expected {expected}\n{UNTOUCHED}")
 
 
-def with_pip(settings: Settings) -> dict[str, str]:
-    """The environment with pip's configuration and CA in it, written where the images' user can
-    read them."""
+def with_pip(settings: ComposeSettings) -> dict[str, str]:
+    """The environment with pip's configuration and CA, in files that the images' user can read."""
     environ = dict(settings.environment)
     if environ.get("HEADRACE_PIP_CONF"):
         return environ
-    found = pipconf.gather(environ)
+    pip = pipconf.gather(environ)
     settings.folder.mkdir(parents=True, exist_ok=True)
     path = settings.folder / "pip.conf"
     path.touch(mode=0o600)
     # An index's address may hold a password.
     path.chmod(0o600)
-    path.write_text(found.render())
+    path.write_text(pip.render())
     if os.getuid() == 0:
         os.chown(path, settings.uid, settings.gid)
     environ["HEADRACE_PIP_CONF"] = str(path)
-    if found.ca and not environ.get("HEADRACE_CA"):
-        environ["HEADRACE_CA"] = str(found.ca)
+    if pip.ca and not environ.get("HEADRACE_CA"):
+        environ["HEADRACE_CA"] = str(pip.ca)
     return environ
 
 
 def compose_command(serving: str) -> list[str]:
-    files = [ROOT / "docker-compose.yml", *(ROOT / name for name in OVERRIDES[serving])]
-    return ["docker", "compose", *(word for file in files for word in ("--file", str(file)))]
+    command = ["docker", "compose"]
+    for name in ("docker-compose.yml", *OVERRIDES[serving]):
+        command += ["--file", str(ROOT / name)]
+    return command
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines, as `docker compose` reads them from .env; ours must not override what stands
-    there."""
+    """The KEY=VALUE lines of .env, which `docker compose` reads too."""
     try:
         text = path.read_text()
     except OSError:
         return {}
-    found = re.findall(
-        r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", text, flags=re.MULTILINE
-    )
-    return {key: _unquoted(value) for key, value in found}
+    pairs = _DOTENV_LINE.findall(text)
+    return {key: _unquoted(value) for key, value in pairs}
 
 
 def _unquoted(value: str) -> str:
@@ -132,23 +132,24 @@ def _unquoted(value: str) -> str:
     return re.sub(r"\s+#.*$", "", value)
 
 
-def _number(environ: Mapping[str, str], name: str, preset: int) -> int:
-    text = environ.get(name) or str(preset)
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
     if not text.isdigit():
         raise Stop(f"{name}={text}: expected a number.")
     return int(text)
 
 
-def _build_facts() -> dict[str, str]:
-    """For the images' labels."""
-    found = re.search(
-        r'__version__\s*(?::\s*\w+\s*)?=\s*"([^"]+)"', (ROOT / "headrace/__init__.py").read_text()
-    )
-    facts = {"HEADRACE_VERSION": found[1] if found else "unknown"}
+def _image_labels() -> dict[str, str]:
+    """The version and the commit, for the labels of the images."""
+    source = (ROOT / "headrace/__init__.py").read_text()
+    version = re.search(r'__version__\s*(?::\s*\w+\s*)?=\s*"([^"]+)"', source)
+    labels = {"HEADRACE_VERSION": version[1] if version else "unknown"}
     try:
-        done = subprocess.run(
+        git = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
-        return facts
-    return facts | ({"HEADRACE_REVISION": done.stdout.strip()} if done.returncode == 0 else {})
+        return labels
+    if git.returncode == 0:
+        labels["HEADRACE_REVISION"] = git.stdout.strip()
+    return labels
