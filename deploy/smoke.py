@@ -35,7 +35,7 @@ def smoke(gateway: str | None, store: Path) -> None:
         raise Stop("No model is served.")
     failed = [model["name"] for model in models if not _try_model(gateway, store, model)]
     if failed:
-        raise Stop(f"{', '.join(failed)} did not answer as expected; `make logs` may say why.")
+        raise Stop(f"{', '.join(failed)} did not answer as wanted; `make logs` may say why.")
 
 
 def close(expected: Any, answer: Any) -> bool:

@@ -26,44 +26,25 @@ def add(parsers: Any) -> None:
     """Add these commands beside train and ensure."""
     _add_publish(parsers)
     _add(parsers, "list", _list, "every model: its versions, what is served, its data, its figure")
-    for name, run, help_text in (
-        ("show", _show, "print a version's card: data, figures, signatures, checks"),
-        ("verify", _verify, "run the gate's checks on a version again"),
-    ):
-        command = _add(parsers, name, run, help_text)
-        command.add_argument("name", metavar="NAME", help="the model")
-        _add_version(command, "default: the live one")
-
-    command = _add(
+    show = _add(parsers, "show", _show, "print a version's card: data, figures, signatures, checks")
+    _add_version(show, "default: the live one")
+    verify = _add(parsers, "verify", _verify, "run the gate's checks on a version again")
+    _add_version(verify, "default: the live one")
+    _add_reload(parsers)
+    promote = _add(
         parsers,
-        "reload",
-        _reload,
-        "make changes in the list of models live, and wait until they are",
+        "promote",
+        _promote,
+        "make the newest version live and follow new ones, or pin VERSION",
     )
-    command.add_argument(
-        "--all-folders",
-        action="store_true",
-        help="also check base paths outside the store; for servers on this machine",
+    _add_version(promote, "pin this one")
+    rollback = _add(
+        parsers,
+        "rollback",
+        _rollback,
+        "pin the version that was live before; new versions then wait for promote",
     )
-
-    for name, run, help_text, version_help in (
-        (
-            "promote",
-            _promote,
-            "make the newest version live and follow new ones, or pin VERSION",
-            "pin this one",
-        ),
-        (
-            "rollback",
-            _rollback,
-            "pin the version that was live before; new versions then wait for promote",
-            "pin this one instead",
-        ),
-    ):
-        command = _add(parsers, name, run, help_text)
-        command.add_argument("name", metavar="NAME", help="the model")
-        _add_version(command, version_help)
-
+    _add_version(rollback, "pin this one instead")
     _add_gc(parsers)
     _add_data(parsers)
 
@@ -75,6 +56,7 @@ def _add(parsers: Any, name: str, run: Any, help_text: str) -> argparse.Argument
 
 
 def _add_version(command: argparse.ArgumentParser, help_text: str) -> None:
+    command.add_argument("name", metavar="NAME", help="the model")
     command.add_argument("version", metavar="VERSION", type=int, nargs="?", help=help_text)
 
 
@@ -91,6 +73,20 @@ def _add_publish(parsers: Any) -> None:
     )
     command.add_argument(
         "--force", action="store_true", help="publish even if the gate refuses; the card says so"
+    )
+
+
+def _add_reload(parsers: Any) -> None:
+    command = _add(
+        parsers,
+        "reload",
+        _reload,
+        "make changes in the list of models live, and wait until they are",
+    )
+    command.add_argument(
+        "--all-folders",
+        action="store_true",
+        help="also check base paths outside the store; for servers on this machine",
     )
 
 

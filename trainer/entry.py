@@ -66,7 +66,8 @@ class Metric:
         return score.value <= min(self.bar, score.baseline * (1 - self.margin))
 
     @property
-    def wanted(self) -> str:
+    def requirement(self) -> str:
+        """In words, what is to be reached."""
         sign = ">=" if self.better == "higher" else "<="
         text = f"{sign} {self.bar:g}"
         if self.margin:

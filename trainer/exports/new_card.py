@@ -138,7 +138,7 @@ def _metric(metric: Metric, value: float, baseline: float) -> Card:
         "value": value,
         "baseline": baseline,
         "baseline_is": metric.baseline,
-        "wanted": metric.wanted,
+        "wanted": metric.requirement,
         "reached": metric.reached(Score(value, baseline)),
     }
 
