@@ -44,14 +44,14 @@ def main() -> int:
     from trainer.entry import LoadRequest
     from trainer.runs import runtime
 
-    want = LoadRequest(settings.from_environment(os.environ).archives, quick=True)
+    request = LoadRequest(settings.from_environment(os.environ).archives, quick=True)
     runtime.prepare(0)
     for name, files in (("mnist_cnn", "PNG files"), ("imdb_cnn", "CSV")):
         entry = zoo.find(name)
-        data = entry.load(want)
+        data = entry.load(request)
         for row in _pipeline(name, files, data, entry.full):
             _print(row)
-    _print(_loop(zoo.find("mnist_cnn").load(want)))
+    _print(_loop(zoo.find("mnist_cnn").load(request)))
     return 0
 
 

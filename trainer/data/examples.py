@@ -25,8 +25,10 @@ def _example(row: Mapping[str, object]) -> bytes:
             feature.bytes_list.value.append(value.encode())
         elif isinstance(value, bytes):
             feature.bytes_list.value.append(value)
-        elif np.issubdtype(np.asarray(value).dtype, np.integer):
-            feature.int64_list.value.append(int(np.asarray(value)))
         else:
-            feature.float_list.value.append(float(np.asarray(value)))
+            number = np.asarray(value)
+            if np.issubdtype(number.dtype, np.integer):
+                feature.int64_list.value.append(int(number))
+            else:
+                feature.float_list.value.append(float(number))
     return bytes(example.SerializeToString(deterministic=True))

@@ -180,8 +180,12 @@ def _label_answers(gateway: str, name: str, label: str, version: int) -> bool:
 def _failures(
     statuses: Mapping[str, ModelStatus], expected: Sequence[ExpectedModel]
 ) -> list[_Failure]:
-    failures = (_failure(statuses.get(each.model.name), each) for each in expected)
-    return [failure for failure in failures if failure is not None]
+    failures = []
+    for each in expected:
+        failure = _failure(statuses.get(each.model.name), each)
+        if failure is not None:
+            failures.append(failure)
+    return failures
 
 
 def _failure(status: ModelStatus | None, expected: ExpectedModel) -> _Failure | None:

@@ -172,10 +172,10 @@ def _carry_out(current: ModelVersions, plan: Plan, settings: Settings, *, tell: 
     name = current.model.name
     before = edit.read(settings.config)
     source = str(settings.config)
-    texts = [
-        edit.changed(before, name, policy=step.policy, labels=step.labels, source=source)
-        for step in plan.steps
-    ]
+    texts = []
+    for step in plan.steps:
+        text = edit.changed(before, name, policy=step.policy, labels=step.labels, source=source)
+        texts.append(text)
     if texts[-1] == before:
         tell(f"{source} says so already")
         texts = [before]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,25 +52,33 @@ COLUMNS = (*TEXT, *WHOLE, *REAL)
 def load(request: LoadRequest) -> Split:
     """891 passengers, equal ones counted once; the fold alone decides which fifth is held out."""
     table = list(csv.DictReader(io.StringIO(TITANIC.read(request.cache).decode())))
+
+    def column(name: str, convert: Callable[[str], Any], dtype: Any) -> np.ndarray:
+        return np.array([convert(row[name]) for row in table], dtype)
+
     columns: dict[str, np.ndarray] = {
-        "name": _text(row["Name"] for row in table),
-        "sex": _text(row["Sex"] for row in table),
-        "embarked": _text(row["Embarked"] or "?" for row in table),
-        "ticket": _text(row["Ticket"] for row in table),
-        "pclass": np.array([int(row["Pclass"]) for row in table], np.int64),
-        "sibsp": np.array([int(row["SibSp"]) for row in table], np.int64),
-        "parch": np.array([int(row["Parch"]) for row in table], np.int64),
-        "age": np.array([float(row["Age"] or UNKNOWN_AGE) for row in table], np.float32),
-        "fare": np.array([float(row["Fare"]) for row in table], np.float32),
-        "survived": np.array([int(row["Survived"]) for row in table], np.float32),
+        "name": column("Name", str.encode, object),
+        "sex": column("Sex", str.encode, object),
+        "embarked": column("Embarked", _port, object),
+        "ticket": column("Ticket", str.encode, object),
+        "pclass": column("Pclass", int, np.int64),
+        "sibsp": column("SibSp", int, np.int64),
+        "parch": column("Parch", int, np.int64),
+        "age": column("Age", _age, np.float32),
+        "fare": column("Fare", float, np.float32),
+        "survived": column("Survived", int, np.float32),
     }
     return replace(
         split.by_content(columns, validation_percent=15, fold=request.fold), data=(TITANIC,)
     )
 
 
-def _text(cells: Any) -> np.ndarray:
-    return np.array([cell.encode() for cell in cells], dtype=object)
+def _port(cell: str) -> bytes:
+    return cell.encode() if cell else b"?"
+
+
+def _age(cell: str) -> float:
+    return float(cell) if cell else UNKNOWN_AGE
 
 
 def features(rows: Arrays) -> Any:
@@ -207,13 +215,20 @@ def _arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
+def _dtypes() -> dict[str, Any]:
+    import tensorflow as tf
+
+    dtypes = dict.fromkeys(TEXT, tf.string)
+    dtypes |= dict.fromkeys(WHOLE, tf.int64)
+    dtypes |= dict.fromkeys(REAL, tf.float32)
+    return dtypes
+
+
 def serve(trained: Any) -> Any:
     import tensorflow as tf
 
     space, model = trained
-    dtypes = dict.fromkeys(TEXT, tf.string)
-    dtypes |= dict.fromkeys(WHOLE, tf.int64)
-    dtypes |= dict.fromkeys(REAL, tf.float32)
+    dtypes = _dtypes()
     specs = [tf.TensorSpec([None], dtypes[name], name=name) for name in COLUMNS]
 
     class Served(tf.Module):
