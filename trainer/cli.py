@@ -17,6 +17,7 @@ from typing import Any
 from headrace.protocol.errors import ConfigError, HeadraceError, PermissionDenied
 from headrace.store import folders, model_list
 from trainer import commands, disk, zoo
+from trainer.argument_types import above_0, at_least_0, at_least_1
 from trainer.errors import NotAvailable, TrainerError, Usage
 from trainer.settings import Settings, from_environment
 from trainer.store import permissions, versions
@@ -182,21 +183,21 @@ def _add_train(parsers: Any) -> None:
     add("--quick", action="store_true", help="use the zoo file's short settings; the card says so")
     add(
         "--seed",
-        type=_at_least_0,
+        type=at_least_0,
         default=0,
         help="the same seed gives the same model (default: 0)",
     )
     add(
         "--seeds",
-        type=_at_least_1,
+        type=at_least_1,
         default=1,
         help="number of seeds to train, from --seed on; publishes the median model (default: 1)",
     )
     add("--fresh", action="store_true", help="start anew; do not resume a killed training")
     add("--force", action="store_true", help="publish even if the gate refuses; the card says so")
-    add("--epochs", type=_at_least_1, help="passes over the data")
-    add("--batch-size", type=_at_least_1, help="rows a training step")
-    add("--learning-rate", type=_above_0, help="the optimizer's highest learning rate")
+    add("--epochs", type=at_least_1, help="passes over the data")
+    add("--batch-size", type=at_least_1, help="rows a training step")
+    add("--learning-rate", type=above_0, help="the optimizer's highest learning rate")
 
 
 def _add_ensure(parsers: Any) -> None:
@@ -204,30 +205,4 @@ def _add_ensure(parsers: Any) -> None:
         "ensure", help="train every listed model that has no version yet, with quick settings"
     )
     ensure.set_defaults(run=_ensure)
-    ensure.add_argument("--seed", type=_at_least_0, default=0, help="as in train")
-
-
-def _at_least_0(text: str) -> int:
-    return _number(text, minimum=0)
-
-
-def _at_least_1(text: str) -> int:
-    return _number(text, minimum=1)
-
-
-def _number(text: str, *, minimum: int) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    # Seeds and counts are int32 in TensorFlow.
-    if not minimum <= number < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
-    return number
-
-
-def _above_0(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
+    ensure.add_argument("--seed", type=at_least_0, default=0, help="as in train")

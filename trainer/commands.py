@@ -11,6 +11,7 @@ from headrace.protocol import version_policy
 from headrace.store import card, folders, model_list
 from headrace.store.model_list import ModelConfig
 from trainer import publish, zoo
+from trainer.argument_types import at_least_1
 from trainer.data import archive
 from trainer.data.archive import Archive
 from trainer.entry import Entry
@@ -97,7 +98,7 @@ def _add_gc(parsers: Any) -> None:
     )
     command.add_argument(
         "--keep",
-        type=_at_least_1,
+        type=at_least_1,
         default=3,
         help="versions of each model to keep, newest first (default: 3)",
     )
@@ -308,12 +309,6 @@ def _archives(entries: list[Entry]) -> dict[Archive, list[str]]:
             if entry.name not in names:
                 names.append(entry.name)
     return {by_file[file]: names for file, names in users.items()}
-
-
-def _at_least_1(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _tell(line: str) -> None:

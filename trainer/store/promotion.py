@@ -45,7 +45,7 @@ class ModelVersions:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlanStep:
     """One state of the model's entry; it must be live before the next step is written."""
 
     policy: VersionPolicy
@@ -57,7 +57,7 @@ class Plan:
     """The steps after which version ``target`` answers callers."""
 
     target: int
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
 
     @property
     def policy(self) -> VersionPolicy:
@@ -158,14 +158,14 @@ def _plan(
     current: ModelVersions, target: int, policy: VersionPolicy, labels: Mapping[str, int]
 ) -> Plan:
     model = current.model
-    last = Step(policy, labels)
+    last = PlanStep(policy, labels)
     if dict(labels) == dict(model.labels):
         return Plan(target, (last,))
     # Servers accept a label only for a version that is AVAILABLE, and gateways look up the meaning
     # of a label now and then. So both meanings are served until the label has moved for everyone.
     numbers = {*current.served, *current.served_under(policy), *model.labels.values()}
     both = Specific(tuple(sorted(numbers)))
-    return Plan(target, (Step(both, model.labels), Step(both, labels), last))
+    return Plan(target, (PlanStep(both, model.labels), PlanStep(both, labels), last))
 
 
 def _carry_out(current: ModelVersions, plan: Plan, settings: Settings, *, tell: Tell) -> None:
