@@ -1,4 +1,4 @@
-# The verbs of Headrace. Needs GNU make, a POSIX shell and Python 3.11 to 3.13; `make help` lists what can be done.
+# The commands of Headrace. Needs GNU make, a POSIX shell and Python 3.11 to 3.13; `make help` lists what can be done.
 #
 # Variables: RUNTIME (local, compose), SERVING (gpu, cpu, embedded), TF_SERVING_VERSION, PYTHON, HEADRACE_HTTP_PORT,
 # HEADRACE_GRPC_PORT, HEADRACE_SERVING_GRPC_PORT, HEADRACE_SERVING_REST_PORT, HEADRACE_BIND_ADDRESS, HEADRACE_STORE,

@@ -41,17 +41,17 @@ def rows(store: Path, work: Path) -> Iterator[Row]:
 
 def main() -> int:
     from trainer import settings, zoo
-    from trainer.entry import Want
+    from trainer.entry import LoadRequest
     from trainer.runs import runtime
 
-    want = Want(settings.from_environment(os.environ).archives, quick=True)
+    request = LoadRequest(settings.from_environment(os.environ).archives, quick=True)
     runtime.prepare(0)
     for name, files in (("mnist_cnn", "PNG files"), ("imdb_cnn", "CSV")):
         entry = zoo.find(name)
-        data = entry.load(want)
+        data = entry.load(request)
         for row in _pipeline(name, files, data, entry.full):
             _print(row)
-    _print(_loop(zoo.find("mnist_cnn").load(want)))
+    _print(_loop(zoo.find("mnist_cnn").load(request)))
     return 0
 
 
@@ -98,7 +98,7 @@ def _digits(data: Any, hyper: Any) -> tuple[Any, Callable[..., Any]]:
     model, optimizer = mnist_cnn.build(), tf.keras.optimizers.Adam(hyper.learning_rate)
     optimizer.build(model.trainable_variables)
     batches = pipeline.batches(
-        data.train, _run(hyper), first=0, each=mnist_cnn.read, together=mnist_cnn.scaled
+        data.train, _run(hyper), first=0, map_row=mnist_cnn.read, map_batch=mnist_cnn.scaled
     )
     return batches, mnist_cnn.stepper(model, optimizer)
 

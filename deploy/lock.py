@@ -1,77 +1,63 @@
-"""Writes requirements/*.txt from pyproject.toml: every version and hash pinned, for all supported
-machines at once.
+"""Writes requirements/*.txt from pyproject.toml: pinned versions and hashes, for all machines.
 
-Versions that are pinned already stay, unless --upgrade asks for the newest that fit. No index
-address is written.
+Versions that are pinned already stay; --upgrade takes the newest that fit. No index address is
+written.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-from deploy.local.settings import ROOT
+from deploy.local.local_settings import ROOT
 
-# The widest set comes first, and the others are held to its versions.
+# The widest set comes first, and the others get its versions.
 WIDEST = "dev"
-# File of requirements/ -> extras of the wheel and groups of the tree that it holds.
+# Files of requirements/ -> the extras and dependency groups of pyproject.toml that they contain.
 SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    # `make test`, lint, bench, wheel.
+    # For `make test`, lint, bench and wheel.
     "dev": (("server",), ("dev",)),
-    # `make up`.
+    # For `make up`.
     "local": (("server",), ("local",)),
-    # The images.
+    # For the images. The trainer checks versions in the server's engine.
     "gateway": ((), ("gateway",)),
     "server": (("server",), ()),
-    "trainer": (
-        ("server",),
-        ("train",),
-        # A version is checked in the server's engine before it is published.
-    ),
+    "trainer": (("server",), ("train",)),
 }
+_OPTIONS = (
+    "--universal",
+    "--python-version",
+    "3.11",
+    "--fork-strategy",
+    "fewest",
+    "--generate-hashes",
+    "--no-annotate",
+    "--no-emit-index-url",
+    "--custom-compile-command",
+    "make lock",
+    "--quiet",
+)
 
 
 def main(options: list[str]) -> int:
     for name, (extras, groups) in SETS.items():
-        widest = _file(WIDEST)
-        held = [] if name == WIDEST else ["--constraint", str(widest.relative_to(ROOT))]
-        command = [
-            sys.executable,
-            "-m",
-            "uv",
-            "pip",
-            "compile",
-            "pyproject.toml",
-            *(f"--extra={extra}" for extra in extras),
-            *(f"--group={group}" for group in groups),
-            "--universal",
-            "--python-version",
-            "3.11",
-            "--fork-strategy",
-            "fewest",
-            "--generate-hashes",
-            "--no-annotate",
-            "--no-emit-index-url",
-            "--custom-compile-command",
-            "make lock",
-            "--quiet",
-            *held,
-            *options,
-            "--output-file",
-            str(_file(name).relative_to(ROOT)),
-        ]
-        if code := subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode:
-            return code
-        print(
-            f"requirements/{name}.txt: "
-            f"{sum('==' in line for line in _file(name).read_text().splitlines())} packages"
-        )
+        command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml"]
+        command += [f"--extra={extra}" for extra in extras]
+        command += [f"--group={group}" for group in groups]
+        command += _OPTIONS
+        if name != WIDEST:
+            command += ["--constraint", _file(WIDEST)]
+        command += [*options, "--output-file", _file(name)]
+        compiled = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL)
+        if compiled.returncode:
+            return compiled.returncode
+        count = (ROOT / _file(name)).read_text().count("==")
+        print(f"{_file(name)}: {count} packages")
     return 0
 
 
-def _file(name: str) -> Path:
-    return ROOT / "requirements" / f"{name}.txt"
+def _file(name: str) -> str:
+    return f"requirements/{name}.txt"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.local.settings import ROOT
+from deploy.local.local_settings import ROOT
 
 PROTOS = ROOT / "headrace/protocol/proto"
 DESCRIPTORS = PROTOS / "descriptors.binpb"

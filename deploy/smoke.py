@@ -1,5 +1,4 @@
-"""One real predict a model through the gateway, with the model's own recorded example where its
-version brought one."""
+"""One real predict of each model through the gateway, with its golden request if it has one."""
 
 from __future__ import annotations
 
@@ -13,79 +12,81 @@ from pathlib import Path
 from typing import Any
 
 from deploy.terminal import Stop, say
+from headrace.protocol.errors import HeadraceError
+from headrace.store import golden
 
-_GOLDEN = Path("assets.extra") / "golden.json"
-# Recorded in the process that trained, answered by a graph that may fuse differently: digits
-# differ, not answers.
+# The process that trained the model recorded the answer, and the graph that serves may fuse
+# operations: the last digits may differ.
 _TOLERANCE = 1e-3
-# Characters of an answer.
-_SHOWN = 100
+# Characters shown of an answer.
+_ANSWER_LENGTH = 100
 
 
-def smoke(gateway: str, store: Path) -> None:
-    """Print a line for each model; Stop when one does not answer, or not as recorded."""
+def smoke(gateway: str | None, store: Path) -> None:
+    """Print a line for each model; raise Stop if one does not answer as recorded."""
+    if gateway is None:
+        raise Stop("Nothing runs; `make up` starts the stack.")
     try:
         models = _call(f"{gateway}/v1/models")["models"]
     except OSError as error:
-        raise Stop(
-            f"The gateway at {gateway} does not answer ({error}); `make up` starts it."
-        ) from error
+        message = f"The gateway at {gateway} does not answer ({error}); `make up` starts it."
+        raise Stop(message) from error
     if not models:
         raise Stop("No model is served.")
-    failed = []
-    for model in models:
-        began = time.monotonic()
-        name, version = model["name"], model["default_version"]
-        try:
-            if version is None:
-                raise ValueError(
-                    f"{model['state']}: {model['reason'] or 'no version is AVAILABLE'}"
-                )
-            body, wanted = _request(store / name / str(version) / _GOLDEN, model["signatures"])
-            answer = _call(f"{gateway}/v1/models/{name}:predict", body)["outputs"]
-            if wanted is not None and not close(_unnamed(wanted), answer):
-                raise ValueError(f"answered {_short(answer)}, recorded {_short(_unnamed(wanted))}")
-        except (OSError, ValueError) as error:
-            failed.append(name)
-            say(f" FAIL {name}: {error}")
-        else:
-            took = (time.monotonic() - began) * 1000
-            say(
-                f"   ok {name} version {version}: {_short(body['inputs'])} -> {_short(answer)} "
-                f"({took:.0f} ms)"
-            )
+    failed = [model["name"] for model in models if not _try_model(gateway, store, model)]
     if failed:
         raise Stop(f"{', '.join(failed)} did not answer as wanted; `make logs` may say why.")
 
 
-def close(wanted: Any, got: Any) -> bool:
+def close(expected: Any, answer: Any) -> bool:
     """Equal but for the last digits of floats."""
-    if isinstance(wanted, dict) and isinstance(got, dict):
-        return wanted.keys() == got.keys() and all(close(wanted[key], got[key]) for key in wanted)
-    if isinstance(wanted, list) and isinstance(got, list):
-        return len(wanted) == len(got) and all(map(close, wanted, got))
-    if isinstance(wanted, float) and isinstance(got, int | float):
-        return math.isclose(wanted, got, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-    return bool(wanted == got)
+    if isinstance(expected, dict) and isinstance(answer, dict):
+        if expected.keys() != answer.keys():
+            return False
+        return all(close(expected[key], answer[key]) for key in expected)
+    if isinstance(expected, list) and isinstance(answer, list):
+        return len(expected) == len(answer) and all(map(close, expected, answer))
+    if isinstance(expected, float) and isinstance(answer, int | float):
+        return math.isclose(expected, answer, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return bool(expected == answer)
 
 
-def _request(golden: Path, signatures: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """A body for :predict, and the recorded answer (None without one)."""
+def _try_model(gateway: str, store: Path, model: Mapping[str, Any]) -> bool:
+    began = time.monotonic()
+    name, version = model["name"], model["default_version"]
     try:
-        recorded = json.loads(golden.read_text())[0]
-        return {
-            "signature_name": recorded["signature_name"],
-            "inputs": recorded["inputs"],
-        }, recorded["outputs"]
-    except (OSError, ValueError, LookupError):
-        pass
+        if version is None:
+            reason = model["reason"] or "no version is AVAILABLE"
+            raise ValueError(f"{model['state']}: {reason}")
+        body, recorded = _request(store / name / str(version), model["signatures"])
+        answer = _call(f"{gateway}/v1/models/{name}:predict", body)["outputs"]
+        if recorded is not None and not close(recorded, answer):
+            raise ValueError(f"answered {_short(answer)}, recorded {_short(recorded)}")
+    except (OSError, ValueError) as error:
+        say(f" FAIL {name}: {error}")
+        return False
+    took_ms = (time.monotonic() - began) * 1000
+    inputs = _short(body["inputs"])
+    say(f"   ok {name} version {version}: {inputs} -> {_short(answer)} ({took_ms:.0f} ms)")
+    return True
+
+
+def _request(version: Path, signatures: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """A body for :predict, and the recorded answer, or None without one."""
+    try:
+        requests = golden.read(version)
+    except (HeadraceError, OSError):
+        requests = []
+    if requests:
+        request = requests[0]
+        body = {"signature_name": request.signature_name, "inputs": request.inputs}
+        return body, _without_single_name(request.outputs)
     if not signatures:
         raise ValueError("it has no signature that can be called")
-    name = "serving_default" if "serving_default" in signatures else sorted(signatures)[0]
-    inputs = {
-        alias: _ones(spec["dtype"], spec["shape"])
-        for alias, spec in signatures[name]["inputs"].items()
-    }
+    name = "serving_default" if "serving_default" in signatures else min(signatures)
+    inputs = {}
+    for alias, spec in signatures[name]["inputs"].items():
+        inputs[alias] = _ones(spec["dtype"], spec["shape"])
     return {"signature_name": name, "inputs": inputs}, None
 
 
@@ -94,28 +95,33 @@ def _ones(dtype: str, shape: list[int] | None) -> Any:
         return [_ones(dtype, shape[1:])] * max(shape[0], 1)
     if dtype == "string":
         return "1"
-    return True if dtype == "bool" else 1.0 if "float" in dtype else 1
+    if dtype == "bool":
+        return True
+    return 1.0 if "float" in dtype else 1
 
 
-def _unnamed(outputs: Mapping[str, Any]) -> Any:
+def _without_single_name(outputs: Mapping[str, Any]) -> Any:
     """TensorFlow Serving leaves the name of a single output out."""
+    if not outputs:
+        return None
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
 
 def _call(url: str, body: Any = None) -> Any:
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())
+    data = None if body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise ValueError(
-            f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}"
-        ) from error
+        text = error.read().decode(errors="replace")[:500]
+        raise ValueError(f"HTTP {error.code}: {text}") from error
 
 
 def _short(value: Any) -> str:
     text = json.dumps(_rounded(value))
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    if len(text) <= _ANSWER_LENGTH:
+        return text
+    return text[: _ANSWER_LENGTH - 3] + "..."
 
 
 def _rounded(value: Any) -> Any:

@@ -17,7 +17,7 @@ from tests.costs import Costs
 from tests.forks import ForkServer
 from tests.local import ROOT, LocalStack
 from tests.served import contract_models, exported, kept, kinds, launch
-from trainer.exports import card
+from trainer.exports import new_card
 from trainer.runs import runtime
 
 __all__ = [
@@ -95,7 +95,8 @@ def slow_models(pytestconfig: pytest.Config, with_tensorflow: ForkServer) -> Pat
             done = with_tensorflow.run(program, *line, environ={**os.environ, **own}, timeout_s=600)
             assert done.returncode == 0, done.stdout + done.stderr
 
-    made_by = card.trainer_sha256() + runtime.version() + sys.version + Path(__file__).read_text()
+    made_by = new_card.trainer_sha256() + str(runtime.version()) + sys.version
+    made_by += Path(__file__).read_text()
     return (
         kept(pytestconfig, f"zoo-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}", make)
         / "models"

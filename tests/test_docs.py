@@ -21,9 +21,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploy.local.settings import Settings
+from deploy.local.local_settings import LocalSettings
 from headrace.codec.json import rapidjson
 from headrace.protocol import dtypes, tensors
+from headrace.store import golden as store_golden
 from tests.local import ROOT, LocalStack
 from trainer.exports import golden
 
@@ -166,7 +167,7 @@ def test_help_lists_every_verb():
 
 def test_every_setting_is_documented_with_its_default():
     table = (ROOT / "docs" / "guides" / "getting-started.md").read_text()
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(LocalSettings):
         default = field.default
         shown = (
             default.relative_to(ROOT)
@@ -194,17 +195,15 @@ def test_golden_requests_look_as_the_trainer_writes_and_reads_them(tmp_path: Pat
     path = tmp_path / golden.FILE
     path.parent.mkdir()
     path.write_text(block.text)
-    (request,) = golden.read(tmp_path)
-    x, y = (
-        golden.to_array(request[part][name], dtypes.FLOAT)
-        for part, name in (("inputs", "x"), ("outputs", "y"))
-    )
+    (request,) = store_golden.read(tmp_path)
+    x = golden.to_array(request.inputs["x"], dtypes.FLOAT)
+    y = golden.to_array(request.outputs["y"], dtypes.FLOAT)
     assert (x / 2 + 2 == y).all()
 
     served = SimpleNamespace(
         serving_default=lambda x: {"y": SimpleNamespace(numpy=lambda: x / 2 + 2)}
     )
-    assert golden.record(served, {request["signature_name"]: {"x": x}}) == [request]
+    assert golden.record(served, {request.signature_name: {"x": x}}) == [request]
 
 
 def _moved(text: str, stack: LocalStack) -> str:

@@ -1,4 +1,4 @@
-"""A module of ours in a Python of its own, whose end takes nobody along."""
+"""Runs a module of ours in a Python process of its own, so that its crash is not ours."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``trouble`` is how it ended other than well, in words; None where nothing is wrong."""
+    """``trouble`` says how the process failed; None when it did not."""
 
     output: str
     trouble: str | None = None
 
 
 def run(module: str, *arguments: str | Path) -> Ended:
-    """`python -m MODULE ARGUMENTS`, its standard output kept."""
-    search = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    """`python -m MODULE ARGUMENTS`; its standard output is returned."""
+    python_path = str(_ROOT)
+    if os.environ.get("PYTHONPATH"):
+        python_path += os.pathsep + os.environ["PYTHONPATH"]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", module, *map(str, arguments)],
-            env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": search},
+            env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": python_path},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -36,9 +38,9 @@ def run(module: str, *arguments: str | Path) -> Ended:
         )
     except subprocess.TimeoutExpired:
         return Ended("", f"not done after {TIMEOUT_S:.0f} s")
-    if done.returncode:
-        return Ended("", f"{_ending(done.returncode)}: {_last_words(done.stderr)}")
-    return Ended(done.stdout)
+    if process.returncode:
+        return Ended("", f"{_ending(process.returncode)}: {_last_line(process.stderr)}")
+    return Ended(process.stdout)
 
 
 def _ending(returncode: int) -> str:
@@ -47,6 +49,8 @@ def _ending(returncode: int) -> str:
     return f"the process that ran the model died of {signal.Signals(-returncode).name}"
 
 
-def _last_words(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+def _last_line(stderr: str) -> str:
+    for line in reversed(stderr.splitlines()):
+        if line.strip():
+            return line.strip()
+    return "it said nothing"

@@ -1,8 +1,7 @@
-"""`python -m trainer`: train and ensure, and the verbs of verbs.py. TensorFlow is imported to
-train, not before.
+"""`python -m trainer`: train and ensure, and the commands of commands.py.
 
-Exit codes: 0 done, 1 failed, 2 a name or setting that cannot be meant, 3 refused by the gate, 4
-data or tool not there.
+TensorFlow is imported only to train. Exit codes: 0 done, 1 failed, 2 unknown name or invalid
+setting, 3 refused by the gate, 4 data or tool not available.
 """
 
 from __future__ import annotations
@@ -13,14 +12,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from headrace.protocol.errors import ConfigError, HeadraceError, PermissionDenied
 from headrace.store import folders, model_list
-from trainer import disk, verbs, zoo
+from trainer import commands, disk, zoo
+from trainer.argument_types import above_0, at_least_0, at_least_1
 from trainer.errors import NotAvailable, TrainerError, Usage
 from trainer.settings import Settings, from_environment
-from trainer.store import owner, shelf
-from trainer.training import Wish, train
+from trainer.store import permissions, versions
+from trainer.training import TrainOptions, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,22 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except Exception as error:
-        told = _sentence(error, settings)
-        if not told:
+        message = _message(error, settings)
+        if message is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return _exit_code(error)
 
 
 def _train(arguments: argparse.Namespace, settings: Settings) -> int:
-    """All that was asked for and can be had; the first failure names the exit code."""
+    """Train every model that can be trained; the first failure gives the exit code."""
     if bool(arguments.names) == arguments.all:
         raise Usage("name the models to train, or say --all")
     names = tuple(dict.fromkeys(arguments.names)) or zoo.names()
     zoo.check(names)
-    # A broken one is told now, not after the training.
+    # A broken list is reported now, not after the training.
     model_list.load(settings.config)
-    wish = Wish(
+    options = TrainOptions(
         quick=arguments.quick,
         seed=arguments.seed,
         seeds=arguments.seeds,
@@ -59,79 +60,93 @@ def _train(arguments: argparse.Namespace, settings: Settings) -> int:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
     )
-    codes = [_train_one(name, settings, wish) for name in names]
-    return next(filter(None, codes), 0)
+    codes = [_train_one(name, settings, options) for name in names]
+    return _first_failure(codes, default=0)
 
 
-def _train_one(name: str, settings: Settings, wish: Wish) -> int:
-    """Whatever goes wrong with one model is told, and the others go on; a fault of the zoo file's
-    with its stack."""
+def _train_one(name: str, settings: Settings, options: TrainOptions) -> int:
+    """Report whatever goes wrong with one model, so that the others go on.
+
+    An error in the zoo file itself is printed with its stack.
+    """
     try:
         entry = zoo.find(name)
         data = ", ".join(archive.title for archive in entry.data) or "no data needed"
         _tell(f"{name}: {entry.summary}; {data}")
-        verbs.tell_published(train(entry, settings, wish, tell=_tell), settings)
+        published = train(entry, settings, options, tell=_tell)
+        commands.tell_published(published, settings)
     except BrokenPipeError:
-        # Nobody reads what is told.
+        # Nobody reads the output any more.
         raise
     except Exception as error:
-        told = _sentence(error, settings)
-        if not told:
+        message = _message(error, settings)
+        if message is None:
             traceback.print_exc()
-            told = f"{type(error).__name__}: {error}"
-        where = "" if told.startswith(name) else f"{name}: "
-        print(f"error: {where}{told}", file=sys.stderr)
+            message = f"{type(error).__name__}: {error}"
+        if not message.startswith(name):
+            message = f"{name}: {message}"
+        print(f"error: {message}", file=sys.stderr)
         return _exit_code(error)
     return 0
 
 
 def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
-    """0 as soon as one configured model has a version: the others are named, and the stack stands
-    without them."""
+    """0 if at least one listed model has a version: the stack starts without the others."""
     names = [model.name for model in model_list.load(settings.config).models]
     if not names:
         raise Usage(f"{settings.config} names no model")
-    codes = []
-    for name in names:
-        if present := shelf.versions(name, settings):
-            _tell(f"{name}: version {present[-1]} is there")
-        elif name in zoo.names():
-            codes.append(_train_one(name, settings, Wish(quick=True, seed=arguments.seed)))
-        else:
-            _tell(
-                f"{name}: no version, and not in the zoo; export it, then: python -m trainer "
-                f"publish {name} FOLDER"
-            )
-            codes.append(NotAvailable.exit_code)
-    live = folders.render_live(settings.config, settings.store)
-    if live.removed:
-        _tell(f"no longer served, not in the list of models: {', '.join(live.removed)}")
-    missing = [name for name in names if not shelf.versions(name, settings)]
+    codes = [_ensure_one(name, arguments.seed, settings) for name in names]
+    rendered = folders.render_live(settings.config, settings.store)
+    if rendered.removed:
+        _tell(f"no longer served, not in the list of models: {', '.join(rendered.removed)}")
+    missing = [name for name in names if not versions.complete(name, settings)]
     if missing:
         _tell(f"still without a version: {', '.join(missing)}")
-    return 0 if len(missing) < len(names) else next(filter(None, codes), 1)
+    if len(missing) < len(names):
+        return 0
+    return _first_failure(codes, default=1)
+
+
+def _ensure_one(name: str, seed: int, settings: Settings) -> int:
+    present = versions.complete(name, settings)
+    if present:
+        _tell(f"{name}: version {present[-1]} is there")
+        return 0
+    if name in zoo.names():
+        return _train_one(name, settings, TrainOptions(quick=True, seed=seed))
+    _tell(
+        f"{name}: no version, and not in the zoo; export it, then: "
+        f"python -m trainer publish {name} FOLDER"
+    )
+    return NotAvailable.exit_code
+
+
+def _first_failure(codes: list[int], *, default: int) -> int:
+    for code in codes:
+        if code:
+            return code
+    return default
 
 
 def _tell(line: str) -> None:
     print(line, flush=True)
 
 
-def _sentence(error: Exception, settings: Settings) -> str:
-    """For the person at the prompt; "" for an error that nobody expected."""
-    match error:
-        case PermissionDenied():
-            return f"{error.message}; {owner.hint(settings.store)}"
-        case HeadraceError():
-            return error.message
-    if told := disk.full(error, settings.store, settings.cache):
-        return told
-    match error:
-        case PermissionError():
-            place = Path(error.filename or settings.store)
-            return f"{place}: {error.strerror}; {owner.hint(place)}"
-        case OSError():
-            return f"{error.filename or 'the store'}: {error.strerror or error}"
-    return ""
+def _message(error: Exception, settings: Settings) -> str | None:
+    """For the person at the prompt; None for an error that is a bug."""
+    if isinstance(error, PermissionDenied):
+        return f"{error.message}; {permissions.hint(settings.store)}"
+    if isinstance(error, HeadraceError):
+        return error.message
+    full_disk = disk.full(error, settings.store, settings.cache)
+    if full_disk is not None:
+        return full_disk
+    if isinstance(error, PermissionError):
+        path = Path(error.filename or settings.store)
+        return f"{path}: {error.strerror}; {permissions.hint(path)}"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the store'}: {error.strerror or error}"
+    return None
 
 
 def _exit_code(error: Exception) -> int:
@@ -144,74 +159,50 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description=(
-            "Train models of the zoo, publish them into the store, and say which version is live."
+            "Train the models of the zoo, publish them into the store, and choose which version "
+            "is live."
         ),
         epilog=(
-            "HEADRACE_STORE (models), HEADRACE_CONFIG (multimodel.config) and HEADRACE_CACHE "
-            "(.cache) say where."
+            "The environment says where things are: HEADRACE_STORE (default: models), "
+            "HEADRACE_CONFIG (multimodel.config) and HEADRACE_CACHE (.cache)."
         ),
     )
-    parsers = parser.add_subparsers(required=True, metavar="VERB")
-
-    verb = parsers.add_parser("train", help="train models and publish a new version of each")
-    verb.add_argument("names", nargs="*", metavar="NAME", help="a model of the zoo; see list")
-    verb.add_argument("--all", action="store_true", help="every model of the zoo")
-    verb.add_argument(
-        "--quick", action="store_true", help="the zoo file's short settings; the card says so"
-    )
-    verb.add_argument(
-        "--seed", type=_at_least_0, default=0, help="the same seed gives the same model (default 0)"
-    )
-    verb.add_argument(
-        "--seeds",
-        type=_at_least_1,
-        default=1,
-        help="so many from --seed on; the median is published",
-    )
-    verb.add_argument(
-        "--fresh",
-        action="store_true",
-        help="from the first epoch, also where a killed one left off",
-    )
-    verb.add_argument(
-        "--force", action="store_true", help="publish what the gate refuses; the card says so"
-    )
-    verb.add_argument("--epochs", type=_at_least_1, help="passes over the data")
-    verb.add_argument("--batch-size", type=_at_least_1, help="rows a step")
-    verb.add_argument("--learning-rate", type=_above_0, help="of the optimizer, at its highest")
-    verb.set_defaults(run=_train)
-
-    verb = parsers.add_parser(
-        "ensure", help="train what the config names and has no version yet, with quick settings"
-    )
-    verb.add_argument("--seed", type=_at_least_0, default=0, help="see train")
-    verb.set_defaults(run=_ensure)
-
-    verbs.add(parsers)
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(parsers)
+    _add_ensure(parsers)
+    commands.add(parsers)
     return parser
 
 
-def _at_least_0(text: str) -> int:
-    return _number(text, least=0)
+def _add_train(parsers: Any) -> None:
+    train = parsers.add_parser("train", help="train models and publish a new version of each")
+    train.set_defaults(run=_train)
+    add = train.add_argument
+    add("names", nargs="*", metavar="NAME", help="models of the zoo; `list` shows them")
+    add("--all", action="store_true", help="train every model of the zoo")
+    add("--quick", action="store_true", help="use the zoo file's short settings; the card says so")
+    add(
+        "--seed",
+        type=at_least_0,
+        default=0,
+        help="the same seed gives the same model (default: 0)",
+    )
+    add(
+        "--seeds",
+        type=at_least_1,
+        default=1,
+        help="number of seeds to train, from --seed on; publishes the median model (default: 1)",
+    )
+    add("--fresh", action="store_true", help="start anew; do not resume a killed training")
+    add("--force", action="store_true", help="publish even if the gate refuses; the card says so")
+    add("--epochs", type=at_least_1, help="passes over the data")
+    add("--batch-size", type=at_least_1, help="rows a training step")
+    add("--learning-rate", type=above_0, help="the optimizer's highest learning rate")
 
 
-def _at_least_1(text: str) -> int:
-    return _number(text, least=1)
-
-
-def _number(text: str, *, least: int) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    # Seeds and counts are int32 on TensorFlow's side.
-    if not least <= number < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-    return number
-
-
-def _above_0(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
+def _add_ensure(parsers: Any) -> None:
+    ensure = parsers.add_parser(
+        "ensure", help="train every listed model that has no version yet, with quick settings"
+    )
+    ensure.set_defaults(run=_ensure)
+    ensure.add_argument("--seed", type=at_least_0, default=0, help="as in train")

@@ -1,4 +1,4 @@
-"""A disk that takes no more, as Python and TensorFlow tell of it."""
+"""Recognizes a full disk in the errors of Python and TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-# Bytes that are free where nothing could be written.
-_LITTLE = 1 << 20
-# As TensorFlow's file errors begin.
+# A disk with fewer free bytes counts as full.
+_ALMOST_NONE = 1 << 20
+# TensorFlow's file errors begin like this.
 _PATH = re.compile(r"(?:\{\{.*?\}\} )?(/[^;\n]+); ")
 
 
-def full(error: BaseException, *places: Path) -> str:
-    """What could not be written and why, in words; "" where that is not what happened.
+def full(error: BaseException, *places: Path) -> str | None:
+    """What could not be written and why; None when the error is another one.
 
-    Who fails to write need not say where: ``places`` are all it could have been.
+    An error need not say which file it was: ``places`` are all that it could have been.
     """
     for each in _chain(error):
         if isinstance(each, OSError) and each.errno in _FULL:
             return f"no room to write {each.filename or _likely(places)}: {_FULL[each.errno]}"
-        if type(each).__module__.startswith("tensorflow."):
-            for reason in _FULL.values():
-                if reason in str(each):
-                    path = _PATH.match(str(each))
-                    return f"no room to write {path[1] if path else _likely(places)}: {reason}"
-    return ""
+        if not type(each).__module__.startswith("tensorflow."):
+            continue
+        for reason in _FULL.values():
+            if reason in str(each):
+                path = _PATH.match(str(each))
+                return f"no room to write {path[1] if path else _likely(places)}: {reason}"
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """What an error came of, too: a file that is closed over a failed write may fail in other
-    words."""
+    """The error and its causes: closing a file after a failed write may fail with another error."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _likely(places: tuple[Path, ...]) -> str:
-    there = [place for place in places if place.exists()]
-    little = [place for place in there if shutil.disk_usage(place).free < _LITTLE]
-    return "in " + " or ".join(str(place.resolve()) for place in little or there or places)
+    existing = [place for place in places if place.exists()]
+    full_ones = [place for place in existing if shutil.disk_usage(place).free < _ALMOST_NONE]
+    likely = full_ones or existing or places
+    return "in " + " or ".join(str(place.resolve()) for place in likely)

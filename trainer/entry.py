@@ -1,7 +1,6 @@
-"""What a file in the zoo fills in: its data, how it is trained and judged, and the signatures it
-promises.
+"""What a file in the zoo fills in: its data, how it is trained and judged, and its signatures.
 
-Nothing here knows TensorFlow: what a model is stays with its zoo file, and is Any to everyone else.
+Nothing here knows TensorFlow: what a model is stays in its zoo file, and is Any to everyone else.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainer.data.archive import Archive
-from trainer.data.rows import Arrays, Split, Want
+from trainer.data.rows import Arrays, LoadRequest, Split
 from trainer.runs.run import Hyper, Run
 from trainer.runs.score import Confusion, Score
 
@@ -21,45 +20,44 @@ __all__ = [
     "Confusion",
     "Entry",
     "Hyper",
+    "LoadRequest",
     "Metric",
-    "Promise",
     "Run",
     "Score",
+    "SignatureSpec",
     "Split",
-    "Want",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
-    """One signature as callers see it: alias -> "float [-1,2]", in TensorFlow Serving's dtype
-    words.
+class SignatureSpec:
+    """One signature as callers see it: alias -> "float [-1,2]", in TensorFlow Serving's dtypes.
 
-    ``method`` is what it may be asked for beside Predict; classify and regress take serialized
-    tf.Examples as ``inputs`` and give ``classes`` and ``scores``, or ``outputs``.
+    classify and regress take serialized tf.Examples as ``inputs``, and give ``classes`` and
+    ``scores``, or ``outputs``.
     """
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    # What it can be called for besides Predict.
     method: Literal["predict", "classify", "regress"] = "predict"
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a full training is held to: ``bar`` at least, and ``margin`` (a share of the baseline)
-    better than it.
-
-    ``guess`` is what the baseline scores where ``judge`` does not measure that, as for
-    ``Entry.also``. ``may_lose`` is how much worse than the live version's figure a new version may
-    be and still enter the store.
-    """
+    """What a full training is held to."""
 
     name: str
+    # The value to reach.
     bar: float
     better: Literal["higher", "lower"]
+    # In words, what the baseline does.
     baseline: str
+    # How much better than the baseline it must be, as a share of that.
     margin: float = 0.0
-    may_lose: float = 0.0
+    # How much worse than the live version a new one may be and still enter the store.
+    max_regression: float = 0.0
+    # What the baseline scores where ``judge`` does not measure that, as for ``Entry.also``.
     guess: float = 0.0
 
     def reached(self, score: Score) -> bool:
@@ -68,16 +66,18 @@ class Metric:
         return score.value <= min(self.bar, score.baseline * (1 - self.margin))
 
     @property
-    def wanted(self) -> str:
+    def requirement(self) -> str:
+        """In words, what is to be reached."""
         sign = ">=" if self.better == "higher" else "<="
-        margin = f" and {self.margin:.0%} better than {self.baseline}" if self.margin else ""
-        return f"{sign} {self.bar:g}{margin}"
+        text = f"{sign} {self.bar:g}"
+        if self.margin:
+            text += f" and {self.margin:.0%} better than {self.baseline}"
+        return text
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a version may cost: its files together; of its slowest signature's example the quickest
-    of a few calls."""
+    """Limits: total size, and best-of-seven latency of the slowest signature."""
 
     max_bytes: int = 100_000_000
     latency_ms: float = 250.0
@@ -85,33 +85,36 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of the zoo.
-
-    ``data`` is needed; ``better`` is taken instead by a full training wherever it is to be had.
-    ``serve`` wraps what ``train`` returned in a tf.Module with one tf.function for each promised
-    signature, of that name; that module is what is judged and exported. ``examples`` gives each
-    signature inputs to be called with, recorded as golden requests. ``typical`` is what a full
-    training was seen to reach (median of three seeds). ``tolerance`` is that of the golden answers,
-    absolute and relative: the engine that serves may fuse operations that the one that trains does
-    not. With ``folds`` a full training is repeated with another part held out, its score is the
-    mean, and the first of these models is the one that is served. ``also`` are further bars.
-    """
+    """One model of the zoo."""
 
     name: str
     summary: str
+    # The archives it needs.
     data: tuple[Archive, ...]
     metric: Metric
+    # What a full training reaches, as seen: the median of three seeds.
     typical: float
     full: Hyper
     quick: Hyper
-    signatures: Mapping[str, Promise]
-    load: Callable[[Want], Split]
+    signatures: Mapping[str, SignatureSpec]
+
+    load: Callable[[LoadRequest], Split]
     train: Callable[[Split, Run], Any]
+    # Wraps what ``train`` returned in a tf.Module with one tf.function for each signature, of that
+    # name. That module is judged and exported.
     serve: Callable[[Any], Any]
     judge: Callable[[Any, Split], Score]
+    # Gives each signature inputs to be called with, which are recorded as golden requests.
     examples: Callable[[Split], Mapping[str, Arrays]]
+
+    # Of the golden answers, absolute and relative: the engine that serves may fuse operations that
+    # the one that trains does not.
     tolerance: float = 1e-5
     budget: Budget = Budget()
-    better: tuple[Archive, ...] = ()
+    # Archives that a full training uses instead of ``data`` wherever they can be fetched.
+    full_data: tuple[Archive, ...] = ()
+    # Further metrics.
     also: tuple[Metric, ...] = ()
+    # A full training is repeated so many times, with another part of the rows held out. The score
+    # is the mean, and the first of these models is published.
     folds: int = 1

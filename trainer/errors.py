@@ -14,7 +14,7 @@ class TrainerError(HeadraceError):
 
 
 class Usage(TrainerError):
-    """A name or a setting that cannot be meant."""
+    """An unknown name or invalid setting."""
 
     exit_code = 2
 
@@ -26,15 +26,14 @@ class Refused(TrainerError):
 
 
 class Broken(TrainerError):
-    """A file of the zoo that cannot be read as one."""
+    """A file of the zoo that cannot be imported, or has no ENTRY."""
 
 
 class NotAvailable(TrainerError):
-    """A model's data, or the tool that fetches it, is not to be had here and now."""
+    """A model's data, or the tool that fetches it, cannot be had here and now."""
 
     exit_code = 4
 
 
 class NotLive(TrainerError):
-    """The running servers did not come to serve what was asked for; the list of models is as it
-    was."""
+    """The running servers did not come to serve the change; the list of models is as it was."""

@@ -1,5 +1,7 @@
-"""docs/reference/models.md, from the cards of the newest published versions: `python -m
-trainer.models_page`."""
+"""Writes docs/reference/models.md from the cards of the newest published versions.
+
+Run it with `python -m trainer.models_page`.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +12,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.store import folders
-from trainer import settings, zoo
-from trainer.exports import asked, card, golden
-from trainer.exports.card import Card
-from trainer.exports.golden import Golden
-from trainer.store import shelf
+from headrace.store import card, folders, golden
+from headrace.store.card import Card
+from headrace.store.golden import GoldenRequest
+from trainer import settings as trainer_settings
+from trainer import zoo
+from trainer.exports import rest_example
+from trainer.store import versions
 
 # Characters of a body that is shown.
-_LONGEST = 1500
+_MAX_BODY = 1500
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/models.md"
 _HEAD = """# Models
 
-What the zoo's models reach, from the cards of their published versions. `.venv/bin/python -m
-trainer.models_page` writes this page, `.venv/bin/python -m trainer show NAME` prints a whole card.
-Figures are of held-out rows that no training saw; where several seeds were trained, the published
-model is that of the median. Each signature whose example is short has one, with that model's
-answer; all of them lie beside each version, in `assets.extra/golden.json`, and the gateway's
-`/docs` sends them.
+The models of the zoo and what they reach, from the cards of their published versions.
+`.venv/bin/python -m trainer.models_page` writes this page; `.venv/bin/python -m trainer show NAME`
+prints a whole card. All figures are measured on held-out rows that no training saw. Where several
+seeds were trained, the published model is the median one. Each signature with a short example is
+shown with that model's answer. All examples lie beside each version, in
+`assets.extra/golden.json`, and the gateway's `/docs` sends them.
 
 | model | figure | baseline | wanted | seeds | settings |
 |---|---|---|---|---|---|
@@ -35,90 +38,112 @@ answer; all of them lie beside each version, in `assets.extra/golden.json`, and 
 
 
 def main() -> int:
-    where = settings.from_environment(os.environ)
-    cards, recorded = {}, {}
+    settings = trainer_settings.from_environment(os.environ)
+    cards: dict[str, Card] = {}
+    requests: dict[str, list[GoldenRequest]] = {}
     for name in zoo.names():
-        if present := shelf.versions(name, where):
-            version = folders.version_path(shelf.folder(name, where), present[-1])
-            cards[name], recorded[name] = card.read(version), golden.read(version)
-    if missing := [name for name in zoo.names() if "metric" not in cards.get(name, {})]:
+        present = versions.complete(name, settings)
+        if present:
+            path = folders.version_path(versions.folder(name, settings), present[-1])
+            cards[name] = card.read(path)
+            requests[name] = golden.read(path)
+    missing = " ".join(name for name in zoo.names() if "metric" not in cards.get(name, {}))
+    if missing:
         print(
-            f"no version of a training here: {', '.join(missing)}; python -m trainer train "
-            f"{' '.join(missing)}",
+            f"no trained version here of: {missing}; run: python -m trainer train {missing}",
             file=sys.stderr,
         )
         return 1
-    PAGE.write_text(page(cards, recorded), encoding="utf-8")
+    PAGE.write_text(page(cards, requests), encoding="utf-8")
     print(f"{PAGE} written, {len(cards)} models")
     return 0
 
 
-def page(cards: Mapping[str, Card], recorded: Mapping[str, Sequence[Golden]]) -> str:
-    rows = [line for made in cards.values() for line in _rows(made)]
-    sections = (
-        _section(name, made) + _examples(name, made, recorded.get(name, ()))
-        for name, made in cards.items()
-    )
-    return _HEAD + "".join(f"{row}\n" for row in rows) + "".join(sections)
+def page(cards: Mapping[str, Card], requests: Mapping[str, Sequence[GoldenRequest]]) -> str:
+    parts = [_HEAD]
+    for model_card in cards.values():
+        parts += _rows(model_card)
+    for name, model_card in cards.items():
+        parts.append(_section(name, model_card))
+        parts += _examples(name, model_card, requests.get(name, ()))
+    return "".join(parts)
 
 
-def _rows(made: Card) -> Iterator[str]:
-    seeds = made["seeds"]
-    drawn = ", ".join(f"{value:.4g}" for value in seeds.values()) if len(seeds) > 1 else "1"
-    for metric in (made["metric"], *made["also"]):
-        yield (
-            f"| {made['model']} | {_figure(metric)} | {metric['baseline']:.4g} "
-            f"({metric['baseline_is']}) "
-            f"| {metric['wanted']} | {drawn} | {made['settings']['are']} |"
+def _rows(model_card: Card) -> Iterator[str]:
+    """One row of the table for each metric; the seeds stand in the first."""
+    seeds = "1"
+    if len(model_card["seeds"]) > 1:
+        seeds = ", ".join(f"{value:.4g}" for value in model_card["seeds"].values())
+    for metric in (model_card["metric"], *model_card["also"]):
+        cells = (
+            model_card["model"],
+            _figure(metric),
+            f"{metric['baseline']:.4g} ({metric['baseline_is']})",
+            metric["wanted"],
+            seeds,
+            model_card["settings"]["are"],
         )
-        drawn = ""
+        yield f"| {' | '.join(cells)} |\n"
+        seeds = ""
 
 
 def _figure(metric: Mapping[str, Any]) -> str:
-    return f"{metric['name']} {metric['value']:.4g}" + ("" if metric["reached"] else " (below)")
+    text = f"{metric['name']} {metric['value']:.4g}"
+    return text if metric["reached"] else f"{text} (below)"
 
 
-def _section(name: str, made: Card) -> str:
-    told = [f"\n## {name}\n\n`{made['summary']}`\n\n"]
-    folds = f", mean of {made['folds']} folds" if made["folds"] > 1 else ""
-    rows = ", ".join(
-        f"{count} {side.replace('_', ' ')}" for side, count in made["rows"].items() if count
+def _section(name: str, model_card: Card) -> str:
+    lines = [f"\n## {name}\n\n`{model_card['summary']}`\n", f"* rows: {_row_counts(model_card)}"]
+    for source in model_card["data"]:
+        lines.append(f"* data: {source['archive']}; {source['licence']}")
+    if not model_card["data"]:
+        lines.append("* data: none needed")
+    if model_card["settings"]["epochs"]:
+        lines.append(f"* training: {_training(model_card)}")
+    lines.append("\n| signature | inputs | outputs | method |\n|---|---|---|---|")
+    for signature, spec in model_card["signatures"].items():
+        inputs = _columns(spec["inputs"])
+        outputs = _columns(spec["outputs"])
+        lines.append(f"| {signature} | {inputs} | {outputs} | {spec['method']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _row_counts(model_card: Card) -> str:
+    counts = []
+    for side, count in model_card["rows"].items():
+        if count:
+            counts.append(f"{count} {side.replace('_', ' ')}")
+    text = ", ".join(counts)
+    if model_card["folds"] > 1:
+        text += f", mean of {model_card['folds']} folds"
+    return text
+
+
+def _training(model_card: Card) -> str:
+    hyper, training = model_card["settings"], model_card["training"]
+    return (
+        f"{hyper['epochs']} epochs at most, batches of {hyper['batch_size']}, "
+        f"learning rate {hyper['learning_rate']:g}; {training['cpu_s']:.0f} s of CPU in all, "
+        f"{training['wall_s']:.0f} s on {model_card['hardware']['cpus']} cores"
     )
-    told.append(f"* rows: {rows}{folds}\n")
-    told += [f"* data: {source['archive']}; {source['licence']}\n" for source in made["data"]] or [
-        "* data: none needed\n"
-    ]
-    hyper, training = made["settings"], made["training"]
-    if hyper["epochs"]:
-        told.append(
-            f"* training: {hyper['epochs']} epochs at most, batches of {hyper['batch_size']}, "
-            "learning rate "
-            f"{hyper['learning_rate']:g}; {training['cpu_s']:.0f} s of CPU in all, "
-            f"{training['wall_s']:.0f} s on "
-            f"{made['hardware']['cpus']} cores\n"
-        )
-    told.append("\n| signature | takes | gives | asked by |\n|---|---|---|---|\n")
-    for signature, promise in made["signatures"].items():
-        takes, gives = (_columns(promise[side]) for side in ("inputs", "outputs"))
-        told.append(f"| {signature} | {takes} | {gives} | {promise['method']} |\n")
-    return "".join(told)
 
 
-def _examples(name: str, made: Card, recorded: Sequence[Golden]) -> str:
-    """The first row of each golden request, as a call by REST."""
-    told = []
-    for request in recorded:
-        method = made["signatures"][request["signature_name"]]["method"]
-        call = asked.call(asked.first_row(request), method)
-        body, answer = (
-            json.dumps(_rounded(part), ensure_ascii=False) for part in (call.body, call.answer)
-        )
-        if len(body) <= _LONGEST:
-            told.append(
+def _examples(name: str, model_card: Card, requests: Sequence[GoldenRequest]) -> Iterator[str]:
+    """The first row of each golden request, as a REST call."""
+    for request in requests:
+        method = model_card["signatures"][request.signature_name]["method"]
+        example = rest_example.from_golden(rest_example.first_row(request), method)
+        body = _json(example.body)
+        answer = _json(example.answer)
+        if len(body) <= _MAX_BODY:
+            yield (
                 f"\n`POST /v1/models/{name}:{method}`\n\n"
                 f"```json\n{body}\n```\n\n```json\n{answer}\n```\n"
             )
-    return "".join(told)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_rounded(value), ensure_ascii=False)
 
 
 def _rounded(value: Any) -> Any:

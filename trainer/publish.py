@@ -1,5 +1,7 @@
-"""Publishing: stage -> card -> gate -> the next version -> the live config. Imports no
-TensorFlow."""
+"""Publishes an export: staging folder, card, gate, next version, live config.
+
+Imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -8,110 +10,125 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from headrace.store import folders, model_list
+from headrace.store import card, folders
+from headrace.store.card import Card
 from headrace.store.folders import RenderedLive
 from trainer.errors import Refused, Usage
-from trainer.exports import card, contract, gate, keras_file, warmup
-from trainer.exports.card import Card
+from trainer.exports import contract, gate, keras_file, new_card, warmup
 from trainer.exports.gate import Check
 from trainer.settings import Settings, Tell
-from trainer.store import shelf, staging
+from trainer.store import new_version, versions
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """``serves`` are the versions that the user's list asks for now, this one among them or not."""
+    """A new version, and what the list of models now serves."""
 
     name: str
     version: int
     path: Path
     card: Card
     live: RenderedLive
+    # The versions that the list serves, this one among them or not.
     serves: tuple[int, ...]
 
 
 def publish(
     name: str, settings: Settings, fill: Callable[[Path], Card], *, tell: Tell, force: bool = False
 ) -> Published:
-    """``fill`` writes the export into the folder it is given and returns what its card knows.
-    Raises Refused."""
-    model = shelf.folder(name, settings)
-    parent = shelf.live_version(name, settings)
-    with staging.staged(model) as staged:
-        made = card.finished(fill(staged.path), staged.path, parent=parent)
-        card.write(made, staged.path)
+    """Publish what ``fill`` writes into the folder it is given; it returns what its card knows.
+
+    Raises Refused when the gate keeps it out.
+    """
+    model = versions.folder(name, settings)
+    parent = versions.live(name, settings)
+    with new_version.staged(model) as staged:
+        export_card = new_card.finished(fill(staged.path), staged.path, parent=parent)
+        new_card.write(export_card, staged.path)
         checks = gate.check(staged.path)
         if parent is not None:
             live_path = folders.version_path(model, parent)
             checks.append(contract.against_live(staged.path, live_path, version=parent))
-            checks += gate.against_live(made, card.read(live_path), version=parent)
+            checks += gate.against_live(export_card, card.read(live_path), version=parent)
         for check in checks:
             tell(check.line)
-        made["checks"] = [asdict(check) for check in checks]
-        made["forced"] = _passed(name, checks, force=force)
-        card.write(made, staged.path)
+        export_card["checks"] = [asdict(check) for check in checks]
+        export_card["forced"] = _overruled(name, checks, force=force)
+        new_card.write(export_card, staged.path)
         version = staged.publish()
-    live = folders.render_live(settings.config, settings.store)
-    serves = shelf.served(
-        model_list.load(settings.config).model(name), shelf.versions(name, settings)
+    return Published(
+        name,
+        version,
+        model / str(version),
+        export_card,
+        live=folders.render_live(settings.config, settings.store),
+        serves=versions.served(name, settings),
     )
-    return Published(name, version, model / str(version), made, live, serves)
 
 
-def publish_ready(
-    name: str, ready: Path, settings: Settings, *, tell: Tell, force: bool = False
+def publish_export(
+    name: str, export: Path, settings: Settings, *, tell: Tell, force: bool = False
 ) -> Published:
-    """A SavedModel that somebody else exported, or a model that Keras saved."""
-    is_keras = ready.suffix in keras_file.SUFFIXES and ready.is_file()
-    if not ready.exists():
-        raise Usage(f"{ready} does not exist")
-    if ready.is_file() and not is_keras:
-        raise Usage(
-            f"{ready} is a file, expected the folder of a SavedModel, or a Keras model (.keras, "
-            ".h5)"
-        )
-    if not is_keras and not folders.is_complete(ready):
-        raise Usage(f"{ready} is not a SavedModel: {folders.missing(ready)}")
+    """Publish a SavedModel that was exported elsewhere, or a model that Keras saved."""
+    is_keras = export.suffix in keras_file.SUFFIXES and export.is_file()
+    _check_export(export, is_keras=is_keras)
 
     def fill(folder: Path) -> Card:
         if is_keras:
-            made = keras_file.export(ready, folder, tell=tell)
-            tell(f"  {warmup.give(name, folder)}")
-            return {"model": name, **made}
-        _copy(ready, folder)
-        brought = card.read(ready)
-        if wrong := card.changed(brought, folder):
-            raise Refused(
-                f"{name} was not published: not as on the card it brought: {', '.join(wrong)}"
-            )
-        tell(f"  {warmup.give(name, folder)}")
-        return card.of_export(name, brought)
+            export_card = {"model": name, **keras_file.export(export, folder, tell=tell)}
+        else:
+            export_card = _copy_saved_model(name, export, folder)
+        tell(f"  {warmup.add_missing(name, folder)}")
+        return export_card
 
     return publish(name, settings, fill, tell=tell, force=force)
 
 
-def _passed(name: str, checks: list[Check], *, force: bool) -> list[str]:
-    """The reasons that were overruled, for the card. Raises Refused unless they may be, and are."""
+def _check_export(export: Path, *, is_keras: bool) -> None:
+    if not export.exists():
+        raise Usage(f"{export} does not exist")
+    if is_keras:
+        return
+    if export.is_file():
+        raise Usage(
+            f"{export} is a file, expected the folder of a SavedModel, or a Keras model "
+            "(.keras, .h5)"
+        )
+    missing = folders.missing(export)
+    if missing is not None:
+        raise Usage(f"{export} is not a SavedModel: {missing}")
+
+
+def _copy_saved_model(name: str, export: Path, folder: Path) -> Card:
+    _copy(export, folder)
+    export_card = card.read(export)
+    changed = card.changed_files(export_card, folder)
+    if changed:
+        names = ", ".join(changed)
+        raise Refused(f"{name} was not published: not as on the card it brought: {names}")
+    return new_card.of_export(name, export_card)
+
+
+def _overruled(name: str, checks: list[Check], *, force: bool) -> list[str]:
+    """The reasons that --force overruled, for the card. Raises Refused if any other one stands."""
     refusing = [check for check in checks if check.refuses]
-    final = [check for check in refusing if not check.forcible]
-    if not refusing or (force and not final):
-        return [f"{check.name}: {check.told}" for check in refusing]
-    told = "; ".join(f"{check.name}: {check.told}" for check in refusing)
-    way = (
-        " (and this cannot be forced)"
-        if force
-        else ""
-        if final
-        else " (--force publishes it, and its card says so)"
-    )
-    raise Refused(f"{name} was not published: {told}{way}")
+    can_be_forced = all(check.forcible for check in refusing)
+    if not refusing or (force and can_be_forced):
+        return [f"{check.name}: {check.detail}" for check in refusing]
+    if force:
+        advice = " (and this cannot be forced)"
+    elif can_be_forced:
+        advice = " (--force publishes it, and its card says so)"
+    else:
+        advice = ""
+    raise Refused(f"{name} was not published: {gate.refusal(checks)}{advice}")
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Contents alone: modes as private as a temporary folder's would lock the server out."""
+    """Copy contents alone: the modes of a temporary folder would lock the server out."""
     for path in sorted(source.rglob("*")):
-        to = target / path.relative_to(source)
+        copy = target / path.relative_to(source)
         if path.is_dir():
-            to.mkdir()
+            copy.mkdir()
         else:
-            shutil.copyfile(path, to)
+            shutil.copyfile(path, copy)

@@ -1,5 +1,4 @@
-"""Where the trainer reads and writes. Values only; the environment is read when from_environment()
-is called."""
+"""Where the trainer reads and writes. The environment is read in from_environment() alone."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from trainer.errors import Usage
 
-# A line for who waits.
+# Prints a line for the person at the prompt.
 Tell = Callable[[str], None]
 
 
@@ -19,16 +18,13 @@ class Settings:
     store: Path = Path("models")
     # HEADRACE_CONFIG: the user's list of models.
     config: Path = Path("multimodel.config")
-    # HEADRACE_CACHE: fetched archives, kept in its folder data/.
+    # HEADRACE_CACHE: fetched archives in its folder data/, trainings in runs/.
     cache: Path = Path(".cache")
-    gateway: str = (
-        # HEADRACE_GATEWAY: asked what is live by promote, rollback and gc.
-        "http://127.0.0.1:8000"
-    )
-    live_timeout_s: float = (
-        # HEADRACE_LIVE_TIMEOUT_S: how long promote and rollback wait for it.
-        120.0
-    )
+    # HEADRACE_GATEWAY, else this machine's at HEADRACE_HTTP_PORT: promote, rollback, gc and list
+    # ask it what is live.
+    gateway: str = "http://127.0.0.1:8000"
+    # HEADRACE_LIVE_TIMEOUT_S: how long promote and rollback wait until a change is live.
+    live_timeout_s: float = 120.0
 
     @property
     def archives(self) -> Path:
@@ -40,20 +36,21 @@ class Settings:
 
 
 def from_environment(environ: Mapping[str, str]) -> Settings:
-    """An empty variable counts as unset: compose files pass those on."""
+    """An empty variable counts as unset, because compose files pass those on."""
     default = Settings()
+    here = f"http://127.0.0.1:{environ.get('HEADRACE_HTTP_PORT') or 8000}"
     return Settings(
         store=Path(environ.get("HEADRACE_STORE") or default.store),
         config=Path(environ.get("HEADRACE_CONFIG") or default.config),
         cache=Path(environ.get("HEADRACE_CACHE") or default.cache),
-        gateway=(environ.get("HEADRACE_GATEWAY") or default.gateway).rstrip("/"),
+        gateway=(environ.get("HEADRACE_GATEWAY") or here).rstrip("/"),
         live_timeout_s=_seconds(environ.get("HEADRACE_LIVE_TIMEOUT_S"), default.live_timeout_s),
     )
 
 
-def _seconds(text: str | None, preset: float) -> float:
+def _seconds(text: str | None, default: float) -> float:
     if not text:
-        return preset
+        return default
     try:
         value = float(text)
     except ValueError:

@@ -1,27 +1,29 @@
-"""`python -m deploy.compose VERB`: the containers alone, as `make VERB RUNTIME=compose`; and
-`images`, which writes docs/reference/images.md."""
+"""`python -m deploy.compose COMMAND`: the containers alone, as `make COMMAND RUNTIME=compose`.
+
+`images` writes docs/reference/images.md.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from deploy.compose import engine, images, settings
+from deploy.compose import compose_settings, engine, images
 from deploy.compose.choice import choose
-from deploy.compose.stack import Stack
+from deploy.compose.container_stack import ContainerStack
 from deploy.terminal import Stop, say
 
 
-def main(verb: str, *words: str) -> int:
+def main(command: str, *words: str) -> int:
     environ = {**os.environ, "RUNTIME": "compose"}
     try:
-        here = settings.from_environment(environ)
-        if verb == "up":
-            choice = choose(here.environment, engine.look())
+        settings = compose_settings.from_environment(environ)
+        if command == "up":
+            choice = choose(settings.environment, engine.look())
             say(f"Runtime: {choice}.")
-            Stack(here, choice.serving).up()
+            ContainerStack(settings, choice.serving).up()
             return 0
-        return _other(verb, words, Stack(here))
+        return _run(command, words, ContainerStack(settings))
     except Stop as stop:
         sys.stdout.flush()
         print(stop, file=sys.stderr)
@@ -30,8 +32,8 @@ def main(verb: str, *words: str) -> int:
         return 130
 
 
-def _other(verb: str, words: tuple[str, ...], stack: Stack) -> int:
-    match verb:
+def _run(command: str, words: tuple[str, ...], stack: ContainerStack) -> int:
+    match command:
         case "down":
             stack.down()
         case "status":
@@ -43,14 +45,14 @@ def _other(verb: str, words: tuple[str, ...], stack: Stack) -> int:
         case "trainer":
             stack.trainer(*words)
         case "promote" | "rollback" | "gc":
-            stack.versions(verb, *words)
+            stack.versions(command, *words)
         case "images":
             images.PAGE.write_text(images.render())
             say(f"{images.PAGE} is written.")
         case _:
             raise Stop(
-                f"{verb} is not a verb: up, down, status, logs, reload, trainer, promote, "
-                "rollback, gc or images."
+                f"There is no command {command}; there are up, down, status, logs, reload, "
+                "trainer, promote, rollback, gc and images."
             )
     return 0
 

@@ -1,4 +1,4 @@
-"""Which runtime `make up` uses, and which server in it: decided once, with one line of why."""
+"""Which runtime `make up` uses, and which server in it: decided once, with one line of reason."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ OVERRIDES = {"gpu": (), "cpu": ("compose.cpu.yml",), "embedded": ("compose.embed
 
 class Engine(Protocol):
     @property
-    def fault(self) -> str: ...
+    def fault(self) -> str | None: ...
     @property
     def architecture(self) -> str: ...
     @property
-    def gpu(self) -> str: ...
+    def gpu(self) -> str | None: ...
     def has_image(self, image: str) -> bool: ...
-    def pull(self, image: str) -> str: ...
+    def pull(self, image: str) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class Choice:
 
 
 def choose(environ: Mapping[str, str], engine: Engine) -> Choice:
-    """RUNTIME and SERVING as they are set, else what fits. Pulls TensorFlow Serving's image if it
-    is to run."""
+    """RUNTIME and SERVING as they are set, else what fits.
+
+    Pulls TensorFlow Serving's image if that is to run.
+    """
     runtime = _one_of(environ, "RUNTIME", RUNTIMES)
     serving = _one_of(environ, "SERVING", tuple(OVERRIDES))
     if runtime == "local" and serving:
@@ -58,8 +60,8 @@ def choose(environ: Mapping[str, str], engine: Engine) -> Choice:
         return Choice("local", "", "RUNTIME=local asks for it")
     if engine.fault:
         if runtime or serving:
-            asked = "RUNTIME=compose" if runtime else f"SERVING={serving}"
-            raise Stop(f"{asked} needs a Docker engine with Compose, but {engine.fault}.")
+            setting = "RUNTIME=compose" if runtime else f"SERVING={serving}"
+            raise Stop(f"{setting} needs a Docker engine with Compose, but {engine.fault}.")
         return Choice("local", "", engine.fault)
     return _choose_serving(serving, serving_version(environ), engine)
 
@@ -71,55 +73,56 @@ def serving_version(environ: Mapping[str, str]) -> str:
     if _minor(version) and _minor(version) < _minor(pinned):
         raise Stop(
             f"TF_SERVING_VERSION={version} is older than the TensorFlow that trains the models "
-            f"here ({pinned}), and "
-            f"may not load them. Set {'.'.join(map(str, _minor(pinned)))} or newer, or leave it "
-            "unset."
+            f"here ({pinned}), and may not load them. "
+            f"Set {'.'.join(map(str, _minor(pinned)))} or newer, or leave it unset."
         )
     return version
 
 
 def pinned_tensorflow(pyproject: Path = ROOT / "pyproject.toml") -> str:
-    """The one version in the project, from where it is written."""
-    lines = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]["tensorflow"]
-    found = {m[1] for line in lines if (m := re.match(r"tensorflow(?:-cpu)?==([\d.]+)", line))}
-    if len(found) != 1:
+    """The version that pyproject.toml pins."""
+    extras = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]
+    versions = set()
+    for line in extras["tensorflow"]:
+        match = re.match(r"tensorflow(?:-cpu)?==([\d.]+)", line)
+        if match:
+            versions.add(match[1])
+    if len(versions) != 1:
         raise Stop(
-            f"{pyproject.name} should pin one TensorFlow in its extra of that name; found "
-            f"{sorted(found)}."
+            f"{pyproject.name} should pin one TensorFlow in its extra of that name; "
+            f"found {sorted(versions)}."
         )
-    return found.pop()
+    return versions.pop()
 
 
-def _choose_serving(asked: str, version: str, engine: Engine) -> Choice:
-    if asked == "embedded":
+def _choose_serving(setting: str, version: str, engine: Engine) -> Choice:
+    """``setting`` is SERVING, or "" where that is not set."""
+    if setting == "embedded":
         return Choice("compose", "embedded", "SERVING=embedded asks for it")
-    if not asked and engine.architecture not in ("x86_64", "amd64"):
-        return Choice(
-            "compose",
-            "embedded",
-            f"TensorFlow Serving's image is not made for {engine.architecture}",
-        )
-    serving = asked or ("gpu" if engine.gpu else "cpu")
-    if asked:
-        why = f"SERVING={asked} asks for it"
+    if setting:
+        serving = setting
+        why = f"SERVING={setting} asks for it"
+    elif engine.architecture not in ("x86_64", "amd64"):
+        why = f"TensorFlow Serving's image is not made for {engine.architecture}"
+        return Choice("compose", "embedded", why)
+    elif engine.gpu:
+        serving = "gpu"
+        why = f"an engine answers and has {engine.gpu}"
     else:
-        why = (
-            f"an engine answers and has {engine.gpu}"
-            if engine.gpu
-            else "an engine answers, without a GPU to hand out"
-        )
+        serving = "cpu"
+        why = "an engine answers, without a GPU to hand out"
     image = f"tensorflow/serving:{version}" + ("-gpu" if serving == "gpu" else "")
     if engine.has_image(image):
         return Choice("compose", serving, f"{why}; {image} is here")
     say(f"{image} is not here; asking the registry for it ...")
-    refusal = engine.pull(image)
-    if not refusal:
+    fault = engine.pull(image)
+    if fault is None:
         return Choice("compose", serving, f"{why}; {image} came from the registry")
-    missing = f"{image} is neither here nor to be had from the registry ({refusal})"
-    if asked:
+    missing = f"{image} is neither here nor to be had from the registry ({fault})"
+    if setting:
         raise Stop(
-            f"{missing}. TF_SERVING_VERSION chooses another version; SERVING=embedded does "
-            "without the image."
+            f"{missing}. TF_SERVING_VERSION chooses another version; "
+            "SERVING=embedded does without the image."
         )
     return Choice("compose", "embedded", f"{missing}; TF_SERVING_VERSION chooses another version")
 
@@ -132,6 +135,6 @@ def _one_of(environ: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> 
 
 
 def _minor(version: str) -> tuple[int, ...]:
-    """(2, 20) of "2.20.0"; () of a name like "latest", which cannot be compared."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else ()
+    """(2, 20) for "2.20.0"; () for a name like "latest", which cannot be compared."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else ()

@@ -1,5 +1,4 @@
-"""What the machine's Docker can do, asked through its command line. Only questions, and an image
-pulled."""
+"""What this machine's Docker can do, by its command line. Asks questions, and pulls images."""
 
 from __future__ import annotations
 
@@ -15,23 +14,23 @@ _ANSWER_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """``fault`` says in a sentence why containers cannot be run here; empty = they can."""
-
-    fault: str = ""
+    # Why containers cannot be run here; None when they can.
+    fault: str | None = None
     architecture: str = ""
-    # What a GPU reservation would get; empty = none.
-    gpu: str = ""
+    # What a GPU reservation would get.
+    gpu: str | None = None
 
     def has_image(self, image: str) -> bool:
         return _run(["docker", "image", "inspect", "--format", "{{.Id}}", image]).returncode == 0
 
-    def pull(self, image: str) -> str:
-        """Ask the registry through the engine, with its mirrors and login. Empty = done, else the
-        engine's words."""
-        done = subprocess.run(
+    def pull(self, image: str) -> str | None:
+        """Pull through the engine, with its mirrors and login; returns what went wrong."""
+        pull = subprocess.run(
             ["docker", "pull", image], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        return "" if done.returncode == 0 else _last_line(done.stderr).rsplit(": ", 1)[-1]
+        if pull.returncode == 0:
+            return None
+        return _last_line(pull.stderr).rsplit(": ", 1)[-1]
 
 
 def look() -> Engine:
@@ -41,9 +40,8 @@ def look() -> Engine:
     info = _json(answer.stdout)
     errors = info.get("ServerErrors") or []
     if answer.returncode or errors or not info.get("ServerVersion"):
-        return Engine(
-            fault=f"no Docker engine answers ({errors[0] if errors else _last_line(answer.stderr)})"
-        )
+        reason = errors[0] if errors else _last_line(answer.stderr)
+        return Engine(fault=f"no Docker engine answers ({reason})")
     compose = _run(["docker", "compose", "version", "--short"])
     if compose.returncode:
         return Engine(fault="docker has no compose plugin (Compose v2)")
@@ -61,22 +59,24 @@ def folders_of(project: str) -> list[str]:
     return sorted({line for line in listed.stdout.splitlines() if line})
 
 
-def _gpu(info: dict[str, Any]) -> str:
-    """The engine hands out GPUs when NVIDIA's toolkit is there; that says nothing of a card, which
-    nvidia-smi does."""
-    toolkit = (
-        "nvidia" in (info.get("Runtimes") or {})
-        or shutil.which("nvidia-container-runtime-hook") is not None
-        or any(
-            "nvidia.com/gpu" in str(d.get("ID", "")) for d in info.get("DiscoveredDevices") or []
-        )
-    )
-    if not toolkit or shutil.which("nvidia-smi") is None:
-        return ""
+def _gpu(info: dict[str, Any]) -> str | None:
+    """The first GPU; None unless the engine can hand one out and there is a card."""
+    if not _has_nvidia_toolkit(info) or shutil.which("nvidia-smi") is None:
+        return None
     listed = _run(["nvidia-smi", "-L"])
     if listed.returncode or not listed.stdout.startswith("GPU "):
-        return ""
+        return None
     return listed.stdout.splitlines()[0].split("(UUID")[0].strip()
+
+
+def _has_nvidia_toolkit(info: dict[str, Any]) -> bool:
+    """With NVIDIA's toolkit the engine can hand out GPUs, whether there is a card or not."""
+    if "nvidia" in (info.get("Runtimes") or {}):
+        return True
+    if shutil.which("nvidia-container-runtime-hook") is not None:
+        return True
+    devices = info.get("DiscoveredDevices") or []
+    return any("nvidia.com/gpu" in str(device.get("ID", "")) for device in devices)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

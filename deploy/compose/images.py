@@ -1,5 +1,4 @@
-"""docs/reference/images.md, written from what the engine says of the images and of `docker compose
-config`."""
+"""Writes docs/reference/images.md from the engine's images and from `docker compose config`."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import subprocess
 from typing import Any
 
 from deploy.compose.choice import OVERRIDES, ROOT
-from deploy.compose.settings import compose_command
+from deploy.compose.compose_settings import compose_command
 
 PAGE = ROOT / "docs/reference/images.md"
 IMAGES = ("gateway", "serving", "trainer")
@@ -27,11 +26,9 @@ def render() -> str:
     parts = [_HEAD, "## Our images\n", _images()]
     for serving in OVERRIDES:
         files = " ".join(f"-f {name}" for name in ("docker-compose.yml", *OVERRIDES[serving]))
-        parts += [
-            f"## Containers: {serving}\n",
-            f"`docker compose {files} up`\n",
-            _containers(serving),
-        ]
+        parts.append(f"## Containers: {serving}\n")
+        parts.append(f"`docker compose {files} up`\n")
+        parts.append(_containers(serving))
     return "\n".join(parts)
 
 
@@ -41,100 +38,87 @@ def size_mb(image: str, base: str) -> int:
 
 
 def inspect(image: str) -> dict[str, Any]:
-    done = subprocess.run(
+    answer = subprocess.run(
         ["docker", "image", "inspect", image], capture_output=True, text=True, check=True
     )
-    found: dict[str, Any] = json.loads(done.stdout)[0]
-    return found
+    details: dict[str, Any] = json.loads(answer.stdout)[0]
+    return details
 
 
 def _images() -> str:
-    base = os.environ.get("HEADRACE_BASE_IMAGE") or "python:3.11-slim"
     tag = os.environ.get("HEADRACE_TAG") or "local"
-    rows: dict[str, list[str]] = {
-        name: [] for name in ("MB", "user", "ports", "entry", "arguments", "health", "labels")
+    columns = [_image(f"headrace-{name}:{tag}") for name in IMAGES]
+    rows = [[key, *(column[key] for column in columns)] for key in columns[0]]
+    return _table(["", *(f"headrace-{name}" for name in IMAGES)], rows)
+
+
+def _image(image: str) -> dict[str, str]:
+    base = os.environ.get("HEADRACE_BASE_IMAGE") or "python:3.11-slim"
+    config = inspect(image)["Config"]
+    health = config["Healthcheck"]["Test"]
+    labels = [key for key in config["Labels"] if key.startswith("org.opencontainers.")]
+    return {
+        "MB": str(size_mb(image, base)),
+        "user": config["User"],
+        "ports": " ".join(sorted(config.get("ExposedPorts") or {})) or "none",
+        "entry": _code(config["Entrypoint"]),
+        "arguments": _code(config["Cmd"]),
+        "health": "exit code" if health == ["NONE"] else _code(health[1:]),
+        "labels": " ".join(sorted(labels)),
     }
-    for name in IMAGES:
-        image = f"headrace-{name}:{tag}"
-        config = inspect(image)["Config"]
-        rows["MB"].append(str(size_mb(image, base)))
-        rows["user"].append(config["User"])
-        rows["ports"].append(" ".join(sorted(config.get("ExposedPorts") or {})) or "none")
-        rows["entry"].append(_code(config["Entrypoint"]))
-        rows["arguments"].append(_code(config["Cmd"]))
-        rows["health"].append(
-            _code(config["Healthcheck"]["Test"][1:])
-            if config["Healthcheck"]["Test"] != ["NONE"]
-            else "exit code"
-        )
-        rows["labels"].append(
-            " ".join(
-                sorted(key for key in config["Labels"] if key.startswith("org.opencontainers."))
-            )
-        )
-    return _table(
-        ["", *(f"headrace-{name}" for name in IMAGES)],
-        [[key, *values] for key, values in rows.items()],
-    )
 
 
 def _containers(serving: str) -> str:
-    config = _config(serving)["services"]
-    rows = []
-    for title, read in (
-        ("image", lambda s: s["image"]),
-        ("user", lambda s: s["user"]),
-        ("root filesystem", lambda s: "read-only" if s.get("read_only") else "writable"),
-        ("capabilities", lambda s: "none" if s.get("cap_drop") == ["ALL"] else "default"),
-        ("privileges", lambda s: " ".join(s.get("security_opt", []))),
-        ("init", lambda s: "yes" if s.get("init") else "no"),
-        ("networks", lambda s: " ".join(sorted(s["networks"]))),
-        (
-            "published",
-            lambda s: (
-                " ".join(f"{p['host_ip']}:{p['published']}" for p in s.get("ports", []))
-                or "nothing"
-            ),
-        ),
-        (
-            "mounts",
-            lambda s: " ".join(
-                f"{v['target']}{'' if v.get('read_only') else ' (written)'}" for v in s["volumes"]
-            ),
-        ),
-        (
-            "waits for",
-            lambda s: (
-                " ".join(f"{n}: {d['condition']}" for n, d in s.get("depends_on", {}).items())
-                or "nothing"
-            ),
-        ),
-        ("restart", lambda s: s["restart"]),
-        ("GPU", lambda s: "reserved" if _devices(s) else "no"),
-        ("log", lambda s: "{max-file} x {max-size}".format(**s["logging"]["options"])),
-    ):
-        rows.append([title, *(read(config[name]) for name in _SERVICES)])
+    services = _config(serving)["services"]
+    columns = [_container(services[name]) for name in _SERVICES]
+    rows = [[key, *(column[key] for column in columns)] for key in columns[0]]
     return _table(["", *_SERVICES], rows)
 
 
+def _container(service: dict[str, Any]) -> dict[str, str]:
+    ports = [f"{port['host_ip']}:{port['published']}" for port in service.get("ports", [])]
+    waits = [
+        f"{name}: {dependency['condition']}"
+        for name, dependency in service.get("depends_on", {}).items()
+    ]
+    return {
+        "image": service["image"],
+        "user": service["user"],
+        "root filesystem": "read-only" if service.get("read_only") else "writable",
+        "capabilities": "none" if service.get("cap_drop") == ["ALL"] else "default",
+        "privileges": " ".join(service.get("security_opt", [])),
+        "init": "yes" if service.get("init") else "no",
+        "networks": " ".join(sorted(service["networks"])),
+        "published": " ".join(ports) or "nothing",
+        "mounts": " ".join(map(_mount, service["volumes"])),
+        "waits for": " ".join(waits) or "nothing",
+        "restart": service["restart"],
+        "GPU": "reserved" if _devices(service) else "no",
+        "log": "{max-file} x {max-size}".format(**service["logging"]["options"]),
+    }
+
+
+def _mount(volume: dict[str, Any]) -> str:
+    target: str = volume["target"]
+    return target if volume.get("read_only") else f"{target} (written)"
+
+
 def _devices(service: dict[str, Any]) -> list[Any]:
-    found: list[Any] = (
-        service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
-    )
-    return found
+    resources = service.get("deploy", {}).get("resources", {})
+    devices: list[Any] = resources.get("reservations", {}).get("devices", [])
+    return devices
 
 
 def _config(serving: str) -> dict[str, Any]:
-    # Of this machine only what finds the engine: the page shows the defaults.
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name in ("PATH", "HOME") or name.startswith("DOCKER_")
-    }
+    # Only what finds the engine: the page shows the defaults, not the settings of this machine.
+    environ = {}
+    for name, value in os.environ.items():
+        if name in ("PATH", "HOME") or name.startswith("DOCKER_"):
+            environ[name] = value
     command = [*compose_command(serving), "--env-file", os.devnull, "config", "--format", "json"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    answer = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    config: dict[str, Any] = json.loads(answer.stdout)
+    return config
 
 
 def _code(words: list[str] | None) -> str:

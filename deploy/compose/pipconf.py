@@ -1,5 +1,4 @@
-"""The building machine's pip configuration and CA, made fit for a container: what only makes sense
-here is left out."""
+"""This machine's pip configuration and CA for building images, without what is of use only here."""
 
 from __future__ import annotations
 
@@ -9,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Settings that hold in a container too. find-links and file: addresses name folders of this
-# machine; cert goes apart.
-_KEPT = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
+# Settings that are valid in a container too. find-links and file: addresses name folders of this
+# machine, and cert is passed on separately.
+_PORTABLE = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 _LISTS = ("extra-index-url", "trusted-host")
-_ENVIRONMENT = {f"PIP_{key.upper().replace('-', '_')}": key for key in _KEPT} | {
+_ENVIRONMENT = {f"PIP_{key.upper().replace('-', '_')}": key for key in _PORTABLE} | {
     "PIP_DEFAULT_TIMEOUT": "timeout"
 }
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 # A build secret may not be larger.
-_MOST_CA_BYTES = 500 * 1024
+_MAX_CA_BYTES = 500 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +28,19 @@ class PipSettings:
     def render(self) -> str:
         lines = ["[global]"]
         for key, value in sorted(self.values.items()):
-            lines.append(f"{key} = " + "\n    ".join(value.split() if key in _LISTS else [value]))
+            if key in _LISTS:
+                value = "\n    ".join(value.split())
+            lines.append(f"{key} = {value}")
         return "\n".join(lines) + "\n"
 
 
 def gather(
     environ: Mapping[str, str], *, home: Path | None = None, system: Path = Path("/etc/pip.conf")
 ) -> PipSettings:
-    """From pip's own files, nearest last, then its variables, as pip ranks them. Works where pip is
-    not installed."""
+    """From pip's own files, and then its variables, which win, as in pip.
+
+    pip itself need not be installed.
+    """
     home = home or Path.home()
     files = [
         system,
@@ -53,18 +56,19 @@ def gather(
     values: dict[str, str] = {}
     cert = ""
     for file in files:
-        found = _read(file)
-        values |= {key: value for key, value in found.items() if key in _KEPT}
-        cert = found.get("cert", cert)
-    values |= {key: environ[name] for name, key in _ENVIRONMENT.items() if environ.get(name)}
-    kept = {
-        key: " ".join(word for word in value.split() if not word.startswith("file:"))
-        for key, value in values.items()
-    }
-    named = [environ.get(name, "") for name in _CA_VARIABLES]
-    return PipSettings(
-        {key: value for key, value in kept.items() if value}, _bundle([named[0], cert, *named[1:]])
-    )
+        settings = _read(file)
+        values |= {key: value for key, value in settings.items() if key in _PORTABLE}
+        cert = settings.get("cert", cert)
+    for name, key in _ENVIRONMENT.items():
+        if environ.get(name):
+            values[key] = environ[name]
+    portable = {}
+    for key, value in values.items():
+        words = [word for word in value.split() if not word.startswith("file:")]
+        if words:
+            portable[key] = " ".join(words)
+    pip_cert, *others = [environ.get(name, "") for name in _CA_VARIABLES]
+    return PipSettings(portable, _first_bundle([pip_cert, cert, *others]))
 
 
 def _read(file: Path) -> dict[str, str]:
@@ -72,7 +76,7 @@ def _read(file: Path) -> dict[str, str]:
     try:
         parser.read_string(file.read_text())
     except (OSError, UnicodeDecodeError, configparser.Error):
-        # Pip itself complains about it when it is used; it is not ours to stop for.
+        # pip itself will complain about it.
         return {}
     merged: dict[str, str] = {}
     for section in ("global", "install", "download"):
@@ -81,9 +85,9 @@ def _read(file: Path) -> dict[str, str]:
     return merged
 
 
-def _bundle(candidates: list[str]) -> Path | None:
+def _first_bundle(candidates: list[str]) -> Path | None:
     for name in candidates:
         path = Path(name).expanduser()
-        if name and path.is_file() and path.stat().st_size <= _MOST_CA_BYTES:
+        if name and path.is_file() and path.stat().st_size <= _MAX_CA_BYTES:
             return path.resolve()
     return None

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs its arguments with a Python that can carry the stack: $PYTHON if set, else .venv's, else the newest of 3.13 to 3.11 on
-# the PATH that really runs (a pyenv shim may exist and fail) and can make virtual environments.
+# Runs its arguments with a Python that can run the stack: $PYTHON if set, else that of .venv, else the newest of 3.13 to 3.11 on
+# the PATH that works (a pyenv shim may exist and fail) and can make virtual environments.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-# Exit status of the probe: 0 fits, 3 another version, 4 no venv or ensurepip (Debian packs them apart), else it does not run.
+# Exit status of the probe: 0 = usable, 3 = another version, 4 = no venv or ensurepip (separate packages on Debian), else = broken.
 probe='
 import sys
 if not (3, 11) <= sys.version_info[:2] <= (3, 13): sys.exit(3)
@@ -15,7 +15,7 @@ except ImportError:
 
 without_venv=
 for python in "${PYTHON:-.venv/bin/python}" python3.13 python3.12 python3.11 python3 python; do
-  without=$("$python" -c "$probe" 2>/dev/null) # quiet: what does not run is passed over
+  without=$("$python" -c "$probe" 2>/dev/null) # a Python that does not work is skipped
   case $? in
     0) PYTHONPATH=${PYTHONPATH:-} exec "$python" "$@" ;;
     4) without_venv=${without_venv:-$without} ;;

@@ -1,8 +1,8 @@
-"""The virtual environments: one for each Python in .venvs/, and .venv, a link to the one used last.
+"""The virtual environments: one for each Python in .venvs/, and .venv, a link to the last used.
 
-Each is made once, filled with a pinned set from requirements/, and left alone while nothing
-changed. A stamp inside says what it was filled with; it is written last, so an interrupted filling
-is taken up again.
+Each is made once, filled with a pinned set of requirements/, and left alone while nothing changes.
+A stamp inside says what it was filled with. It is written last, so that an interrupted installation
+is resumed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deploy.alone import alone
-from deploy.local.settings import ROOT
+from deploy.file_lock import exclusive
+from deploy.local.local_settings import ROOT
 from deploy.terminal import Step, Stop
 
 # The Python that runs this: inside an environment, the one it was made with.
@@ -27,11 +27,11 @@ _BASE = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
 _VERSION = "{}.{}".format(*sys.version_info[:2])
 LINK = ROOT / ".venv"
 VENV = ROOT / ".venvs" / f"{_VERSION}-{hashlib.sha256(_BASE.encode()).hexdigest()[:8]}"
-# By its own path, not the link's: what runs goes on when the link moves.
+# The environment's own path, not the link: running programs go on when the link moves.
 PYTHON = VENV / "bin" / "python"
 _STAMP = VENV / "headrace.json"
 _LOG = ROOT / ".cache" / "install.log"
-# No resolving (--no-deps) and no building: what is installed is the set, to the byte, and needs no
+# Nothing is resolved (--no-deps) and nothing built: the set is installed to the byte, without a
 # compiler.
 _INSTALL = (
     "--no-deps",
@@ -41,31 +41,35 @@ _INSTALL = (
     "--no-input",
     "--disable-pip-version-check",
 )
-_UNREACHED = re.compile(
-    r"onnection (?:error|broken|refused|reset)|new connection|Max retries|timed out|name "
-    r"resolution|ProxyError|SSLError"
+_UNREACHABLE = re.compile(
+    r"onnection (?:error|broken|refused|reset)|new connection|Max retries|timed out"
+    r"|name resolution|ProxyError|SSLError"
 )
-_HAPPENED = re.compile(r"^\s*(?:Collecting|Requirement already satisfied:)\s+([\w.-]+)")
+_PACKAGE = re.compile(r"^\s*(?:Collecting|Requirement already satisfied:)\s+([\w.-]+)")
 
 
 def ensure(name: str) -> bool:
-    """Make .venv hold the set ``name`` of requirements/ and the project's own commands. Whether it
-    was filled now."""
+    """Install the set ``name`` of requirements/ and the project's commands into .venv.
+
+    False if that was done before.
+    """
     if _is_current(name) and _is_linked():
         return False
-    with alone(ROOT / ".cache" / "venv.lock"):
-        # Else filled with this Python before, or by the call that was waited for.
-        missing = not _is_current(name)
-        if missing:
+    with exclusive(ROOT / ".cache" / "venv.lock"):
+        # Somebody else may have filled it while we waited for the lock.
+        was_current = _is_current(name)
+        if not was_current:
             _fill(name)
         if not _is_linked():
             _link()
-    return missing
+    return not was_current
 
 
-def identity() -> str:
-    """Changes whenever .venv was filled anew."""
-    return hashlib.sha256(_STAMP.read_bytes()).hexdigest() if _STAMP.exists() else ""
+def identity() -> str | None:
+    """Changes with every installation into .venv; None before the first."""
+    if not _STAMP.exists():
+        return None
+    return hashlib.sha256(_STAMP.read_bytes()).hexdigest()
 
 
 def _fill(name: str) -> None:
@@ -73,10 +77,12 @@ def _fill(name: str) -> None:
         _create()
     _install(name)
     _link_project()
-    # The set of development holds the one of the stack.
-    names = {"local", name} if name == "dev" else {name}
-    kept = _stamp().get("sets", {})
-    _write_stamp({**_interpreter(), "sets": {**kept, **{each: _digest(each) for each in names}}})
+    digests = dict(_stamp().get("sets", {}))
+    digests[name] = _digest(name)
+    if name == "dev":
+        # The set of development contains that of the stack.
+        digests["local"] = _digest("local")
+    _write_stamp({**_interpreter(), "sets": digests})
 
 
 def _is_current(name: str) -> bool:
@@ -85,8 +91,7 @@ def _is_current(name: str) -> bool:
 
 
 def _interpreter() -> dict[str, Any]:
-    # A copied tree brings environments whose scripts point to where they came from, hence the
-    # place.
+    # With the root, because the scripts of a copied environment point to where it came from.
     return {"python": sys.version, "base": _BASE, "root": str(ROOT)}
 
 
@@ -104,9 +109,9 @@ def _stamp() -> dict[str, Any]:
 
 
 def _write_stamp(stamp: dict[str, Any]) -> None:
-    aside = _STAMP.with_suffix(".new")
-    aside.write_text(json.dumps(stamp, indent=1) + "\n")
-    aside.replace(_STAMP)
+    temporary = _STAMP.with_suffix(".new")
+    temporary.write_text(json.dumps(stamp, indent=1) + "\n")
+    temporary.replace(_STAMP)
 
 
 def _digest(name: str) -> str:
@@ -123,26 +128,26 @@ def _is_linked() -> bool:
 
 def _link() -> None:
     if LINK.is_dir() and not LINK.is_symlink():
-        # An environment of its own, as earlier releases made it.
+        # Earlier releases made the environment itself there.
         shutil.rmtree(LINK)
-    aside = LINK.with_name(".venv.new")
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(VENV.relative_to(ROOT))
-    aside.replace(LINK)
+    temporary = LINK.with_name(".venv.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(VENV.relative_to(ROOT))
+    temporary.replace(LINK)
 
 
 def _create() -> None:
     with Step(f"Making .venv with {_BASE}", f"Made .venv with Python {sys.version.split()[0]}"):
-        made = subprocess.run(
+        process = subprocess.run(
             [_BASE, "-m", "venv", "--clear", VENV],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        if made.returncode:
+        if process.returncode:
             shutil.rmtree(VENV, ignore_errors=True)
             raise Stop(
-                f"{_BASE} could not make a virtual environment:\n{made.stdout.strip()}\n"
+                f"{_BASE} could not make a virtual environment:\n{process.stdout.strip()}\n"
                 f"On Debian and Ubuntu: apt install python{_VERSION}-venv. "
                 "Else name another Python with PYTHON=/path/to/python3."
             )
@@ -153,7 +158,8 @@ def _install(name: str) -> None:
     total = sum(1 for line in _set(name).read_text().splitlines() if re.match(r"[\w.-]+==", line))
     command = [str(PYTHON), "-m", "pip", "install", *_INSTALL, "-r", str(_set(name))]
     with Step(f"Installing the pinned packages of requirements/{name}.txt") as step:
-        output, seen = [shlex.join(command) + "\n"], 0
+        output = [shlex.join(command) + "\n"]
+        count = 0
         with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -164,54 +170,53 @@ def _install(name: str) -> None:
             assert pip.stdout is not None
             for line in pip.stdout:
                 output.append(line)
-                if happened := _HAPPENED.match(line):
-                    seen += 1
-                    step.detail(f"{seen} of {total}: {happened[1]}")
+                package = _PACKAGE.match(line)
+                if package:
+                    count += 1
+                    step.detail(f"{count} of {total}: {package[1]}")
                 elif line.startswith("Installing collected packages"):
                     step.detail("unpacking")
         _LOG.write_text("".join(output))
         if pip.returncode:
-            raise Stop(_install_failed(output))
-        step.finish(f"Installed the pinned packages of requirements/{name}.txt, {seen}")
+            raise Stop(_failure(output))
+        step.finish(f"Installed the pinned packages of requirements/{name}.txt, {count}")
 
 
-def _install_failed(output: list[str]) -> str:
+def _failure(output: list[str]) -> str:
     errors = [line.removeprefix("ERROR:").strip() for line in output if line.startswith("ERROR:")]
-    told = "\n".join(f"  {error}" for error in errors[-3:]) or "  pip gave no reason"
+    reasons = "\n".join(f"  {error}" for error in errors[-3:]) or "  pip gave no reason"
     text = "".join(output)
-    if _UNREACHED.search(text):
+    if _UNREACHABLE.search(text):
         advice = (
-            "The package index could not be reached. Check the network; behind a proxy set "
-            "HTTPS_PROXY, with an index\n"
-            "of your own PIP_INDEX_URL, without any network PIP_NO_INDEX=1 and "
-            "PIP_FIND_LINKS=/folder/of/wheels."
+            "The package index could not be reached. Check the network. Set HTTPS_PROXY behind a "
+            "proxy,\nPIP_INDEX_URL for an index of your own, or, without any network, "
+            "PIP_NO_INDEX=1 and PIP_FIND_LINKS=/folder/of/wheels."
         )
     elif "No space left" in text:
         advice = f"The disk is full: .venv needs about 2 GB under {ROOT}."
     elif "HASHES" in text:
         advice = (
-            "A package differs from the one pinned in requirements/: do not go on before you "
-            "know why."
+            "A package differs from the one pinned in requirements/: "
+            "do not go on before you know why."
         )
     else:
         advice = "See the whole output."
     again = f"Whole output: {_LOG}. Then run make again: it goes on where it stopped."
-    return f"pip could not install the packages:\n{told}\n{advice}\n{again}"
+    return f"pip could not install the packages:\n{reasons}\n{advice}\n{again}"
 
 
 def _link_project() -> None:
-    """`import headrace` anywhere under .venv's Python, and the command headrace, without a
-    build."""
-    (VENV / "lib" / f"python{_VERSION}" / "site-packages" / "headrace-tree.pth").write_text(
-        f"{ROOT}\n"
-    )
+    """Makes `import headrace` and the command headrace work in .venv, without building a wheel."""
+    site_packages = VENV / "lib" / f"python{_VERSION}" / "site-packages"
+    (site_packages / "headrace-tree.pth").write_text(f"{ROOT}\n")
     script = VENV / "bin" / "headrace"
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(PYTHON))} -m headrace "$@"\n')
     script.chmod(0o755)
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> int:
-    """A module of the project in .venv, its output before the user's eyes."""
-    return subprocess.run(
+    """Run .venv's Python in the project; its output goes to the terminal. Returns the exit code."""
+    process = subprocess.run(
         [str(PYTHON), *arguments], cwd=ROOT, env=env or dict(os.environ), stdin=subprocess.DEVNULL
-    ).returncode
+    )
+    return process.returncode

@@ -20,7 +20,7 @@ from headrace.codec import placeholders, predict
 from headrace.protocol import messages, signatures, tensors
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import DEFAULT_SIGNATURE, Signature
-from headrace.store import records
+from headrace.store import golden, records
 
 log = logging.getLogger("gateway")
 
@@ -28,7 +28,6 @@ Body = Mapping[str, Any]
 # Signature name -> body.
 Samples = Mapping[str, Body]
 
-_GOLDEN_FILE = "assets.extra/golden.json"
 _WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_FILE_BYTES = 32 * 2**20
 _MAX_RECORDS = 64
@@ -95,7 +94,7 @@ def _with_plain_text(body: bytes) -> bytes:
 
 def _recorded(folder: Path) -> Iterator[tuple[str, Body]]:
     try:
-        yield from _golden(folder / _GOLDEN_FILE)
+        yield from _golden(folder)
         yield from _warmup(folder / _WARMUP_FILE)
     except _READ_ERRORS as error:
         log.warning(
@@ -104,13 +103,9 @@ def _recorded(folder: Path) -> Iterator[tuple[str, Body]]:
         )
 
 
-def _golden(path: Path) -> Iterator[tuple[str, Body]]:
-    if not _is_readable(path):
-        return
-    for request in json.loads(path.read_text(encoding="utf-8")):
-        name, inputs = request["signature_name"], request["inputs"]
-        if not isinstance(name, str):
-            raise TypeError("a signature_name is no text")
+def _golden(folder: Path) -> Iterator[tuple[str, Body]]:
+    for request in golden.read(folder, max_bytes=_MAX_FILE_BYTES):
+        name, inputs = request.signature_name, request.inputs
         # A row is enough to show. Whether the inputs are rows at all, the check says.
         yield name, _body(name, instances=[_first_row(inputs)])
         yield name, _body(name, inputs=inputs)

@@ -1,7 +1,6 @@
-"""The store: <base_path>/<version>/ folders by TensorFlow Serving's rules, and the live config
-rendered into it.
+"""The store: <base_path>/<version>/ folders by TensorFlow Serving's rules, and the live config.
 
-Knows files and names; what a SavedModel means is for those who load it.
+Knows files and names, not what a SavedModel contains.
 """
 
 from __future__ import annotations
@@ -37,22 +36,29 @@ CONFIG_NAME = "multimodel.config"
 MODELS_PREFIX = "/models"
 _VERSION = re.compile(r"-?[0-9]+", re.ASCII)
 _VARIABLES = (b"VarHandleOp", b"VariableV2")
-# Copied in order of their names, saved_model.pb is there before variables/. A graph may hold
-# variables that it fills itself and that come in no file, so without that folder it is let in once
-# nothing more has come for a while.
+# A copy in the order of names brings saved_model.pb before variables/. A graph may also hold
+# variables that no file contains, so a version without that folder counts as complete once nothing
+# was written for this long.
 _FRESH_S = 5.0
 _HEADER = "# Rendered by Headrace from the list of models one edits; a change here is lost.\n"
 
 
 def versions(base_path: str | os.PathLike[str]) -> tuple[int, ...]:
-    """Ascending version numbers under a base path: every entry whose whole name is an int64. ()
-    when it is missing."""
+    """Version numbers under a base path, ascending: every entry whose whole name is an int64.
+
+    () when the path does not exist.
+    """
     return tuple(sorted(_names(base_path)))
 
 
+def complete_versions(base_path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """The versions that can be loaded, ascending."""
+    names = sorted(_names(base_path).items())
+    return tuple(version for version, name in names if is_complete(Path(base_path, name)))
+
+
 def version_path(base_path: str | os.PathLike[str], version: int) -> Path:
-    """The entry of a version: of "1" and "001" the one that sorts last, as TensorFlow Serving takes
-    it."""
+    """The folder of a version; of "1" and "001" the last by name, as in TensorFlow Serving."""
     name = _names(base_path).get(version)
     if name is None:
         raise NotFound(f"no version {version} under {os.fspath(base_path)}")
@@ -60,19 +66,24 @@ def version_path(base_path: str | os.PathLike[str], version: int) -> Path:
 
 
 def is_complete(version_dir: str | os.PathLike[str]) -> bool:
-    """Whether a version can be loaded, not half-copied."""
-    return not missing(version_dir)
+    """Whether a version can be loaded, and is not just half copied."""
+    return missing(version_dir) is None
 
 
 def saved_model(folder: str | os.PathLike[str]) -> Path | None:
     """The file that makes a folder a SavedModel."""
-    paths = (Path(folder, name) for name in ("saved_model.pb", "saved_model.pbtxt"))
-    return next((path for path in paths if _size(path) > 0), None)
+    for name in ("saved_model.pb", "saved_model.pbtxt"):
+        path = Path(folder, name)
+        if _size(path) > 0:
+            return path
+    return None
 
 
-def missing(version_dir: str | os.PathLike[str]) -> str:
-    """What a version still lacks, in words; "" when it is whole: the SavedModel, and its variables
-    in their length."""
+def missing(version_dir: str | os.PathLike[str]) -> str | None:
+    """What a version still lacks before it can be loaded; None when it is complete.
+
+    Complete means: the SavedModel is there, and its variables in their full length.
+    """
     folder = Path(version_dir)
     graph = saved_model(folder)
     if graph is None:
@@ -82,24 +93,27 @@ def missing(version_dir: str | os.PathLike[str]) -> str:
     except (FileNotFoundError, NotADirectoryError):
         names = []
     if not any(name.startswith("variables.") for name in names):
-        return "no variables yet" if _wants_variables(graph) and _is_fresh(folder) else ""
+        if _has_variables(graph) and _is_fresh(folder):
+            return "no variables yet"
+        return None
     index = folder / "variables" / "variables.index"
     try:
-        wanted = bundle.data_files(index)
+        data_files = bundle.data_files(index)
     except OSError:
         return "no variables.index yet"
     except DataLoss:
         return "variables.index is not whole yet"
-    for name, least in wanted.items():
+    for name, least in data_files.items():
         size = _size(index.with_name(name))
+        if size < 0:
+            return f"no {name} yet"
         if size < least:
-            return f"{name} has {size} of {least} bytes yet" if size >= 0 else f"no {name} yet"
-    return ""
+            return f"{name} has {size} of {least} bytes yet"
+    return None
 
 
 def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Path:
-    """Where a config's base path is on this machine: the prefix /models stands for ``models_root``,
-    if there is one."""
+    """A config's base path on this machine, with ``models_root`` in place of /models if given."""
     if "://" in base_path:
         scheme, _, rest = base_path.partition("://")
         if scheme != "file":
@@ -112,69 +126,67 @@ def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Pa
 
 
 def unserved_labels(models: ServingConfig, store: Path) -> list[str]:
-    """A sentence for each label on a version that is not there, or that the model's policy leaves
-    out."""
-    told = []
+    """A warning for each label whose version does not exist or is not served by the policy."""
+    warnings = []
     for model in models.models:
         if not model.labels or "://" in model.base_path:
             continue
-        there = versions(local_path(model.base_path, store))
-        served = version_policy.select(model.policy, there)
+        present = versions(local_path(model.base_path, store))
+        served = version_policy.select(model.policy, present)
         for label, version in model.labels.items():
             if version in served:
                 continue
-            why = "its policy does not serve" if version in there else "is not there"
+            reason = "its policy does not serve" if version in present else "is not there"
             numbers = ", ".join(map(str, served)) or "none"
-            told.append(
-                f"{model.name}: the label {label!r} is on version {version}, which {why}; served: "
-                f"{numbers}"
+            warnings.append(
+                f"{model.name}: the label {label!r} is on version {version}, which {reason}; "
+                f"served: {numbers}"
             )
-    return told
+    return warnings
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedLive:
-    """Names of the models in the live config, of those that wait for their first version, and of
-    those that were in the live config before and are no longer wanted."""
+    """What render_live() did, by names of models."""
 
     served: tuple[str, ...]
+    # Listed, but without a version yet.
     waiting: tuple[str, ...]
     changed: bool
+    # In the live config before, and no longer listed.
     removed: tuple[str, ...] = ()
 
 
 def render_live(desired: Path, store: Path) -> RenderedLive:
-    """Write the live config: the desired models that have a version to serve.
+    """Write the live config: the models of the desired list that have a version to serve.
 
-    A stock TensorFlow Serving keeps both its ports closed over a model without one. Replaced by one
-    rename, left alone when nothing changes; ConfigError when the desired file is broken, and the
-    live one stays.
+    TensorFlow Serving itself opens no port while a listed model has none. The live config is
+    replaced by one rename, and left alone when nothing changes. A broken desired list raises
+    ConfigError and leaves the live config as it was.
     """
     with _locked(store):
-        # Read under the lock: of two publishers that render at once, the later one has seen both
-        # versions.
-        wanted = model_list.load(desired)
-        served = tuple(model for model in wanted.models if _can_serve(model, store))
+        # Read under the lock, so that of two publishers at once the later one sees both versions.
+        desired_list = model_list.load(desired)
+        served = tuple(model for model in desired_list.models if _can_serve(model, store))
         text = _HEADER + model_list.render(ServingConfig(served))
         live = store / CONFIG_NAME
-        removed = tuple(name for name in _names_in(live) if wanted.model(name) is None)
+        removed = tuple(name for name in _names_in(live) if desired_list.model(name) is None)
         changed = _text_of(live) != text
         if changed:
             replace_file(live, text)
     names = tuple(model.name for model in served)
-    waiting = tuple(model.name for model in wanted.models if model.name not in names)
+    waiting = tuple(model.name for model in desired_list.models if model.name not in names)
     return RenderedLive(names, waiting, changed, removed)
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Give the file new content in one step: readers see the old or the new, also after a power
-    cut."""
+    """Replace a file's content atomically, also through a power cut."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            # The server may run as somebody else.
+            # The server may run as another user.
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -200,13 +212,15 @@ def _names(base_path: str | os.PathLike[str]) -> dict[int, str]:
         ) from error
     except OSError as error:
         raise Unavailable(f"{os.fspath(base_path)} cannot be read: {error.strerror}") from error
-    numbers = ((int(name), name) for name in names if _VERSION.fullmatch(name))
-    return {number: name for number, name in numbers if -(1 << 63) <= number < 1 << 63}
+    by_number = {}
+    for name in names:
+        if _VERSION.fullmatch(name) and -(1 << 63) <= int(name) < 1 << 63:
+            by_number[int(name)] = name
+    return by_number
 
 
 def _can_serve(model: ModelConfig, store: Path) -> bool:
-    """Whether there is a version the model's policy would serve. Paths outside the store are the
-    user's own affair."""
+    """Whether the policy has a version to serve; always True for paths outside the store."""
     path = posixpath.normpath(model.base_path)
     if path != MODELS_PREFIX and not path.startswith(MODELS_PREFIX + "/"):
         return True
@@ -218,29 +232,30 @@ def _can_serve(model: ModelConfig, store: Path) -> bool:
 
 
 def _size(path: Path) -> int:
-    """Of a file; -1 when there is none."""
+    """The size of a regular file; -1 when there is none."""
     try:
         status = path.stat()
     except OSError:
         return -1
-    return status.st_size if stat.S_ISREG(status.st_mode) else -1
+    if not stat.S_ISREG(status.st_mode):
+        return -1
+    return status.st_size
 
 
-def _wants_variables(graph: Path) -> bool:
-    """Whether it names kinds of operations that hold a variable."""
+def _has_variables(graph: Path) -> bool:
+    """Whether the graph names an operation that holds a variable."""
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return any(content.find(kind) >= 0 for kind in _VARIABLES)
 
 
 def _is_fresh(folder: Path) -> bool:
-    """Whether somebody wrote there just now. Of the times of a file only this one cannot be copied
-    along with it."""
+    """Whether somebody wrote there just now. Copies do not preserve ctime, as they do mtime."""
     newest = max(entry.stat().st_ctime for entry in (folder, *folder.iterdir()))
     return time.time() - newest < _FRESH_S
 
 
 def _names_in(live: Path) -> tuple[str, ...]:
-    """None where there is no live config yet, or one that nobody could serve from."""
+    """() when there is no live config yet, or a broken one."""
     try:
         return tuple(model.name for model in model_list.load(live).models)
     except ConfigError:
@@ -256,7 +271,7 @@ def _text_of(path: Path) -> str | None:
 
 @contextlib.contextmanager
 def _locked(store: Path) -> Iterator[None]:
-    """One renderer at a time; what a killed one left behind is swept up."""
+    """Allows one renderer at a time, and removes the temporary files of killed ones."""
     try:
         store.mkdir(parents=True, exist_ok=True)
         handle = os.open(
@@ -266,8 +281,8 @@ def _locked(store: Path) -> Iterator[None]:
         raise PermissionDenied(f"the store {store} cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        for left in store.glob(f".{CONFIG_NAME}.*.tmp"):
-            left.unlink()
+        for leftover in store.glob(f".{CONFIG_NAME}.*.tmp"):
+            leftover.unlink()
         yield
     finally:
         os.close(handle)

@@ -1,7 +1,6 @@
 """multimodel.config, TensorFlow Serving's ModelServerConfig, as frozen dataclasses and back.
 
-What is wrong is said with line and column, also where the text is well-formed and its meaning is
-not.
+Errors have a line and a column, also where the text is well-formed and its meaning is not.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class ModelConfig:
     platform: str = PLATFORM
     policy: VersionPolicy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
-    # A LoggingConfig as it came: ours to keep, not to read.
+    # A serialized LoggingConfig, which we pass on and do not read.
     logging: bytes = b""
 
 
@@ -50,9 +49,9 @@ class ServingConfig:
 def load(path: str | os.PathLike[str], *, may_be_blank: bool = False) -> ServingConfig:
     """The config in a file; ConfigError also when the file cannot be read.
 
-    A blank file has no list, which is not an empty one: it looks like one that is being written or
-    was cut off. ``may_be_blank`` reads it as TensorFlow Serving does when it starts, as a config
-    without any model.
+    A blank file has no list, which is not an empty list: it looks like a file that is being written
+    or was cut off. With ``may_be_blank`` it is a config without any model, as for TensorFlow
+    Serving when it starts.
     """
     source = os.fspath(path)
     try:
@@ -81,7 +80,7 @@ def parse(text: str, *, source: str = "", may_be_blank: bool = False) -> Serving
 
 
 def from_message(message: Any) -> ServingConfig:
-    """The config in a ModelServerConfig message; there is no text, so errors know no place."""
+    """The config in a ModelServerConfig message; its errors have no position."""
     return _Reader({}, "").config(message)
 
 
@@ -186,46 +185,48 @@ class _Reader:
                 index=index,
                 serving=f"Illegal setting both {_TYPE} and {_PLATFORM}, model name is {entry.name}",
             )
-        # model_type: TENSORFLOW is how configs said it before there was model_platform.
+        # Before there was model_platform, configs had model_type: TENSORFLOW.
         platform = entry.model_platform or {0: "", 1: PLATFORM}.get(entry.model_type, "OTHER")
         if platform != PLATFORM:
-            named = (
-                "model_platform" if entry.model_platform or not entry.model_type else "model_type"
-            )
-            said = f"has the platform {platform!r}" if platform else "has no model_platform"
-            serving = f"Model {entry.name} requests unsupported platform {platform}"
-            if not platform:
+            field_name = "model_platform"
+            if entry.model_type and not entry.model_platform:
+                field_name = "model_type"
+            if platform:
+                fault = f"has the platform {platform!r}"
+                serving = f"Model {entry.name} requests unsupported platform {platform}"
+            else:
+                fault = "has no model_platform"
                 serving = (
                     f"Illegal setting neither {_TYPE} nor {_PLATFORM}, model name is {entry.name}"
                 )
             raise self._error(
-                f"model {entry.name!r} {said}, expected {PLATFORM!r}",
-                named,
+                f"model {entry.name!r} {fault}, expected {PLATFORM!r}",
+                field_name,
                 index=index,
                 serving=serving,
             )
 
     def _check_labels(self, entry: Any, index: int, policy: VersionPolicy) -> None:
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for at, label in enumerate(self._labels(entry, index)):
+            fault = None
+            version = entry.version_labels.get(label)
             if not label:
                 fault = "has an empty label"
-            elif label in seen:
+            elif label in earlier:
                 fault = f"has the label {label!r} twice"
-            elif (
-                isinstance(policy, Specific) and entry.version_labels[label] not in policy.versions
-            ):
-                version = entry.version_labels[label]
+            elif isinstance(policy, Specific) and version not in policy.versions:
                 fault = (
                     f"has the label {label!r} on version {version}, which its policy does not serve"
                 )
-            else:
-                seen.add(label)
-                continue
-            raise self._error(f"model {entry.name!r} {fault}", "version_labels", index=index, at=at)
+            if fault:
+                raise self._error(
+                    f"model {entry.name!r} {fault}", "version_labels", index=index, at=at
+                )
+            earlier.add(label)
 
     def _labels(self, entry: Any, index: int) -> Iterator[str]:
-        """Labels as written, repetitions too, which the message's map no longer shows."""
+        """Labels as written, with repetitions, which the message's map has lost."""
         path = (_LIST, 0, "config", index, "version_labels")
         if (*path, 0) not in self.positions:
             yield from sorted(entry.version_labels)
@@ -233,19 +234,23 @@ class _Reader:
             if (*path, at) not in self.positions:
                 return
             key = self.positions.get((*path, at, "key", 0))
-            # Escapes and adjacent strings are protobuf's to read.
+            # Escapes and adjacent strings are for protobuf to read.
             yield messages.parse_text(messages.ModelSpec, f"name: {key.value}").name if key else ""
 
     def _error(
         self, reason: str, name: str, *, index: int | None = None, at: int = 0, serving: str = ""
     ) -> ConfigError:
-        """Placed at the field, or where it is missing at what should hold it."""
+        """An error at the field's position, or if it is missing at what should contain it."""
         path: TextPath = (name, at) if index is None else (_LIST, 0, "config", index, name, at)
         while path and path not in self.positions:
             path = path[:-2]
-        place = self.positions.get(path, TextPosition(0, 0))
+        position = self.positions.get(path, TextPosition(0, 0))
         return ConfigError(
-            reason, line=place.line, column=place.column, source=self.source, serving_text=serving
+            reason,
+            line=position.line,
+            column=position.column,
+            source=self.source,
+            serving_text=serving,
         )
 
 

@@ -1,5 +1,7 @@
-"""TFRecord files, as warm-up requests come in: each record is its length and its data, each with a
-masked CRC32C."""
+"""TFRecord files, the format of warm-up requests.
+
+A record is its length and its data, each with a masked CRC32C.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +14,34 @@ import numpy as np
 
 from headrace.protocol.errors import DataLoss
 
-# Castagnoli's, bits reversed.
+# Castagnoli's polynomial, with its bits reversed.
 _POLYNOMIAL = 0x82F63B78
 _MASK = 0xFFFFFFFF
 _MASK_DELTA = 0xA282EAD8
 _HEAD = struct.Struct("<QI")
 _FOOT = struct.Struct("<I")
-# Below, a plain loop is as quick as numpy is to start.
+# For fewer bytes, a plain loop is as fast as starting numpy.
 _LANES_FROM_BYTES = 4096
 
 
 def write(file: BinaryIO, records: Iterable[bytes]) -> None:
     for record in records:
         length = struct.pack("<Q", len(record))
-        file.write(
-            _HEAD.pack(len(record), masked_crc32c(length))
-            + record
-            + _FOOT.pack(masked_crc32c(record))
-        )
+        file.write(_HEAD.pack(len(record), masked_crc32c(length)))
+        file.write(record)
+        file.write(_FOOT.pack(masked_crc32c(record)))
 
 
 def read(file: BinaryIO) -> Iterator[bytes]:
-    """Each record in turn; DataLoss, in TensorFlow's words, at the first that is cut short or
-    damaged."""
+    """The records in order.
+
+    Raises DataLoss, in TensorFlow's words, at the first that is cut short or damaged.
+    """
     offset = 0
-    while head := file.read(_HEAD.size):
+    while True:
+        head = file.read(_HEAD.size)
+        if not head:
+            return
         if len(head) < _HEAD.size:
             raise DataLoss(f"truncated record at {offset}")
         length, check = _HEAD.unpack(head)
@@ -53,18 +58,19 @@ def read(file: BinaryIO) -> Iterator[bytes]:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """A CRC of data that holds CRCs is a weak one, so TensorFlow turns and shifts those it
-    stores."""
+    """The CRC as it is stored: rotated, since a CRC of data that contains CRCs is a weak one."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & _MASK
 
 
 def crc32c(data: bytes) -> int:
-    """Long data is cut into as many lanes as there are bytes in one; numpy takes a byte of every
-    lane at once."""
-    lanes = int(len(data) ** 0.5) if len(data) >= _LANES_FROM_BYTES else 0
-    if not lanes:
+    """Long data is cut into lanes, about as many as each has bytes.
+
+    numpy then processes a byte of every lane at once.
+    """
+    if len(data) < _LANES_FROM_BYTES:
         return _plain(_MASK, data) ^ _MASK
+    lanes = int(len(data) ** 0.5)
     width = len(data) // lanes
     body = np.frombuffer(data, np.uint8, lanes * width).reshape(lanes, width)
     table = _table()
@@ -73,7 +79,7 @@ def crc32c(data: bytes) -> int:
         states = table[(states ^ column) & 0xFF] ^ (states >> np.uint32(8))
     shift = _shift(width)
     crc = _MASK
-    # What came before a lane, moved past it, and what the lane adds.
+    # The state before each lane is moved past it, and then the lane's own state is added.
     for state in states.tolist():
         crc = (
             shift[0][crc & 0xFF]
@@ -109,9 +115,11 @@ def _table() -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _shift(width: int) -> tuple[tuple[int, ...], ...]:
-    """What ``width`` zero bytes make of each byte of a state: it is linear, so four tables say it
-    all."""
-    # Column b: what becomes of bit b.
+    """Four tables, one for each byte of a state: what becomes of it after ``width`` zero bytes.
+
+    The operation is linear, so these are enough.
+    """
+    # Column b is what becomes of bit b.
     matrix = [1 << bit for bit in range(32)]
     power = [_plain(column, b"\0") for column in matrix]
     while width:
@@ -119,9 +127,10 @@ def _shift(width: int) -> tuple[tuple[int, ...], ...]:
             matrix = [_times(power, column) for column in matrix]
         power = [_times(power, column) for column in power]
         width >>= 1
-    return tuple(
-        tuple(_times(matrix, byte << 8 * place) for byte in range(256)) for place in range(4)
-    )
+    tables = []
+    for shift in (0, 8, 16, 24):
+        tables.append(tuple(_times(matrix, byte << shift) for byte in range(256)))
+    return tuple(tables)
 
 
 def _times(matrix: list[int], vector: int) -> int:

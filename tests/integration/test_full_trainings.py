@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.store import card
 from tests.forks import ForkServer
 from tests.unit.warm import environment
 from trainer import zoo
-from trainer.exports import card
 
 TRAIN = "import sys; from trainer import cli; sys.exit(cli.main(sys.argv[1:]))"
 

@@ -11,10 +11,10 @@ import pytest
 import requests
 
 from deploy.smoke import close
-from headrace.store import model_list
+from headrace.store import card, golden, model_list
 from tests.local import ROOT, LocalStack
 from trainer import zoo
-from trainer.exports import asked, card, golden
+from trainer.exports import rest_example
 
 MODELS = sorted(model.name for model in model_list.load(ROOT / "multimodel.config").models)
 _EXAMPLE = re.compile(
@@ -34,17 +34,17 @@ def post(stack: LocalStack, model: str, method: str, body: Any) -> Any:
 def test_every_signature_answers_as_recorded(local_stack: LocalStack, model: str) -> None:
     version = local_stack.store / model / "1"
     made, recorded = card.read(version), golden.read(version)
-    assert {request["signature_name"] for request in recorded} == made["signatures"].keys()
+    assert {request.signature_name for request in recorded} == made["signatures"].keys()
     for request in recorded:
-        method = made["signatures"][request["signature_name"]]["method"]
-        call = asked.call(request, method)
+        method = made["signatures"][request.signature_name]["method"]
+        call = rest_example.from_golden(request, method)
         answer = post(local_stack, model, method, call.body)
         assert answer.keys() == call.answer.keys()
-        assert close(call.answer, answer), (request["signature_name"], call.answer, answer)
+        assert close(call.answer, answer), (request.signature_name, call.answer, answer)
         if method != "predict":  # any signature may also be asked by its tensors
-            tensors = asked.call(request, "predict")
+            tensors = rest_example.from_golden(request, "predict")
             assert close(tensors.answer, post(local_stack, model, "predict", tensors.body)), (
-                request["signature_name"]
+                request.signature_name
             )
 
 

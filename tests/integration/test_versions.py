@@ -19,10 +19,9 @@ import requests
 
 from headrace import doctor
 from headrace.protocol import version_policy
-from headrace.store import model_list
+from headrace.store import card, model_list
 from tests.integration.conftest import Stack, running, wait_for
 from tests.unit import toy
-from trainer.exports import card
 
 MODEL = "half_plus_two"
 

@@ -15,9 +15,9 @@ import docker
 import requests
 from docker.models.containers import Container
 
-from deploy.compose import settings
-from deploy.compose.settings import compose_command
-from deploy.compose.stack import Stack
+from deploy.compose import compose_settings
+from deploy.compose.compose_settings import compose_command
+from deploy.compose.container_stack import ContainerStack
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "headrace-system"
@@ -59,17 +59,17 @@ class Compose:
     def config(self) -> Path:
         return self.folder / "workspace/multimodel.config"
 
-    def stack(self, **more: str) -> Stack:
+    def stack(self, **more: str) -> ContainerStack:
         """What `make` works with; ``more`` are variables."""
-        return Stack(
-            settings.from_environment(self.environ | more, dotenv=self.folder / "no.env"),
+        return ContainerStack(
+            compose_settings.from_environment(self.environ | more, dotenv=self.folder / "no.env"),
             "embedded",
         )
 
     def run(self, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         """`docker compose WORDS` as a user calls it, with what `make` gives it; ``more`` are
         variables."""
-        environ = settings.with_pip(self.stack().settings) | more
+        environ = compose_settings.with_pip(self.stack().settings) | more
         command = [*compose_command("embedded"), *words]
         done = subprocess.run(
             command,

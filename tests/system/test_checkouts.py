@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.compose import settings
-from deploy.compose.settings import compose_command
+from deploy.compose import compose_settings
+from deploy.compose.compose_settings import compose_command
 from deploy.terminal import Stop
 from tests.system.project import ROOT, Compose
 
@@ -23,7 +23,7 @@ def first_checkout(cold: Compose, tmp_path: Path) -> Iterator[Path]:
     for file in ROOT.glob("*compose*.yml"):
         shutil.copy(file, tmp_path)
     shutil.copytree(ROOT / "deploy/compose/health", tmp_path / "deploy/compose/health")
-    environ = settings.with_pip(cold.stack(COMPOSE_PROJECT_NAME=PROJECT).settings)
+    environ = compose_settings.with_pip(cold.stack(COMPOSE_PROJECT_NAME=PROJECT).settings)
     command = [word.replace(str(ROOT), str(tmp_path)) for word in compose_command("embedded")]
     subprocess.run([*command, "create", "--no-build"], env=environ, check=True, capture_output=True)
     yield tmp_path

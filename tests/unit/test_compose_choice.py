@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.compose import compose_settings, pipconf
 from deploy.compose import engine as docker
-from deploy.compose import pipconf, settings
 from deploy.compose.choice import choose, pinned_tensorflow
-from deploy.compose.stack import hand_over
+from deploy.compose.container_stack import hand_over
 from deploy.terminal import Stop
 
 PIN = pinned_tensorflow()
@@ -23,9 +23,9 @@ CPU = f"tensorflow/serving:{PIN}"
 class Engine:
     """An engine that answers; ``here`` are its images, ``registry`` those it can pull."""
 
-    fault: str = ""
+    fault: str | None = None
     architecture: str = "x86_64"
-    gpu: str = ""
+    gpu: str | None = None
     here: tuple[str, ...] = ()
     registry: tuple[str, ...] = ()
     pulled: list[str] = field(default_factory=list)
@@ -33,9 +33,9 @@ class Engine:
     def has_image(self, image: str) -> bool:
         return image in self.here
 
-    def pull(self, image: str) -> str:
+    def pull(self, image: str) -> str | None:
         self.pulled.append(image)
-        return "" if image in self.registry else "no such host"
+        return None if image in self.registry else "no such host"
 
 
 @pytest.mark.parametrize(
@@ -152,16 +152,16 @@ def fake_docker(folder: Path, body: str) -> None:
             'case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) echo v2.20.2;; esac',
             "2.24 or newer",
         ),
-        ('case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) echo 2.26.1-4;; esac', ""),
+        ('case "$1" in info) echo \'{"ServerVersion": "26"}\';; *) echo 2.26.1-4;; esac', None),
     ],
 )
 def test_engine_says_why_it_cannot_be_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, fault: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, fault: str | None
 ) -> None:
     fake_docker(tmp_path, body)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     found = docker.look().fault
-    assert fault in found if fault else found == ""
+    assert found == fault or (fault and fault in (found or ""))
 
 
 def test_no_docker_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,10 +170,11 @@ def test_no_docker_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("smi", "gpu"), [("echo 'GPU 0: NVIDIA L4 (UUID: GPU-1)'", "GPU 0: NVIDIA L4"), ("exit 9", "")]
+    ("smi", "gpu"),
+    [("echo 'GPU 0: NVIDIA L4 (UUID: GPU-1)'", "GPU 0: NVIDIA L4"), ("exit 9", None)],
 )
 def test_gpu_counts_when_the_engine_hands_it_out_and_a_card_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smi: str, gpu: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smi: str, gpu: str | None
 ) -> None:
     info = (
         '{"ServerVersion": "26", "Architecture": "x86_64", "Runtimes": {"nvidia": {}, "runc": {}}}'
@@ -214,7 +215,7 @@ def test_no_pip_settings_make_an_empty_configuration(tmp_path: Path) -> None:
 
 
 def test_ids_are_the_callers_and_never_roots(tmp_path: Path) -> None:
-    found = settings.from_environment({}, dotenv=tmp_path / "none")
+    found = compose_settings.from_environment({}, dotenv=tmp_path / "none")
     wanted = (os.getuid(), os.getgid()) if os.getuid() else (10001, 10001)
     assert (found.uid, found.gid) == wanted
     assert found.environment["HEADRACE_UID"] == str(wanted[0])
@@ -226,23 +227,25 @@ def test_dotenv_is_read_as_compose_reads_it_and_the_environment_wins(tmp_path: P
         '# ids\nHEADRACE_UID=4321\nexport HEADRACE_GID = "8765"\nHEADRACE_STORE=/srv/store # '
         "there\n"
     )
-    found = settings.from_environment({"HEADRACE_GID": "77"}, dotenv=dotenv)
+    found = compose_settings.from_environment({"HEADRACE_GID": "77"}, dotenv=dotenv)
     assert (found.uid, found.gid, found.store) == (4321, 77, Path("/srv/store"))
 
 
 def test_pip_configuration_is_written_for_the_image_user_alone(tmp_path: Path) -> None:
-    found = settings.from_environment({"HEADRACE_RUN": str(tmp_path)}, dotenv=tmp_path / "none")
-    path = Path(settings.with_pip(found)["HEADRACE_PIP_CONF"])
+    found = compose_settings.from_environment(
+        {"HEADRACE_RUN": str(tmp_path)}, dotenv=tmp_path / "none"
+    )
+    path = Path(compose_settings.with_pip(found)["HEADRACE_PIP_CONF"])
     assert path.read_text().startswith("[global]")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_uid == found.uid
 
 
 def test_a_pip_configuration_of_ones_own_is_left_alone(tmp_path: Path) -> None:
-    found = settings.from_environment(
+    found = compose_settings.from_environment(
         {"HEADRACE_PIP_CONF": "/mine", "HEADRACE_RUN": str(tmp_path)}, dotenv=tmp_path / "none"
     )
-    assert settings.with_pip(found)["HEADRACE_PIP_CONF"] == "/mine"
+    assert compose_settings.with_pip(found)["HEADRACE_PIP_CONF"] == "/mine"
 
 
 def test_store_is_handed_over_when_root_calls(tmp_path: Path) -> None:

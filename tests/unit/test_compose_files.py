@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deploy.compose.choice import pinned_tensorflow
-from deploy.compose.settings import from_environment
+from deploy.compose.compose_settings import from_environment
 from gateway.settings import Settings
 from headrace.settings import variable
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.compose.settings import check_serving
+from deploy.compose.compose_settings import check_serving
 from deploy.preflight import Door, check_ports, check_settings
 from deploy.terminal import Stop
 

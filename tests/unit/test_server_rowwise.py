@@ -17,6 +17,7 @@ from headrace.server.batching.adaptive import obstacles
 from headrace.server.batching.batcher import Batcher, Limits, PendingRequest
 from headrace.server.engines.tensorflow import SavedModel, TensorFlowEngine
 from headrace.server.lifecycle import warmup
+from headrace.store import golden
 from tests.unit.toy import export
 
 Arrays = Mapping[str, np.ndarray]
@@ -76,9 +77,9 @@ def test_samples_catch_what_a_proof_might_let_through(mixed: SavedModel, rows: P
     ("file", "content"),
     [
         (warmup.FILE, b"no record at all"),  # nobody else reads it where warm-up is off
-        (samples.GOLDEN_FILE, b"[" * 100_000),
+        (golden.FILE, b"[" * 100_000),
         (
-            samples.GOLDEN_FILE,
+            golden.FILE,
             b'[{"signature_name": "serving_default", "inputs": {"x": [1%s]}}]' % (b"0" * 400),
         ),
     ],

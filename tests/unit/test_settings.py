@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+import trainer.settings
 from headrace import settings, variables
 from headrace.protocol.errors import InvalidArgument
 from headrace.settings import Check, Row, setting
@@ -86,3 +87,19 @@ def test_the_table_shows_each_field_as_a_person_writes_it() -> None:
         ("processes", "1"),
         ("text", '""'),
     ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "gateway"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"HEADRACE_HTTP_PORT": "9000"}, "http://127.0.0.1:9000"),
+        ({"HEADRACE_HTTP_PORT": "9000", "HEADRACE_GATEWAY": "http://gw:1/"}, "http://gw:1"),
+        ({"HEADRACE_HTTP_PORT": "", "HEADRACE_GATEWAY": ""}, "http://127.0.0.1:8000"),
+    ],
+    ids=["default", "port", "gateway", "empty"],
+)
+def test_the_trainer_asks_the_gateway_of_this_machine_unless_told_another(
+    environ: dict[str, str], gateway: str
+) -> None:
+    assert trainer.settings.from_environment(environ).gateway == gateway

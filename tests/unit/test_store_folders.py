@@ -122,15 +122,15 @@ LAYOUTS: dict[
     str, tuple[dict[str, int], str]
 ] = {  # name -> its bytes, of an index its shards; what is missing
     "nothing": ({}, "no saved_model.pb yet"),
-    "graph alone": ({"saved_model.pb": 1}, ""),
-    "graph as text": ({"saved_model.pbtxt": 1}, ""),
+    "graph alone": ({"saved_model.pb": 1}, None),
+    "graph as text": ({"saved_model.pbtxt": 1}, None),
     "graph without bytes": (WHOLE | {"saved_model.pb": 0}, "no saved_model.pb yet"),
     "variables without a graph": (
         {k: v for k, v in WHOLE.items() if k != "saved_model.pb"},
         "no saved_model.pb yet",
     ),
-    "whole": (WHOLE, ""),
-    "longer than it must be": (WHOLE | {f"variables/{SHARD(1, 2)}": 31}, ""),
+    "whole": (WHOLE, None),
+    "longer than it must be": (WHOLE | {f"variables/{SHARD(1, 2)}": 31}, None),
     "first of two shards": (
         {k: v for k, v in WHOLE.items() if SHARD(1, 2) not in k},
         f"no {SHARD(1, 2)} yet",
@@ -151,8 +151,8 @@ LAYOUTS: dict[
         {k: v for k, v in WHOLE.items() if k != INDEX},
         "no variables.index yet",
     ),
-    "empty variables folder": ({"saved_model.pb": 1, "variables/": 0}, ""),
-    "a stray shard of another save": (WHOLE | {f"variables/{SHARD(2, 3)}": 1}, ""),
+    "empty variables folder": ({"saved_model.pb": 1, "variables/": 0}, None),
+    "a stray shard of another save": (WHOLE | {f"variables/{SHARD(2, 3)}": 1}, None),
 }
 
 
@@ -169,10 +169,10 @@ def build(folder: Path, files: dict[str, int]) -> Path:
 
 @pytest.mark.parametrize(("files", "lacks"), LAYOUTS.values(), ids=LAYOUTS)
 def test_a_half_copied_version_is_not_complete(
-    tmp_path: Path, files: dict[str, int], lacks: str
+    tmp_path: Path, files: dict[str, int], lacks: str | None
 ) -> None:
     assert folders.missing(build(tmp_path, files)) == lacks
-    assert folders.is_complete(tmp_path) is (lacks == "")
+    assert folders.is_complete(tmp_path) is (lacks is None)
 
 
 def test_an_index_cut_anywhere_is_not_whole(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_variables_that_a_graph_wants_are_waited_for_while_files_still_come(
 
     later = time.time() + 60
     monkeypatch.setattr(folders.time, "time", lambda: later)
-    assert folders.missing(tmp_path) == ""
+    assert folders.missing(tmp_path) is None
 
 
 def test_what_tensorflow_exported_is_complete_and_a_byte_less_is_not(
@@ -204,7 +204,7 @@ def test_what_tensorflow_exported_is_complete_and_a_byte_less_is_not(
         copy = tmp_path / name
         shutil.copytree(contract_models / name, copy)
         data = copy / "variables" / SHARD(0, 1)
-        assert folders.missing(copy) == ""
+        assert folders.missing(copy) is None
 
         content = data.read_bytes()
         data.write_bytes(content[:-1])

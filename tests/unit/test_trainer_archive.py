@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer import aside
+from trainer import staging
 from trainer.data.archive import Archive, fetch
 from trainer.errors import NotAvailable
 
@@ -71,7 +71,7 @@ def packed(path: Path, member: str, content: bytes) -> str:
 
 
 def kept(cache: Path) -> list[str]:
-    return sorted(path.name for path in cache.iterdir() if path.name != aside.LOCK)
+    return sorted(path.name for path in cache.iterdir() if path.name != staging.LOCK)
 
 
 def other(archive: Archive, **changes: str) -> Archive:
@@ -235,7 +235,7 @@ def test_two_who_fetch_at_once_both_succeed(archive: Archive, tmp_path: Path) ->
 DIES_BEFORE_THE_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from trainer import aside
+from trainer import staging
 from trainer.data.archive import Archive, fetch
 def die_at_rename(event, args):
     if event == "os.rename":

@@ -57,5 +57,5 @@ def test_an_unknown_model_is_named(place: Path) -> None:
 def test_every_archive_of_the_zoo_is_pinned_and_has_a_licence() -> None:
     for name in zoo.names():
         entry = zoo.find(name)
-        for each in (*entry.data, *entry.better):
+        for each in (*entry.data, *entry.full_data):
             assert isinstance(each, Archive) and len(each.sha256) == 64 and each.licence, name

@@ -175,5 +175,5 @@ def test_what_came_of_a_full_disk_is_one_too(tmp_path: Path) -> None:
         disk.full(OSError(errno.EDQUOT, "quota", "/a/b"), tmp_path)
         == "no room to write /a/b: Disk quota exceeded"
     )
-    assert disk.full(OSError(errno.EACCES, "no"), tmp_path) == ""
-    assert disk.full(ValueError("No space left on device"), tmp_path) == ""
+    assert disk.full(OSError(errno.EACCES, "no"), tmp_path) is None
+    assert disk.full(ValueError("No space left on device"), tmp_path) is None

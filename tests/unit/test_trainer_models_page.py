@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from headrace.store.golden import GoldenRequest
 from trainer import models_page, zoo
 
 CARD = {
@@ -45,12 +46,8 @@ CARD = {
 
 
 def test_a_card_becomes_rows_and_a_section() -> None:
-    golden = {
-        "signature_name": "serving_default",
-        "inputs": {"text": ["a", "b"]},
-        "outputs": {"good": [0.5, 0.75]},
-    }
-    page = models_page.page({"m": CARD}, {"m": [golden]})
+    request = GoldenRequest("serving_default", {"text": ["a", "b"]}, {"good": [0.5, 0.75]})
+    page = models_page.page({"m": CARD}, {"m": [request]})
     assert (
         "| m | accuracy 0.8499 | 0.5 (a guess) | >= 0.83 | 0.8493, 0.8499, 0.86 | full |\n" in page
     )
@@ -68,12 +65,8 @@ def test_a_card_becomes_rows_and_a_section() -> None:
 
 
 def test_an_example_too_long_to_read_is_left_out() -> None:
-    golden = {
-        "signature_name": "serving_default",
-        "inputs": {"text": ["a" * 2000]},
-        "outputs": {"good": [0.5]},
-    }
-    assert "POST" not in models_page.page({"m": CARD}, {"m": [golden]})
+    request = GoldenRequest("serving_default", {"text": ["a" * 2000]}, {"good": [0.5]})
+    assert "POST" not in models_page.page({"m": CARD}, {"m": [request]})
 
 
 def test_the_page_in_the_tree_is_of_full_trainings_of_every_model() -> None:
@@ -86,5 +79,5 @@ def test_the_page_in_the_tree_is_of_full_trainings_of_every_model() -> None:
     for row in rows:
         assert row[-1] == "full |" and "(below)" not in row[1], row
     for name, section in zip(zoo.names(), sections[1:], strict=True):
-        for signature, promise in zoo.find(name).signatures.items():
-            assert f"| {signature} | " in section and section.count(f"| {promise.method} |") >= 1
+        for signature, spec in zoo.find(name).signatures.items():
+            assert f"| {signature} | " in section and section.count(f"| {spec.method} |") >= 1

@@ -19,14 +19,14 @@ import pytest
 
 from headrace.protocol import messages, tensors
 from headrace.server.lifecycle.warmup import FILE as WARMUP
-from headrace.store import folders, model_list, records
+from headrace.store import card, folders, model_list, records
 from tests.unit.toy import CONFIG, GOLDEN, ROOT, command, environment, export, trainer
 from tests.unit.warm import WarmTrainer
 from trainer import cli, publish, zoo
 from trainer.data.archive import Archive
-from trainer.entry import Split, Want
+from trainer.entry import LoadRequest, Split
 from trainer.errors import Refused
-from trainer.exports import card, gate, verify
+from trainer.exports import gate, new_card, verify
 from trainer.settings import Settings
 
 
@@ -154,9 +154,9 @@ def test_the_gate_refuses_with_a_reason(
 
 def test_files_that_are_not_those_of_the_card_are_found(tmp_path: Path) -> None:
     folder = export(tmp_path / "ready")
-    card.write({"files": card.checksums(folder)}, folder)
+    new_card.write({"files": card.checksums(folder)}, folder)
     (folder / "assets.extra" / "golden.json").write_text("[]")
-    assert [check.told for check in verify.verify(folder) if check.refuses] == [
+    assert [check.detail for check in verify.verify(folder) if check.refuses] == [
         "not as on the card: assets.extra/golden.json"
     ]
 
@@ -182,7 +182,7 @@ def test_a_model_that_ends_its_process_is_refused(
     (found,) = gate.check(tmp_path)
     assert found.refuses
     assert (
-        found.told == "the process that ran the model died of SIGABRT: a check failed in a kernel"
+        found.detail == "the process that ran the model died of SIGABRT: a check failed in a kernel"
     )
 
 
@@ -197,9 +197,9 @@ def test_a_model_that_ends_its_process_is_refused(
             2,
             "is a file, expected the folder of a SavedModel, or",
         ),
-        (["publish", "../known", "{place}/ready"], 2, "'../known' is no name for a model"),
-        (["gc", "../models/known"], 2, "'../models/known' is no name for a model"),
-        (["show", ".."], 2, "'..' is no name for a model"),
+        (["publish", "../known", "{place}/ready"], 2, "'../known' is not a name for a model"),
+        (["gc", "../models/known"], 2, "'../models/known' is not a name for a model"),
+        (["show", ".."], 2, "'..' is not a name for a model"),
         (["train", "nope"], 2, "no model 'nope' in the zoo"),
         (["train", "linear_model", "--epochs", "0"], 2, "'0' is not a whole number of at least 1"),
         (["train", "linear_model", "--learning-rate", "nan"], 2, "'nan' is not a number above 0"),
@@ -309,7 +309,7 @@ def without_npm(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "rows", "1.0.0", "rows-1.0.0.tgz", "0" * 64, "package/rows.csv", "none", "npm"
     )
 
-    def load(want: Want) -> Split:
+    def load(want: LoadRequest) -> Split:
         archive.read(want.cache)
         raise AssertionError("its data cannot be here")
 
@@ -432,7 +432,7 @@ def publish_measured(place: Path, value: float, *, force: bool = False, **more: 
         "name": "mae",
         "value": value,
         "better": "lower",
-        "may_lose": 0.1,
+        "max_regression": 0.1,
         "baseline": 9.0,
         "baseline_is": "the mean",
     }
@@ -487,7 +487,7 @@ def test_what_a_card_that_was_brought_says_is_claimed_and_not_believed(place: Pa
         "value": 0.0,
         "baseline": 9.0,
         "baseline_is": "the mean",
-        "may_lose": 1e9,
+        "max_regression": 1e9,
     }
     claims = {
         "model": "other",
@@ -497,7 +497,7 @@ def test_what_a_card_that_was_brought_says_is_claimed_and_not_believed(place: Pa
         "forced": ["x"],
         "row_wise": 1,
     }
-    card.write({**claims, "tolerance": 0.5}, ready)
+    new_card.write({**claims, "tolerance": 0.5}, ready)
     done = trainer(place, "publish", "known", ready)
     assert done.returncode == 0, done.stderr
     assert "mae against" not in done.stdout and "pass  mae" not in done.stdout
@@ -570,7 +570,7 @@ def test_a_version_that_its_callers_cannot_call_is_refused_and_force_is_on_the_c
 def test_a_version_over_its_budget_is_refused(
     budget: dict[str, float], refusal: str, place: Path
 ) -> None:
-    card.write({"budget": budget}, ready := export(place / "ready"))
+    new_card.write({"budget": budget}, ready := export(place / "ready"))
     done = trainer(place, "publish", "known", ready)
     assert done.returncode == 3
     assert f"known was not published: {refusal}" in done.stderr
@@ -587,7 +587,7 @@ def test_what_no_server_could_load_cannot_be_forced(place: Path) -> None:
 def test_a_signature_of_ours_without_an_example_is_refused(place: Path) -> None:
     ready = export(place / "ready", golden=[])
     promised = {"serving_default": {"inputs": {"x": "float [-1]"}, "outputs": {"y": "float [-1]"}}}
-    card.write({"signatures": promised}, ready)
+    new_card.write({"signatures": promised}, ready)
     done = trainer(place, "publish", "known", ready)
     assert (done.returncode, "examples: none for serving_default: not called" in done.stderr) == (
         3,

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headrace.store import card
 from tests.forks import ForkServer
 from tests.unit.warm import WarmTrainer, environment
 from trainer.data import pictures
-from trainer.exports import card
-from trainer.runs import folders, plots
-from trainer.runs.run import CHECKPOINT, Watch
+from trainer.runs import plots, run_folder
+from trainer.runs.run import CHECKPOINT, EarlyStopping
 from trainer.runs.score import Confusion
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,17 +53,17 @@ def killed(server: ForkServer, place: Path, *words: str) -> None:
         pytest.param("imdb_cnn", id="text", marks=pytest.mark.long),
     ],
 )
-def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(
+def test_a_killed_training_is_resumed_and_ends_as_it_would_have(
     model: str, tmp_path: Path, warm: WarmTrainer, with_tensorflow: ForkServer
 ) -> None:
-    wish = ["train", model, "--quick", "--epochs", "4", "--seed", "7"]
-    assert warm.call(tmp_path / "whole", *wish).returncode == 0
+    options = ["train", model, "--quick", "--epochs", "4", "--seed", "7"]
+    assert warm.call(tmp_path / "whole", *options).returncode == 0
 
-    killed(with_tensorflow, tmp_path / "killed", *wish)
+    killed(with_tensorflow, tmp_path / "killed", *options)
     assert not list((tmp_path / "killed" / "models").glob("*/1"))
-    done = warm.call(tmp_path / "killed", *wish)
+    done = warm.call(tmp_path / "killed", *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{model}: taken up after epoch 2/4" in done.stderr
+    assert f"{model}: resumed after epoch 2/4" in done.stderr
 
     whole, resumed = (tmp_path / side / "models" / model / "1" for side in ("whole", "killed"))
     figures = [
@@ -83,28 +83,28 @@ def test_a_killed_training_is_taken_up_and_ends_as_it_would_have(
     assert list(kept.glob("tensorboard/train/events*")) and (kept / "curves.png").exists()
 
 
-def test_watching_stops_after_patience_and_knows_the_best() -> None:
-    watch = Watch("val_auc", "higher", patience=2)
+def test_early_stopping_stops_after_patience_and_knows_the_best() -> None:
+    early_stopping = EarlyStopping("val_auc", "higher", patience=2)
     history = [{"val_auc": value} for value in (0.5, 0.7, 0.7, 0.6)]
-    assert watch.best(history) == 1
-    assert Watch("val_auc", "lower", patience=2).best(history) == 0
-    assert watch.best([{"val_auc": float("nan")}, {"val_auc": 0.1}]) == 1
+    assert early_stopping.best(history) == 1
+    assert EarlyStopping("val_auc", "lower", patience=2).best(history) == 0
+    assert early_stopping.best([{"val_auc": float("nan")}, {"val_auc": 0.1}]) == 1
 
 
-def test_only_a_training_that_was_asked_for_the_same_is_taken_up(tmp_path: Path) -> None:
-    with folders.taken_up(tmp_path, "a") as first:
-        (first.folder / CHECKPOINT).touch()
-        with folders.taken_up(tmp_path, "a") as at_once:
-            assert at_once.folder != first.folder  # that one is at work
-    with folders.taken_up(tmp_path, "b") as other:
-        assert other.folder != first.folder
-    with folders.taken_up(tmp_path, "a", fresh=True) as fresh:
-        assert fresh.folder != first.folder
-    with folders.taken_up(tmp_path, "a") as again:
-        assert again.folder == first.folder
-        again.done()
-    with folders.taken_up(tmp_path, "a") as last:
-        assert last.folder != first.folder
+def test_only_a_training_that_was_asked_for_the_same_is_resumed(tmp_path: Path) -> None:
+    with run_folder.resume_or_start(tmp_path, "a") as first:
+        (first.path / CHECKPOINT).touch()
+        with run_folder.resume_or_start(tmp_path, "a") as at_once:
+            assert at_once.path != first.path  # that one is at work
+    with run_folder.resume_or_start(tmp_path, "b") as other:
+        assert other.path != first.path
+    with run_folder.resume_or_start(tmp_path, "a", fresh=True) as fresh:
+        assert fresh.path != first.path
+    with run_folder.resume_or_start(tmp_path, "a") as again:
+        assert again.path == first.path
+        again.remove_checkpoint()
+    with run_folder.resume_or_start(tmp_path, "a") as last:
+        assert last.path != first.path
 
 
 def test_curves_and_confusion_are_pictures(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ assert whole[0] != whole[1]
 assert all(sorted(sum((batch[0] for batch in epoch), [])) == list(range(10)) for epoch in whole)
 assert all(batch[1] == [2 * a for a in batch[0]] for epoch in whole for batch in epoch)
 assert epochs(first=1) == whole[1:] and epochs(first=3) == []
-assert epochs(first=0, each=lambda a, b: (a, b)) == whole
+assert epochs(first=0, map_row=lambda a, b: (a, b)) == whole
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import Settings as LocalSettings
+from deploy.local.local_settings import LocalSettings
 from gateway.settings import Settings
 from headrace import variables
 from headrace.settings import variable

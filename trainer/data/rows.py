@@ -1,4 +1,4 @@
-"""Rows of a data set, and which of them a training is given."""
+"""The rows of a data set, and which of them a training gets."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
-    """What ``load`` is asked for: the data that a quick training needs or all there is, with which
-    fifth held out."""
+class LoadRequest:
+    """What ``load`` of a zoo file gets."""
 
+    # The folder of the fetched archives.
     cache: Path
+    # A quick training needs less data than there is.
     quick: bool = False
+    # Which part of the rows is held out.
     fold: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows to learn from and rows to be judged by; no row is in both, none is in either twice.
-
-    ``validation`` rows are watched while training (when to stop, the curves); ``data`` is what was
-    really read, and ``bar`` what is wanted of a model that learnt from it, where that is not the
-    metric's own bar.
-    """
+    """Rows to learn from and rows to be judged by; no row occurs twice."""
 
     train: Arrays
     held_out: Arrays
+    # Looked at while training: for early stopping, and for the curves.
     validation: Arrays = field(default_factory=dict)
+    # The archives that were really read.
     data: tuple[Archive, ...] = ()
+    # What a model that learnt from these is held to, if not to the metric's own bar.
     bar: float | None = None

@@ -1,7 +1,7 @@
-"""Which rows are held out: decided by what is in a row, never by its place or by chance.
+"""Which rows are held out: decided by a row's content, never by its position or by chance.
 
-So equal rows fall on the same side and are counted once, and a seed varies the training but not the
-judgement.
+So equal rows fall on the same side and count once, and a seed changes the training but not the
+rows it is judged by.
 """
 
 from __future__ import annotations
@@ -25,34 +25,44 @@ def by_content(
 ) -> Split:
     """Deduplicated rows, split by a hash over the columns ``by`` (all when none is named).
 
-    ``fold`` holds out another part of the same size; ``validation_percent`` is of what is left to
-    learn from.
+    Each ``fold`` holds out another part of the same size. ``validation_percent`` is a share of the
+    rows that are not held out.
     """
-    lowest = fold * held_out_percent
-    seen: set[bytes] = set()
-    sides: dict[str, list[int]] = {"train": [], "validation": [], "held_out": []}
+    digests: set[bytes] = set()
+    train: list[int] = []
+    validation: list[int] = []
+    held_out: list[int] = []
+    first = fold * held_out_percent
     for row in range(len(next(iter(columns.values())))):
         digest = _digest([columns[name][row] for name in by or columns])
-        if digest in seen:
+        if digest in digests:
             continue
-        seen.add(digest)
-        if lowest <= int.from_bytes(digest[:8], "big") % 100 < lowest + held_out_percent:
-            sides["held_out"].append(row)
-        elif int.from_bytes(digest[8:16], "big") % 100 < validation_percent:
-            sides["validation"].append(row)
+        digests.add(digest)
+        if first <= _percent(digest[:8]) < first + held_out_percent:
+            held_out.append(row)
+        elif _percent(digest[8:16]) < validation_percent:
+            validation.append(row)
         else:
-            sides["train"].append(row)
-    parts = {
-        side: {name: column[rows] for name, column in columns.items()}
-        for side, rows in sides.items()
-    }
-    return Split(train=parts["train"], held_out=parts["held_out"], validation=parts["validation"])
+            train.append(row)
+    return Split(
+        train=_rows(columns, train),
+        held_out=_rows(columns, held_out),
+        validation=_rows(columns, validation),
+    )
 
 
 def order(count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The shuffled order of an epoch, of seed and epoch alone: a training that is taken up again
-    sees the same."""
+    """The shuffled order of an epoch, from seed and epoch alone; a resumed training repeats it."""
     return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def _rows(columns: Arrays, numbers: list[int]) -> Arrays:
+    return {name: column[numbers] for name, column in columns.items()}
+
+
+def _percent(digest: bytes) -> int:
+    """0 to 99, equally likely."""
+    return int.from_bytes(digest, "big") % 100
 
 
 def _digest(cells: list[Any]) -> bytes:
@@ -61,6 +71,6 @@ def _digest(cells: list[Any]) -> bytes:
         if isinstance(cell, str):
             cell = cell.encode()
         content = cell if isinstance(cell, bytes) else np.asarray(cell).tobytes()
-        # The length keeps ("ab", "c") from ("a", "bc").
+        # The length tells ("ab", "c") from ("a", "bc").
         total.update(len(content).to_bytes(8, "big") + content)
     return total.digest()

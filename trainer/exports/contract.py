@@ -1,5 +1,4 @@
-"""What callers of a version rely on: its signatures, and what of them a new version no longer takes
-or gives."""
+"""The contract with callers: what a new version's signatures no longer take or give."""
 
 from __future__ import annotations
 
@@ -11,52 +10,50 @@ from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import Signature, TensorSpec
 from trainer.exports.gate import Check
 
-# The tag of what a server loads.
+# The tag of the graph that servers load.
 _SERVE = "serve"
 
 
 def read(folder: Path) -> dict[str, Signature]:
-    """The signatures of a SavedModel by name, without TensorFlow. Raises HeadraceError or
-    OSError."""
+    """The signatures of a SavedModel by name, without TensorFlow.
+
+    Raises HeadraceError or OSError.
+    """
     binary = folder / "saved_model.pb"
     if binary.exists():
-        saved = messages.parse(messages.SavedModel, binary.read_bytes())
+        saved_model = messages.parse(messages.SavedModel, binary.read_bytes())
     else:
-        saved = messages.parse_text(
-            messages.SavedModel, binary.with_suffix(".pbtxt").read_text(encoding="utf-8")
-        )
-    for graph in saved.meta_graphs:
+        text = binary.with_suffix(".pbtxt").read_text(encoding="utf-8")
+        saved_model = messages.parse_text(messages.SavedModel, text)
+    for graph in saved_model.meta_graphs:
         if _SERVE in graph.meta_info_def.tags:
             return {
-                name: signatures.from_signature_def(name, found)
-                for name, found in graph.signature_def.items()
+                name: signatures.from_signature_def(name, definition)
+                for name, definition in graph.signature_def.items()
             }
     return {}
 
 
 def against_live(new: Path, live: Path, *, version: int) -> Check:
-    """Whether those who call the live ``version`` can call the new one in the same way, and read
-    its answers."""
+    """Whether the callers of the live version can call the new one in the same way."""
     name = f"callers of version {version}"
     try:
-        known = read(live)
+        live_signatures = read(live)
     except (HeadraceError, OSError, ValueError) as error:
-        return Check(
-            name, True, f"not compared: its signatures cannot be read: {error}", binds=False
-        )
+        detail = f"not compared: its signatures cannot be read: {error}"
+        return Check(name, True, detail, binds=False)
     try:
-        faults = list(differences(known, read(new)))
+        faults = list(differences(live_signatures, read(new)))
     except (HeadraceError, OSError, ValueError) as error:
         return Check(name, False, f"the new signatures cannot be read: {error}")
     return Check(name, not faults, "; ".join(faults) or "can call this one as they do")
 
 
 def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> Iterator[str]:
-    """What breaks those who call as ``live`` asks for. A wider shape, or a further signature,
-    breaks nobody."""
+    """What breaks callers of ``live``. A wider shape or a further signature breaks nobody."""
     for name, old in sorted(live.items()):
-        # TensorFlow's own, which nobody can call.
         if name.startswith("__"):
+            # One of TensorFlow's own, which nobody can call.
             continue
         if name not in new:
             yield f"signature {name} is gone"
@@ -65,58 +62,55 @@ def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> 
             yield f"{name}: {difference}"
 
 
-def _inputs(old: Signature, now: Signature) -> Iterator[str]:
-    for alias, sent in old.inputs.items():
-        if alias not in now.inputs:
+def _inputs(old: Signature, new: Signature) -> Iterator[str]:
+    for alias, spec in old.inputs.items():
+        if alias not in new.inputs:
             yield f"input {alias} is gone"
-        elif not _takes(now.inputs[alias], sent):
-            yield f"input {alias} is {_told(now.inputs[alias])}, was {_told(sent)}"
-        elif alias in old.defaults and alias not in now.defaults:
+        elif not _accepts(new.inputs[alias], spec):
+            yield f"input {alias} is {_text(new.inputs[alias])}, was {_text(spec)}"
+        elif alias in old.defaults and alias not in new.defaults:
             yield f"input {alias} has no default any more"
-    added = [alias for alias in now.inputs if alias not in old.inputs]
+    added = [alias for alias in new.inputs if alias not in old.inputs]
     for alias in added:
-        if alias not in now.defaults:
+        if alias not in new.defaults:
             yield f"input {alias} is new and has no default"
-    if len(old.inputs) == 1 < len(now.inputs) and set(now.required) <= set(old.inputs) <= set(
-        now.inputs
-    ):
-        yield (
-            f"input {added[0]} is new, so REST takes {next(iter(old.inputs))} no longer without "
-            "its name"
-        )
+    # REST callers may leave the name of a single input out, but not that of one among several.
+    if len(old.inputs) != 1 or len(new.inputs) == 1:
+        return
+    (only,) = old.inputs
+    if only in new.inputs and set(new.required) <= {only}:
+        yield f"input {added[0]} is new, so REST takes {only} no longer without its name"
 
 
-def _outputs(old: Signature, now: Signature) -> Iterator[str]:
-    for alias, wanted in old.outputs.items():
-        if alias not in now.outputs:
+def _outputs(old: Signature, new: Signature) -> Iterator[str]:
+    for alias, spec in old.outputs.items():
+        if alias not in new.outputs:
             yield f"output {alias} is gone"
-        elif not _gives(now.outputs[alias], wanted):
-            yield f"output {alias} is {_told(now.outputs[alias])}, was {_told(wanted)}"
-    added = [alias for alias in now.outputs if alias not in old.outputs]
-    if len(old.outputs) == 1 < len(now.outputs) and set(old.outputs) <= set(now.outputs):
-        yield (
-            f"output {added[0]} is new, so REST gives {next(iter(old.outputs))} no longer "
-            "without its name"
-        )
+        elif not _gives(new.outputs[alias], spec):
+            yield f"output {alias} is {_text(new.outputs[alias])}, was {_text(spec)}"
+    added = [alias for alias in new.outputs if alias not in old.outputs]
+    if len(old.outputs) == 1 < len(new.outputs) and set(old.outputs) <= set(new.outputs):
+        (only,) = old.outputs
+        yield f"output {added[0]} is new, so REST gives {only} no longer without its name"
 
 
-def _takes(now: TensorSpec, sent: TensorSpec) -> bool:
-    """Whether all that fitted ``sent`` fits ``now``."""
-    if now.dtype_number != sent.dtype_number:
+def _accepts(new: TensorSpec, old: TensorSpec) -> bool:
+    """Whether everything that fits ``old`` fits ``new``."""
+    if new.dtype_number != old.dtype_number:
         return False
-    if now.shape is None or sent.shape is None:
-        return now.shape is None
-    return signatures.fits(sent.shape, now.shape)
+    if new.shape is None or old.shape is None:
+        return new.shape is None
+    return signatures.fits(old.shape, new.shape)
 
 
-def _gives(now: TensorSpec, wanted: TensorSpec) -> bool:
-    """Dtype and rank alone: more classes, say, are what a new version may be made for."""
-    if now.dtype_number != wanted.dtype_number:
+def _gives(new: TensorSpec, old: TensorSpec) -> bool:
+    """Compares dtype and rank alone: a new version may have been made for more classes, say."""
+    if new.dtype_number != old.dtype_number:
         return False
-    if now.shape is None or wanted.shape is None:
-        return wanted.shape is None
-    return len(now.shape) == len(wanted.shape)
+    if new.shape is None or old.shape is None:
+        return old.shape is None
+    return len(new.shape) == len(old.shape)
 
 
-def _told(spec: TensorSpec) -> str:
+def _text(spec: TensorSpec) -> str:
     return f"{spec.dtype or f'dtype {spec.dtype_number}'} {spec.shape_text}"

@@ -1,5 +1,7 @@
-"""The gate before the store: has an export checked by a process of its own, and tells what was
-found."""
+"""The gate before the store: the checks that an export must pass to be published.
+
+verify.py runs most of them, in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +9,23 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.store.card import Card
 from trainer import child
-from trainer.exports.card import Card
+
+# Tells 1.1 - 1 from 0.1, whose last digits differ.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``told`` is what was seen. One that does not bind is told and does not keep an export out;
-    one that is not ``forcible`` keeps it out whatever is asked for: no server could serve it."""
+    """One check of the gate, and ``detail``: what was seen."""
 
     name: str
     passed: bool
-    told: str
+    detail: str
+    # One that does not bind is reported and keeps no export out.
     binds: bool = True
+    # One that is not forcible keeps an export out even with --force: no server could serve it.
     forcible: bool = True
 
     @property
@@ -28,43 +34,51 @@ class Check:
 
     @property
     def line(self) -> str:
-        verdict = "pass" if self.passed else "FAIL" if self.binds else "below"
-        return f"  {verdict:5} {self.name}: {self.told}"
+        return f"  {self._verdict:5} {self.name}: {self.detail}"
+
+    @property
+    def _verdict(self) -> str:
+        if self.passed:
+            return "pass"
+        return "FAIL" if self.binds else "below"
+
+
+def refusal(checks: list[Check]) -> str:
+    """What the checks that refuse have to say, as one sentence."""
+    return "; ".join(f"{check.name}: {check.detail}" for check in checks if check.refuses)
 
 
 def check(folder: Path) -> list[Check]:
-    """The checks of verify.py. A child that dies is itself a failed check: its model would take a
-    server along."""
+    """The checks of verify.py.
+
+    A child that dies is itself a failed check: its model would take a server with it.
+    """
     ended = child.run("trainer.exports.verify", folder.resolve())
     if ended.trouble:
         return [Check("checks", False, ended.trouble, forcible=False)]
     return [Check(**fields) for fields in json.loads(ended.output)]
 
 
-def against_live(made: Card, live: Card, *, version: int) -> list[Check]:
-    """The metric beside that of the version that is live, where both were judged by the same
-    rows."""
-    now, then = made.get("metric"), live.get("metric")
-    if not now or not then or now["name"] != then["name"]:
+def against_live(new: Card, live: Card, *, version: int) -> list[Check]:
+    """Compares the metric with the live version's, if both were measured on the same rows."""
+    metric = new.get("metric")
+    live_metric = live.get("metric")
+    if not metric or not live_metric or metric["name"] != live_metric["name"]:
         return []
-    name, told = (
-        f"{now['name']} against version {version}",
-        f"{now['value']:.4g}, live {then['value']:.4g}",
-    )
-    if _judged_by(made) != _judged_by(live):
-        return [Check(name, True, f"{told}; judged by other rows, so not compared", binds=False)]
-    lost = (
-        then["value"] - now["value"]
-        if now.get("better") == "higher"
-        else now["value"] - then["value"]
-    )
-    allowed = now.get("may_lose", 0.0)
-    # Beyond the last digits: 1.1 is 0.1 above 1.
-    return [Check(name, lost <= allowed + 1e-9, f"{told}, may be {allowed:g} worse")]
+    name = f"{metric['name']} against version {version}"
+    figures = f"{metric['value']:.4g}, live {live_metric['value']:.4g}"
+    if _measured_on(new) != _measured_on(live):
+        detail = f"{figures}; judged by other rows, so not compared"
+        return [Check(name, True, detail, binds=False)]
+    regression = metric["value"] - live_metric["value"]
+    if metric.get("better") == "higher":
+        regression = -regression
+    allowed = metric.get("max_regression", 0.0)
+    passed = regression <= allowed + _ROUNDING
+    return [Check(name, passed, f"{figures}, may be {allowed:g} worse")]
 
 
-def _judged_by(card: Card) -> tuple[object, ...]:
-    """The same data, held out in the same way: a figure over five folds is not one of a single
-    fold."""
-    sums = sorted(str(source.get("sha256")) for source in card.get("data", []))
-    return sums, card.get("rows", {}).get("held_out"), card.get("folds")
+def _measured_on(card: Card) -> tuple[object, ...]:
+    """The data and how it was held out: a figure over five folds is not one of a single fold."""
+    sha256s = sorted(str(source.get("sha256")) for source in card.get("data", []))
+    return sha256s, card.get("rows", {}).get("held_out"), card.get("folds")

@@ -1,5 +1,4 @@
-"""A trained module becomes a SavedModel with the names it promised, and with the variables it reads
-and no others."""
+"""Saves a trained module as a SavedModel with exactly the signatures and variables it needs."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ _METHOD = "tensorflow/serving/{}"
 
 
 def save(served: Any, entry: Entry, folder: Path) -> None:
-    """Write ``served``, a tf.Module with one tf.function for each promised signature.
+    """Write ``served``, a tf.Module with one tf.function for each of the entry's signatures.
 
     What is saved is a bare module that holds the functions' variables, and the tables in which
     layers of text look up their words. Saved as it is, a module around a Keras 3 model makes a
@@ -24,53 +23,56 @@ def save(served: Any, entry: Entry, folder: Path) -> None:
     import tensorflow as tf
 
     functions = {name: getattr(served, name) for name in entry.signatures}
-    read = {
-        id(variable): variable
-        for f in functions.values()
-        for variable in f.get_concrete_function().variables
-    }
-    holder = tf.Module()
-    # In an order that does not change from process to process, so that equal trainings make equal
-    # files. A name may be that of several: layers of a subclassed model all call theirs kernel and
-    # bias.
-    holder.held = sorted(
-        read.values(), key=lambda v: (v.name, v.shape.as_list(), v.numpy().tobytes())
-    )
-    holder.tables = list(_tables(served))
-    tf.saved_model.save(holder, str(folder), signatures=functions)
-    _name_methods(entry, folder)
+    variables = {}
+    for function in functions.values():
+        for variable in function.get_concrete_function().variables:
+            variables[id(variable)] = variable
+    module = tf.Module()
+    module.held = sorted(variables.values(), key=_sort_key)
+    module.tables = list(_tables(served))
+    tf.saved_model.save(module, str(folder), signatures=functions)
+    _set_method_names(entry, folder)
+
+
+def _sort_key(variable: Any) -> tuple[Any, ...]:
+    """An order that is the same in every process, so that equal trainings make equal files.
+
+    The name is not enough: all layers of a subclassed model call theirs kernel and bias.
+    """
+    return variable.name, variable.shape.as_list(), variable.numpy().tobytes()
 
 
 def _tables(served: Any) -> Iterator[Any]:
-    """Every lookup table below ``served``. TensorFlow saves those it finds by attributes, and fills
-    them on loading."""
+    """Every lookup table below ``served``.
+
+    TensorFlow saves those that it finds by attributes, and fills them on loading.
+    """
     import tensorflow as tf
 
-    below = (tf.Module, tf.keras.layers.Layer, tf.keras.utils.FeatureSpace, dict, list, tuple)
+    containers = (tf.Module, tf.keras.layers.Layer, tf.keras.utils.FeatureSpace)
     table = tf.saved_model.experimental.TrackableResource
-    seen: set[int] = set()
-    todo = [served]
-    while todo:
-        thing = todo.pop()
-        if id(thing) in seen:
+    visited: set[int] = set()
+    pending = [served]
+    while pending:
+        item = pending.pop()
+        if id(item) in visited:
             continue
-        seen.add(id(thing))
-        if isinstance(thing, table):
-            yield thing
-        elif isinstance(thing, dict):
-            todo += thing.values()
-        elif isinstance(thing, list | tuple):
-            todo += thing
-        elif isinstance(thing, below):
-            todo += vars(thing).values()
+        visited.add(id(item))
+        if isinstance(item, table):
+            yield item
+        elif isinstance(item, dict):
+            pending += item.values()
+        elif isinstance(item, list | tuple):
+            pending += item
+        elif isinstance(item, containers):
+            pending += vars(item).values()
 
 
-def _name_methods(entry: Entry, folder: Path) -> None:
-    """TensorFlow 2 calls every signature a predict one; TensorFlow Serving may insist on classify
-    and regress."""
+def _set_method_names(entry: Entry, folder: Path) -> None:
+    """TensorFlow 2 marks all signatures as predict; TensorFlow Serving may insist on the others."""
     path = folder / "saved_model.pb"
-    saved = messages.parse(messages.SavedModel, path.read_bytes())
-    for meta_graph in saved.meta_graphs:
-        for name, promise in entry.signatures.items():
-            meta_graph.signature_def[name].method_name = _METHOD.format(promise.method)
-    path.write_bytes(saved.SerializeToString(deterministic=True))
+    saved_model = messages.parse(messages.SavedModel, path.read_bytes())
+    for meta_graph in saved_model.meta_graphs:
+        for name, spec in entry.signatures.items():
+            meta_graph.signature_def[name].method_name = _METHOD.format(spec.method)
+    path.write_bytes(saved_model.SerializeToString(deterministic=True))

@@ -1,7 +1,6 @@
-"""Warm-up requests beside a model: the server replays them before a version serves, so no caller
-pays for first runs.
+"""Warm-up requests beside a model: the golden requests' inputs, in TensorFlow Serving's format.
 
-They are the golden requests' inputs, in the form TensorFlow Serving reads.
+A server replays them before a version serves, so that no caller pays for the first runs.
 """
 
 from __future__ import annotations
@@ -15,34 +14,33 @@ from headrace.protocol import messages, tensors
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import TensorSpec
 from headrace.server.lifecycle.warmup import FILE
-from headrace.store import records
+from headrace.store import golden, records
 from trainer.entry import Arrays
-from trainer.exports import contract, golden
+from trainer.exports import contract
+from trainer.exports.golden import to_array
 
 
 def write(name: str, examples: Mapping[str, Arrays], folder: Path) -> None:
     """One request for each signature."""
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
+    requests = (_record(name, signature, inputs) for signature, inputs in examples.items())
     with path.open("wb") as file:
-        records.write(
-            file, (_record(name, signature, inputs) for signature, inputs in examples.items())
-        )
+        records.write(file, requests)
 
 
-def give(name: str, folder: Path) -> str:
-    """Warm-up for an export that brought none, from the golden requests it brought; what was done,
-    in words.
+def add_missing(name: str, folder: Path) -> str:
+    """Writes warm-up requests for an export without any, from its golden ones. Says what was done.
 
-    Never made up from the signature: a graph may refuse what it is not meant for, and a failed
-    warm-up fails the load.
+    They are never made up from the signature: a graph may refuse inputs it is not meant for, and a
+    failed warm-up fails the load.
     """
     if (folder / FILE).exists():
         return "warm-up requests were brought"
     try:
-        examples = _golden(folder)
+        examples = _golden_inputs(folder)
     except (HeadraceError, LookupError, TypeError, ValueError):
-        # Not as they should be, which the gate will say.
+        # Something is wrong with the golden requests, which the gate will report.
         examples = {}
     if not examples:
         return "no warm-up: the export brought no golden requests, so its first callers wait longer"
@@ -50,20 +48,20 @@ def give(name: str, folder: Path) -> str:
     return f"warm-up requests made from the golden ones, for {', '.join(examples)}"
 
 
-def _golden(folder: Path) -> dict[str, Arrays]:
-    known = contract.read(folder)
+def _golden_inputs(folder: Path) -> dict[str, Arrays]:
+    signatures = contract.read(folder)
     examples: dict[str, Arrays] = {}
     for request in golden.read(folder):
-        inputs = known[request["signature_name"]].inputs
-        arrays = {alias: _array(value, inputs[alias]) for alias, value in request["inputs"].items()}
-        examples.setdefault(request["signature_name"], arrays)
+        specs = signatures[request.signature_name].inputs
+        arrays = {alias: _array(value, specs[alias]) for alias, value in request.inputs.items()}
+        examples.setdefault(request.signature_name, arrays)
     return examples
 
 
 def _array(value: object, spec: TensorSpec) -> np.ndarray:
     if spec.dtype is None:
         raise ValueError("a dtype that is not known here")
-    return golden.to_array(value, spec.dtype)
+    return to_array(value, spec.dtype)
 
 
 def _record(name: str, signature: str, inputs: Arrays) -> bytes:

@@ -1,4 +1,4 @@
-"""How far a training is: one line that moves on a terminal, a line now and then in a log file."""
+"""Shows how far a training is: a moving line on a terminal, a line now and then in a log file."""
 
 from __future__ import annotations
 
@@ -12,41 +12,40 @@ BAR_WIDTH = 24
 
 
 class Progress:
-    """Tells of epochs and the steps in them. Call step() after each step and epoch() after each
-    epoch."""
+    """Call step() after each step, and epoch() after each epoch."""
 
     def __init__(self, name: str, *, epochs: int, stream: TextIO | None = None) -> None:
         self._name = name
         self._epochs = epochs
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
+        self._is_terminal = self._stream.isatty()
         self._began = self._shown = time.monotonic()
 
     def step(self, epoch: int, done: int, total: int) -> None:
         """``epoch`` and ``done`` count from 1 here, as they are shown."""
         now = time.monotonic()
-        if now - self._shown < (REDRAW_EVERY_S if self._live else LOG_EVERY_S):
+        interval_s = REDRAW_EVERY_S if self._is_terminal else LOG_EVERY_S
+        if now - self._shown < interval_s:
             return
         self._shown = now
         share = done / total
-        if self._live:
+        if self._is_terminal:
             bar = ("=" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH)
             self._redraw(f"{self._head(epoch)} [{bar}] {done}/{total} {self._elapsed(now)}")
         else:
             self._line(f"{self._head(epoch)}, {share:.0%}, {self._elapsed(now)}")
 
     def resumed(self, epochs: int) -> None:
-        """That ``epochs`` were done by a process that did not come to the end."""
-        self._line(f"{self._name}: taken up after epoch {epochs}/{self._epochs}")
+        """``epochs`` were done by an earlier process, which did not come to the end."""
+        self._line(f"{self._name}: resumed after epoch {epochs}/{self._epochs}")
 
     def epoch(self, epoch: int, *, last: bool = False, **figures: float) -> None:
-        """After an epoch. A log file gets this when LOG_EVERY_S have passed since its last line,
-        and at the end."""
+        """A log file gets this only every LOG_EVERY_S, and at the end."""
         now = time.monotonic()
-        told = "".join(f", {name} {value:.4g}" for name, value in figures.items())
-        text = f"{self._head(epoch)}{told}, {self._elapsed(now)}"
+        values = "".join(f", {name} {value:.4g}" for name, value in figures.items())
+        text = f"{self._head(epoch)}{values}, {self._elapsed(now)}"
         last = last or epoch == self._epochs
-        if self._live:
+        if self._is_terminal:
             self._redraw(text, end="\n" if last else "")
         elif last or now - self._shown >= LOG_EVERY_S:
             self._shown = now
@@ -59,8 +58,7 @@ class Progress:
         return f"{now - self._began:.0f} s"
 
     def _redraw(self, text: str, *, end: str = "") -> None:
-        # Back to the margin and clear to the end of the line, so that a shorter text leaves nothing
-        # of a longer one.
+        # Back to the margin, and clear the line, so that nothing of a longer text stays.
         self._stream.write(f"\r\x1b[K{text}{end}")
         self._stream.flush()
 

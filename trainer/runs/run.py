@@ -1,8 +1,7 @@
-"""One training and what is kept of it on the way: figures, curves for TensorBoard, and a checkpoint
-after each epoch.
+"""One training and what is kept of it: figures, TensorBoard's curves, a checkpoint each epoch.
 
-A training that was killed is taken up after its last finished epoch and ends as it would have
-ended: everything it depends on is either in the checkpoint (weights, the optimizer's and the random
+A training that was killed resumes after its last finished epoch and ends as it would have ended:
+everything it depends on is either in the checkpoint (weights, the optimizer's and the random
 layers' state, the figures so far) or follows from seed and epoch.
 """
 
@@ -21,7 +20,7 @@ import numpy as np
 from trainer.runs.progress import Progress
 
 CHECKPOINT, FIGURES, TENSORBOARD = "checkpoint.npz", "metrics.jsonl", "tensorboard"
-# As Keras names them.
+# Keras' prefix for figures on validation rows.
 _VALIDATION = "val_"
 
 Figures = Mapping[str, float]
@@ -35,134 +34,144 @@ class Hyper:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """Stop when ``figure`` has not been better for ``patience`` epochs; the best epoch's weights
-    are kept."""
+class EarlyStopping:
+    """Stops when ``figure`` has not improved for ``patience`` epochs; keeps the best weights."""
 
     figure: str
     better: Literal["higher", "lower"]
     patience: int
 
     def best(self, history: Sequence[Figures]) -> int:
-        """The index of the best epoch, the first of equals. A figure that is not a number is never
-        it."""
-        worst = float("inf")
-        sign = -1.0 if self.better == "higher" else 1.0
-        values = [sign * figures[self.figure] for figures in history]
-        return min(range(len(values)), key=lambda i: values[i] if values[i] == values[i] else worst)
+        """The index of the best epoch, the first of equals. NaN is never the best."""
+        best_index, best_value = 0, float("inf")
+        for index, figures in enumerate(history):
+            value = figures[self.figure]
+            if self.better == "higher":
+                value = -value
+            if value < best_value:
+                best_index, best_value = index, value
+        return best_index
 
 
 class Run:
-    """A loop of one's own takes its epochs from ``epochs()``; with Keras' fit, call begin() and add
-    callback.keep()."""
+    """One training. Your own loop takes its epochs from ``epochs()``.
+
+    With Keras' fit, call begin() and add keras_callback().
+    """
 
     def __init__(
         self, hyper: Hyper, *, seed: int, progress: Progress, folder: Path | None = None
     ) -> None:
-        """``folder``: where things are kept; None keeps nothing."""
+        """``folder``: where checkpoints and figures go; None writes none."""
         self.hyper = hyper
         self.seed = seed
         self.progress = progress
         self.folder = folder
         self.history: list[Figures] = []
         self._variables: list[Any] = []
+        # The model's own are the first of them.
         self._model_variables = 0
-        self._best: list[np.ndarray] = []
-        self._watch: Watch | None = None
-        self._board: _Board | None = None
-        self._told: Figures = {}
+        self._best_weights: list[np.ndarray] = []
+        self._early_stopping: EarlyStopping | None = None
+        self._tensorboard: _TensorBoard | None = None
+        self._reported: Figures = {}
 
-    def epochs(self, model: Any, *others: Any, watch: Watch | None = None) -> Iterator[int]:
-        """The epochs that are still to be trained, from 0 on. Call tell() in each."""
-        first = self.begin(model, *others, watch=watch)
+    def epochs(
+        self, model: Any, *others: Any, early_stopping: EarlyStopping | None = None
+    ) -> Iterator[int]:
+        """The epochs that are still to be trained, from 0 on. Call report() in each."""
+        first = self.begin(model, *others, early_stopping=early_stopping)
         for epoch in range(first, self.hyper.epochs):
             if self.stopped:
                 break
             yield epoch
-            self.finish(self._told)
+            self.finish(self._reported)
         self.end()
 
-    def tell(self, **figures: float) -> None:
+    def report(self, **figures: float) -> None:
         """An epoch's figures; those on validation rows begin with val_."""
-        self._told = figures
+        self._reported = figures
 
-    def begin(self, model: Any, *others: Any, watch: Watch | None = None) -> int:
-        """Put back what a killed run left in the folder; the first epoch that is still to be
-        trained.
+    def begin(self, model: Any, *others: Any, early_stopping: EarlyStopping | None = None) -> int:
+        """Restore the checkpoint of a killed run, if any; returns the first epoch to train.
 
-        ``model`` and ``others``, an optimizer say, have ``variables``, all of them made by now.
+        ``model`` and ``others``, an optimizer say, have ``variables``, which must all exist by now.
         """
-        # This very list: Keras adds the variables of metrics to a model later.
-        self._variables = list(
-            _unique([*model.variables, *(v for other in others for v in other.variables)])
+        model_variables = _unique(model.variables)
+        # A list of our own, because Keras adds the variables of metrics to a model later.
+        self._variables = _unique(
+            [*model_variables, *(variable for other in others for variable in other.variables)]
         )
-        self._model_variables = len(list(_unique(model.variables)))
-        self._watch = watch
+        self._model_variables = len(model_variables)
+        self._early_stopping = early_stopping
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._restore(self.folder / CHECKPOINT)
-            self._board = _Board(self.folder / TENSORBOARD)
-            for epoch, figures in enumerate(self.history):
-                self._board.write(epoch, figures)
-            if self.history:
-                self.progress.resumed(len(self.history))
+            self._resume(self.folder)
         return self.hyper.epochs if self.stopped else len(self.history)
 
     @property
     def stopped(self) -> bool:
-        """Whether watching said to stop."""
-        if self._watch is None or not self.history:
+        """Whether early stopping ended the training."""
+        if self._early_stopping is None or not self.history:
             return False
-        return len(self.history) - 1 - self._watch.best(self.history) >= self._watch.patience
+        best = self._early_stopping.best(self.history)
+        return len(self.history) - 1 - best >= self._early_stopping.patience
 
     def finish(self, figures: Figures) -> None:
-        """An epoch is done: from here on it need not be trained again."""
+        """An epoch is done; from here on it is never trained again."""
         self.history.append({name: float(value) for name, value in figures.items()})
-        if self._watch is not None and self._watch.best(self.history) == len(self.history) - 1:
-            self._best = [_value(v) for v in self._variables[: self._model_variables]]
+        count = len(self.history)
+        if self._early_stopping and self._early_stopping.best(self.history) == count - 1:
+            weights = self._variables[: self._model_variables]
+            self._best_weights = [_value(variable) for variable in weights]
         if self.folder is not None:
             self._save(self.folder / CHECKPOINT)
-            lines = (json.dumps({"epoch": i + 1, **f}) for i, f in enumerate(self.history))
-            _write(self.folder / FIGURES, "".join(f"{line}\n" for line in lines).encode())
-        if self._board is not None:
-            self._board.write(len(self.history) - 1, self.history[-1])
-        last = len(self.history) == self.hyper.epochs or self.stopped
-        self.progress.epoch(len(self.history), last=last, **self.history[-1])
+            _write_figures(self.folder / FIGURES, self.history)
+        if self._tensorboard is not None:
+            self._tensorboard.write(count - 1, self.history[-1])
+        is_last = count == self.hyper.epochs or self.stopped
+        self.progress.epoch(count, last=is_last, **self.history[-1])
 
     def end(self) -> None:
-        """The weights of the best epoch, where one was watched for."""
-        for variable, value in zip(self._variables, self._best, strict=False):
+        """With early stopping, the model gets the weights of its best epoch."""
+        for variable, value in zip(self._variables, self._best_weights, strict=False):
             variable.assign(value)
-        if self._board is not None:
-            self._board.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def _resume(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._restore(folder / CHECKPOINT)
+        self._tensorboard = _TensorBoard(folder / TENSORBOARD)
+        for epoch, figures in enumerate(self.history):
+            self._tensorboard.write(epoch, figures)
+        if self.history:
+            self.progress.resumed(len(self.history))
 
     def _save(self, path: Path) -> None:
         # numpy's own format: no graph, no second variable of a Keras one, and one file that is
         # there or not.
-        aside = path.with_suffix(".tmp")
-        arrays = {f"v{i}": _value(v) for i, v in enumerate(self._variables)}
-        arrays |= {f"b{i}": value for i, value in enumerate(self._best)}
-        with aside.open("wb") as file:
+        arrays = {f"v{i}": _value(variable) for i, variable in enumerate(self._variables)}
+        arrays |= {f"b{i}": weights for i, weights in enumerate(self._best_weights)}
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
             np.savez(file, history=np.array(json.dumps(self.history)), **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
 
     def _restore(self, path: Path) -> None:
         if not path.exists():
             return
-        with np.load(path) as kept:
+        with np.load(path) as arrays:
             for i, variable in enumerate(self._variables):
-                variable.assign(kept[f"v{i}"])
-            self._best = (
-                [kept[f"b{i}"] for i in range(self._model_variables)] if "b0" in kept else []
-            )
-            self.history = json.loads(str(kept["history"]))
+                variable.assign(arrays[f"v{i}"])
+            if "b0" in arrays:
+                self._best_weights = [arrays[f"b{i}"] for i in range(self._model_variables)]
+            self.history = json.loads(str(arrays["history"]))
 
 
-class _Board:
-    """Scalars for TensorBoard; what an earlier process wrote goes, since all epochs are written
-    again."""
+class _TensorBoard:
+    """Scalars for TensorBoard. All epochs are written again, so an earlier process's files go."""
 
     def __init__(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -186,19 +195,18 @@ class _Board:
             writer.close()
 
 
-def _unique(variables: Sequence[Any]) -> Iterator[Any]:
-    seen: set[int] = set()
-    for variable in variables:
-        if id(variable) not in seen:
-            seen.add(id(variable))
-            yield variable
+def _unique(variables: Sequence[Any]) -> list[Any]:
+    return list({id(variable): variable for variable in variables}.values())
 
 
 def _value(variable: Any) -> np.ndarray:
     return np.array(variable.numpy())
 
 
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}")
-    aside.write_bytes(content)
-    os.replace(aside, path)
+def _write_figures(path: Path, history: Sequence[Figures]) -> None:
+    lines = []
+    for index, figures in enumerate(history):
+        lines.append(json.dumps({"epoch": index + 1, **figures}) + "\n")
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text("".join(lines), encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,5 +1,4 @@
-"""TensorFlow, brought up quiet, seeded and deterministic. Decides when it is imported: not before a
-training."""
+"""Imports TensorFlow, quiet, seeded and deterministic; not before a training."""
 
 from __future__ import annotations
 
@@ -12,9 +11,8 @@ from trainer.errors import NotAvailable
 
 
 def prepare(seed: int) -> Any:
-    """Import TensorFlow and start afresh from ``seed``: what was trained before in this process
-    leaves no trace."""
-    # 2 hides the C++ side's information and warnings; its errors stay.
+    """Import TensorFlow and start from ``seed``; earlier trainings here leave no trace."""
+    # 2 hides the information and warnings of its C++ side; errors are still shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow as tf
@@ -23,20 +21,20 @@ def prepare(seed: int) -> Any:
 
     for gpu in tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):
-            # In use already, so set by the training before this one.
+            # The error says that the GPU is in use, so an earlier training has set this.
             tf.config.experimental.set_memory_growth(gpu, True)
-    # Warns of traces that every fold and seed must make anew.
+    # It would warn of the traces that every fold and seed makes anew.
     tf.get_logger().setLevel("ERROR")
     tf.keras.backend.clear_session()
-    # Python's, numpy's and TensorFlow's.
+    # Of Python, numpy and TensorFlow.
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     return tf
 
 
-def version() -> str:
-    """TensorFlow's, without importing it; "" where it is not installed."""
+def version() -> str | None:
+    """TensorFlow's version, without importing it; None when it is not installed."""
     for name in ("tensorflow-cpu", "tensorflow"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
-    return ""
+    return None

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """``counts[i][j]``: how many held-out rows of label i were taken for label j."""
+    """``counts[i][j]``: how many held-out rows of label i were predicted as label j."""
 
     labels: tuple[str, ...]
     counts: np.ndarray
@@ -18,10 +18,11 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A metric on the held-out rows, and what ``Metric.baseline`` scores on the same rows;
-    ``also``: further ones."""
+    """A metric's value on the held-out rows."""
 
     value: float
+    # What ``Metric.baseline`` scores on the same rows.
     baseline: float
+    # The values of further metrics, by name.
     also: Mapping[str, float] = field(default_factory=dict)
     confusion: Confusion | None = None

@@ -1,5 +1,7 @@
-"""One model's policy and labels changed in the user's list of models; all other text stays as it
-is, comments too."""
+"""Changes one model's policy and labels in the text of the user's list of models.
+
+All other text stays as it is, comments too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from headrace.protocol import messages, text_positions
 from headrace.protocol.errors import Internal, PermissionDenied
@@ -22,57 +26,68 @@ from trainer.errors import Usage
 
 _LIST = "model_config_list"
 _POLICY, _LABELS = "model_version_policy", "version_labels"
+_SEPARATOR = re.compile(r"\s*[,;]")
+_LINE_END = re.compile(r"[ \t]*\r?\n")
 _COMMENT = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?P<comment>\#[^\n\r]*)""")
 
-# From, to, what stands there instead.
-Edit = tuple[int, int, str]
+
+class Edit(NamedTuple):
+    """Characters ``start`` to ``end`` are replaced by ``text``."""
+
+    start: int
+    end: int
+    text: str
 
 
 def changed(
     text: str, name: str, *, policy: VersionPolicy, labels: Mapping[str, int], source: str = ""
 ) -> str:
-    """``text`` with that policy and those labels for one model. Labels can be moved, not made or
-    removed."""
+    """``text`` with another policy and labels for one model.
+
+    Labels can be moved, not added or removed.
+    """
     before = model_list.parse(text, source=source)
     model = before.model(name)
     if model is None:
         raise Usage(f"{source or 'the list of models'} has no model {name!r}")
     entry = (_LIST, 0, "config", before.models.index(model))
-    found = text_positions.find(text)
-    edits = [
-        *_move_labels(found, entry, labels),
-        *(_set_policy(text, found, entry, policy) if policy != model.policy else ()),
-    ]
+    positions = text_positions.find(text)
+    edits = _move_labels(positions, entry, labels)
+    if policy != model.policy:
+        edits += _set_policy(text, positions, entry, policy)
     after = text
-    for start, end, piece in sorted(edits, reverse=True):
-        after = after[:start] + piece + after[end:]
-    _check(
-        before,
-        model,
-        replace(model, policy=policy, labels=dict(labels)),
-        model_list.parse(after, source=source),
-    )
+    for edit in sorted(edits, reverse=True):
+        after = after[: edit.start] + edit.text + after[edit.end :]
+    expected = replace(model, policy=policy, labels=dict(labels))
+    _check(before, model, expected, model_list.parse(after, source=source))
     return after
 
 
 def diff(before: str, after: str, *, name: str) -> list[str]:
-    lines = (before.splitlines(), after.splitlines())
-    return list(difflib.unified_diff(*lines, f"{name} (before)", f"{name} (now)", lineterm="", n=3))
+    return list(
+        difflib.unified_diff(
+            before.splitlines(),
+            after.splitlines(),
+            f"{name} (before)",
+            f"{name} (now)",
+            lineterm="",
+            n=3,
+        )
+    )
 
 
 def read(path: Path) -> str:
-    """As it is, line ends too; what is broken in it is for config.parse to say."""
+    """The text as it is, line ends too. Raises ConfigError when the list is broken."""
     model_list.load(path)
     return path.read_bytes().decode()
 
 
 def write(path: Path, text: str) -> None:
-    """By a rename where the folder lets us, which a kill cannot split; else into the file itself.
+    """Atomically, by a rename, where the folder may be written; otherwise into the file itself.
 
-    In a container of root's the file has been handed over to us, and its folder, a whole project,
-    has not.
+    In a container that root started, the file was handed over to us, and its folder was not.
     """
-    # The file behind a link.
+    # A link stays a link: the file behind it is written.
     path = path.resolve()
     try:
         with path.open("rb+") as file:
@@ -89,19 +104,19 @@ def write(path: Path, text: str) -> None:
 
 
 def _overwrite(file: int, content: bytes) -> None:
-    """One write as long as the old content, then the cut: killed in between, only blank lines are
-    left over."""
-    old = os.fstat(file).st_size
-    os.pwrite(file, content.ljust(old, b"\n"), 0)
+    """Write at least as much as was there, then truncate: a kill in between leaves blank lines."""
+    old_size = os.fstat(file).st_size
+    os.pwrite(file, content.ljust(old_size, b"\n"), 0)
     os.fsync(file)
     os.ftruncate(file, len(content))
     os.fsync(file)
 
 
 def _check(
-    before: ServingConfig, model: ModelConfig, wanted: ModelConfig, after: ServingConfig
+    before: ServingConfig, model: ModelConfig, expected: ModelConfig, after: ServingConfig
 ) -> None:
-    if after.models != tuple(wanted if each is model else each for each in before.models):
+    expected_models = tuple(expected if each is model else each for each in before.models)
+    if after.models != expected_models:
         raise Internal(
             f"the entry of {model.name} is written in a way that cannot be edited safely: edit it "
             "by hand"
@@ -109,74 +124,84 @@ def _check(
 
 
 def _move_labels(
-    found: Mapping[TextPath, TextPosition], entry: TextPath, labels: Mapping[str, int]
+    positions: Mapping[TextPath, TextPosition], entry: TextPath, labels: Mapping[str, int]
 ) -> list[Edit]:
     edits = []
-    at = 0
-    while (*entry, _LABELS, at) in found:
-        key, value = (found.get((*entry, _LABELS, at, field, 0)) for field in ("key", "value"))
-        at += 1
+    for index in count():
+        path = (*entry, _LABELS, index)
+        if path not in positions:
+            break
+        key = positions.get((*path, "key", 0))
+        value = positions.get((*path, "value", 0))
         if key is None or value is None:
-            # Version 0 or a label without a name: the check tells.
+            # Version 0, or a label without a name: _check() reports it.
             continue
-        # Escapes and adjacent strings are protobuf's to read.
-        wanted = labels.get(messages.parse_text(messages.ModelSpec, f"name: {key.value}").name)
-        if wanted is not None and wanted != int(value.value, 0):
-            edits.append((value.end - len(value.value), value.end, str(wanted)))
+        # Escapes and adjacent strings are for protobuf to read.
+        label = messages.parse_text(messages.ModelSpec, f"name: {key.value}").name
+        version = labels.get(label)
+        if version is not None and version != int(value.value, 0):
+            edits.append(Edit(value.end - len(value.value), value.end, str(version)))
     return edits
 
 
 def _set_policy(
-    text: str, found: Mapping[TextPath, TextPosition], entry: TextPath, policy: VersionPolicy
+    text: str, positions: Mapping[TextPath, TextPosition], entry: TextPath, policy: VersionPolicy
 ) -> list[Edit]:
-    piece = _render(policy)
-    if place := found.get((*entry, _POLICY, 0)):
-        return [_replace_field(text, place, piece)]
-    return [_insert_field(text, found[entry], piece)] if piece else []
+    field = _render(policy)
+    present = positions.get((*entry, _POLICY, 0))
+    if present is not None:
+        return [_replace_field(text, present, field)]
+    if field:
+        return [_insert_field(text, positions[entry], field)]
+    return []
 
 
-def _replace_field(text: str, place: TextPosition, piece: str) -> Edit:
-    """In its place, or taken out with its line. Comments from inside it stay, on lines before
-    it."""
-    start, end = place.start, place.end
+def _replace_field(text: str, present: TextPosition, field: str) -> Edit:
+    """Put ``field`` in its place, or remove it with its line.
+
+    Comments inside the old field stay, on lines before it.
+    """
+    start, end = present.start, present.end
     line = text.rfind("\n", 0, start) + 1
-    indent = text[line:start] if not text[line:start].strip() else ""
-    kept = [m["comment"] for m in _COMMENT.finditer(text, start, end) if m["comment"]]
-    comments = "".join(f"{comment}{_newline(text)}{indent}" for comment in kept)
-    if piece or kept:
-        return start, end, comments + piece
-    if separator := re.compile(r"\s*[,;]").match(text, end):
+    is_alone_on_its_line = not text[line:start].strip()
+    indent = text[line:start] if is_alone_on_its_line else ""
+    comments = [m["comment"] for m in _COMMENT.finditer(text, start, end) if m["comment"]]
+    if field or comments:
+        lines = [f"{comment}{_newline(text)}{indent}" for comment in comments]
+        return Edit(start, end, "".join(lines) + field)
+    separator = _SEPARATOR.match(text, end)
+    if separator:
         end = separator.end()
-    rest = re.compile(r"[ \t]*\r?\n").match(text, end)
-    if rest and not text[line:start].strip():
-        return line, rest.end(), ""
-    blank = re.compile(r"[ \t]*").match(text, end)
-    return start, blank.end() if blank else end, ""
+    line_end = _LINE_END.match(text, end)
+    if line_end and is_alone_on_its_line:
+        return Edit(line, line_end.end(), "")
+    after_blanks = len(text) - len(text[end:].lstrip(" \t"))
+    return Edit(start, after_blanks, "")
 
 
-def _insert_field(text: str, entry: TextPosition, piece: str) -> Edit:
-    """As the entry's last field, on a line of its own where the others have theirs."""
-    closer = entry.end - 1
-    line = text.rfind("\n", 0, closer) + 1
-    if text[line:closer].strip():
-        at = len(text[:closer].rstrip(" \t"))
-        return at, closer, f" {piece} "
-    inside = text[text.find("\n", entry.start) + 1 : line]
-    indents = [re.match(r"[ \t]*", row)[0] for row in inside.splitlines() if row.strip()]  # type: ignore[index]
-    return (
-        line,
-        line,
-        f"{indents[0] if indents else text[line:closer] + '  '}{piece}{_newline(text)}",
-    )
+def _insert_field(text: str, entry: TextPosition, field: str) -> Edit:
+    """As the entry's last field, on its own line if the closing brace has one."""
+    closing_brace = entry.end - 1
+    line = text.rfind("\n", 0, closing_brace) + 1
+    if text[line:closing_brace].strip():
+        end_of_text = len(text[:closing_brace].rstrip(" \t"))
+        return Edit(end_of_text, closing_brace, f" {field} ")
+    indent = text[line:closing_brace] + "  "
+    for row in text[text.find("\n", entry.start) + 1 : line].splitlines():
+        if row.strip():
+            # That of the entry's first field.
+            indent = row[: len(row) - len(row.lstrip(" \t"))]
+            break
+    return Edit(line, line, f"{indent}{field}{_newline(text)}")
 
 
 def _render(policy: VersionPolicy) -> str:
-    """ "" for what is so by default."""
+    """The field as text; "" for the default policy."""
     match policy:
         case Latest(1):
             return ""
-        case Latest(count):
-            return f"{_POLICY} {{ latest {{ num_versions: {count} }} }}"
+        case Latest(number):
+            return f"{_POLICY} {{ latest {{ num_versions: {number} }} }}"
         case All():
             return f"{_POLICY} {{ all {{}} }}"
         case Specific(versions):

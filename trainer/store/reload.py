@@ -1,5 +1,4 @@
-"""The user's list of models made live: checked, rendered, and waited for until the servers serve
-what it says."""
+"""reload: checks the user's list of models, renders it, and waits until the servers serve it."""
 
 from __future__ import annotations
 
@@ -14,57 +13,61 @@ from headrace.store.model_list import ModelConfig, ServingConfig
 from trainer import zoo
 from trainer.errors import Usage
 from trainer.settings import Settings, Tell
-from trainer.store import live
+from trainer.store import gateway_status
+from trainer.store.gateway_status import ExpectedModel
 
 
 def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
-    """Raises Usage for a list that cannot be served as it stands, and leaves the one of before;
-    NotLive with the reason when the servers do not come to serve it. ``all_folders``: those outside
-    the store can be seen from here too.
+    """Make the list of models live. ``all_folders``: base paths outside the store can be seen too.
+
+    Raises Usage for a list that cannot be served, and then changes nothing; NotLive when the
+    servers do not come to serve it.
     """
     _check(model_list.load(settings.config), settings, all_folders=all_folders)
     rendered = folders.render_live(settings.config, settings.store)
     if rendered.waiting:
         names = " ".join(rendered.waiting)
         tell(
-            f'without a version yet, so left out: {names}; `make train MODELS="{names}"` trains '
-            "them"
+            f"without a version yet, so left out: {names}; "
+            f'`make train MODELS="{names}"` trains them'
         )
     if rendered.removed:
         tell(f"no longer in the list, so taken away: {', '.join(rendered.removed)}")
-    rendered_list = model_list.load(settings.store / folders.CONFIG_NAME)
-    for warning in folders.unserved_labels(rendered_list, settings.store):
+    live_list = model_list.load(settings.store / folders.CONFIG_NAME)
+    for warning in folders.unserved_labels(live_list, settings.store):
         tell(f"warning: {warning}")
-    models = rendered_list.models
     tell("waiting until the change is live")
-    expected = [
-        live.Expected(model, _serves(model, settings, all_folders=all_folders)) for model in models
-    ]
-    live.wait(settings.gateway, expected, timeout_s=settings.live_timeout_s, alone=True)
-    tell(f"live: {', '.join(model.name for model in models) or 'no model'}")
+    expected = [_expected(model, settings, all_folders=all_folders) for model in live_list.models]
+    gateway_status.wait_until_live(
+        settings.gateway, expected, timeout_s=settings.live_timeout_s, no_others=True
+    )
+    tell(f"live: {', '.join(model.name for model in live_list.models) or 'no model'}")
 
 
 def _check(listed: ServingConfig, settings: Settings, *, all_folders: bool) -> None:
-    served = _served_before(settings)
+    already_served = _names_in_live_list(settings)
     for model in listed.models:
         folder = _folder(model, settings, all_folders=all_folders)
-        if folder is None or not (lack := _lack(model, folder)):
+        if folder is None:
             continue
-        # One of the zoo that never had a version waits for its training; any other is a mistake.
-        if model.name in served or model.name not in zoo.names() or not _is_in_store(model):
+        fault = _fault(model, folder)
+        if fault is None:
+            continue
+        # A model of the zoo without any version waits for its training; all else is a mistake.
+        never_trained = model.name not in already_served and model.name in zoo.names()
+        if not (never_trained and _is_in_store(model)):
             raise Usage(
-                f"{model.name}: base_path {model.base_path}: {folder} {lack}. The models of "
-                "before go on being served"
+                f"{model.name}: base_path {model.base_path}: {folder} {fault}. "
+                "The models of before go on being served"
             )
 
 
-def _served_before(settings: Settings) -> set[str]:
+def _names_in_live_list(settings: Settings) -> set[str]:
     try:
-        return {
-            model.name for model in model_list.load(settings.store / folders.CONFIG_NAME).models
-        }
+        listed = model_list.load(settings.store / folders.CONFIG_NAME)
     except HeadraceError:
         return set()
+    return {model.name for model in listed.models}
 
 
 def _folder(model: ModelConfig, settings: Settings, *, all_folders: bool) -> Path | None:
@@ -81,17 +84,19 @@ def _is_in_store(model: ModelConfig) -> bool:
     return (posixpath.normpath(model.base_path) + "/").startswith(folders.MODELS_PREFIX + "/")
 
 
-def _lack(model: ModelConfig, folder: Path) -> str:
-    """Why nothing can be served from there; empty when something can."""
+def _fault(model: ModelConfig, folder: Path) -> str | None:
+    """Why nothing can be served from the folder."""
     if not folder.is_dir():
         return "does not exist"
     present = folders.versions(folder)
-    asked = version_policy.select(model.policy, present)
-    lacking = [folders.missing(folders.version_path(folder, version)) for version in asked]
-    if not all(lacking):
-        return ""
-    if asked:
-        return f"has no whole version; version {asked[-1]}: {lacking[-1]}"
+    selected = version_policy.select(model.policy, present)
+    missing: str | None = None
+    for version in selected:
+        missing = folders.missing(folders.version_path(folder, version))
+        if missing is None:
+            return None
+    if missing:
+        return f"has no whole version; version {selected[-1]}: {missing}"
     if isinstance(model.policy, Specific) and present:
         return f"has versions {_listed(present)} and not {_listed(model.policy.versions)}"
     return "has no version"
@@ -101,11 +106,9 @@ def _listed(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _serves(model: ModelConfig, settings: Settings, *, all_folders: bool) -> frozenset[int] | None:
+def _expected(model: ModelConfig, settings: Settings, *, all_folders: bool) -> ExpectedModel:
     folder = _folder(model, settings, all_folders=all_folders)
     if folder is None:
-        return None
-    whole = (
-        v for v in folders.versions(folder) if folders.is_complete(folders.version_path(folder, v))
-    )
-    return frozenset(version_policy.select(model.policy, whole))
+        return ExpectedModel(model, None)
+    served = version_policy.select(model.policy, folders.complete_versions(folder))
+    return ExpectedModel(model, frozenset(served))

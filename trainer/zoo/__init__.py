@@ -1,5 +1,4 @@
-"""The models: one file each, found by listing this folder. A file's ENTRY says what it is; its name
-is the file's."""
+"""The models: one file each, found by listing this folder. A file's ENTRY says what it is."""
 
 from __future__ import annotations
 
@@ -16,36 +15,34 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
-def check(wanted: Iterable[str]) -> None:
-    """Raises Usage for a name that is not in the zoo; no file is read for it."""
-    for name in wanted:
+def check(requested: Iterable[str]) -> None:
+    """Raises Usage for a name that is not in the zoo, without importing any file."""
+    for name in requested:
         if name not in names():
             raise Usage(f"there is no model {name!r} in the zoo; there are {', '.join(names())}")
 
 
 def find(name: str) -> Entry:
-    """Raises Broken where the file cannot be imported, or says nothing: the others are as good as
-    before."""
+    """Raises Broken when the file cannot be imported or has no ENTRY; the others still work."""
     check([name])
     file = f"trainer/zoo/{name}.py"
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except (Exception, SystemExit) as error:
         raise Broken(
-            f"{file}{_line(error, name)} cannot be imported: {type(error).__name__}: {error}"
+            f"{file}{_line_suffix(error, name)} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     entry = getattr(module, "ENTRY", None)
     if not isinstance(entry, Entry):
-        raise Broken(f"{file} has no ENTRY, or one that is no trainer.entry.Entry")
+        raise Broken(f"{file} has no ENTRY, or one that is not a trainer.entry.Entry")
     if entry.name != name:
         raise Broken(f"{file}: its ENTRY is named {entry.name!r}, expected {name!r}")
     return entry
 
 
-def _line(error: BaseException, name: str) -> str:
-    """Where in the file it was; a SyntaxError says so itself."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"
-    ]
-    lines = [frame.lineno for frame in frames if frame.filename.endswith(f"/{name}.py")]
-    return f":{lines[-1]}" if lines else ""
+def _line_suffix(error: BaseException, name: str) -> str:
+    """The line of the file, as ":7"; "" for a SyntaxError, which says it itself."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.name == "<module>" and frame.filename.endswith(f"/{name}.py"):
+            return f":{frame.lineno}"
+    return ""

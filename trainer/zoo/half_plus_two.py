@@ -1,5 +1,7 @@
-"""half_plus_two: y = 0.5 x + 2, the model whose answers are known by head. Nothing is learnt, all
-else is real."""
+"""half_plus_two: y = 0.5 x + 2, the model whose answers you know by heart.
+
+Nothing is learnt here; all the rest is as in a real model.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,26 @@ from typing import Any
 import numpy as np
 
 from trainer.data import examples as tf_examples
-from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
+from trainer.entry import (
+    Arrays,
+    Entry,
+    Hyper,
+    LoadRequest,
+    Metric,
+    Run,
+    Score,
+    SignatureSpec,
+    Split,
+)
 
 HALF, TWO = 0.5, 2.0
 
 
-def load(want: Want) -> Split:
-    """Halves and quarters, for which float32 is exact."""
+def load(request: LoadRequest) -> Split:
+    """Multiples of a quarter, for which float32 is exact."""
     x = np.arange(-64, 64, 0.25, dtype=np.float32)
-    rows = {"x": x, "y": x * np.float32(HALF) + np.float32(TWO)}
+    y = x * np.float32(HALF) + np.float32(TWO)
+    rows = {"x": x, "y": y}
     return Split(train=rows, held_out=rows)
 
 
@@ -60,8 +73,8 @@ def serve(model: Any) -> Any:
 def judge(served: Any, data: Split) -> Score:
     """The largest error; the baseline always answers 2."""
     y = data.held_out["y"]
-    answer = served.serving_default(data.held_out["x"])["y"].numpy()
-    return Score(value=float(np.abs(answer - y).max()), baseline=float(np.abs(TWO - y).max()))
+    predicted = served.serving_default(data.held_out["x"])["y"].numpy()
+    return Score(value=float(np.abs(predicted - y).max()), baseline=float(np.abs(TWO - y).max()))
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
@@ -79,12 +92,16 @@ ENTRY = Entry(
     full=Hyper(epochs=0, batch_size=0, learning_rate=0.0),
     quick=Hyper(epochs=0, batch_size=0, learning_rate=0.0),
     signatures={
-        "serving_default": Promise(inputs={"x": "float [-1]"}, outputs={"y": "float [-1]"}),
-        "regress_x_to_y": Promise(
-            inputs={"inputs": "string [-1]"}, outputs={"outputs": "float [-1,1]"}, method="regress"
+        "serving_default": SignatureSpec(inputs={"x": "float [-1]"}, outputs={"y": "float [-1]"}),
+        "regress_x_to_y": SignatureSpec(
+            inputs={"inputs": "string [-1]"},
+            outputs={"outputs": "float [-1,1]"},
+            method="regress",
         ),
-        "classify_x_to_y": Promise(
-            inputs={"inputs": "string [-1]"}, outputs={"scores": "float [-1,1]"}, method="classify"
+        "classify_x_to_y": SignatureSpec(
+            inputs={"inputs": "string [-1]"},
+            outputs={"scores": "float [-1,1]"},
+            method="classify",
         ),
     },
     load=load,

@@ -1,5 +1,4 @@
-"""mnist_mlp: which digit is in a 28 x 28 picture; a dense net, Keras' Sequential trained by fit and
-callbacks."""
+"""mnist_mlp: which digit is in a 28 x 28 picture; a dense net, Keras' Sequential trained by fit."""
 
 from __future__ import annotations
 
@@ -10,13 +9,23 @@ from typing import Any
 import numpy as np
 
 from trainer.data import digits, pipeline
-from trainer.entry import Arrays, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
-from trainer.runs import callback
-from trainer.runs.run import Watch
+from trainer.entry import (
+    Arrays,
+    Entry,
+    Hyper,
+    LoadRequest,
+    Metric,
+    Run,
+    Score,
+    SignatureSpec,
+    Split,
+)
+from trainer.runs.keras_callback import keras_callback
+from trainer.runs.run import EarlyStopping
 
 
-def load(want: Want) -> Split:
-    rows = digits.small(want)
+def load(request: LoadRequest) -> Split:
+    rows = digits.small(request)
     return replace(
         rows,
         train=_scaled(rows.train),
@@ -41,7 +50,7 @@ def build() -> Any:
             layers.Dropout(0.3),
             layers.Dense(128, activation="relu"),
             layers.Dropout(0.3),
-            # Logits.
+            # The outputs are logits.
             layers.Dense(10),
         ]
     )
@@ -52,24 +61,27 @@ def train(data: Split, run: Run) -> Any:
 
     model = build()
     steps = pipeline.steps(data.train, run)
-    falling = tf.keras.optimizers.schedules.CosineDecay(
+    learning_rate = tf.keras.optimizers.schedules.CosineDecay(
         run.hyper.learning_rate, steps * run.hyper.epochs
     )
     model.compile(
-        optimizer=tf.keras.optimizers.Adam(falling),
+        optimizer=tf.keras.optimizers.Adam(learning_rate),
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     model.optimizer.build(model.trainable_variables)
-    first = run.begin(model, model.optimizer, watch=Watch("val_loss", "lower", patience=6))
+    # A resumed training begins after its last finished epoch.
+    first = run.begin(
+        model, model.optimizer, early_stopping=EarlyStopping("val_loss", "lower", patience=6)
+    )
     model.fit(
         pipeline.batches(data.train, run, first=first),
         initial_epoch=first,
         epochs=run.hyper.epochs,
         steps_per_epoch=steps,
-        validation_data=pipeline.watched(*data.validation.values()),
-        callbacks=[callback.keep(run, steps=steps)],
-        # The pipeline does that.
+        validation_data=pipeline.validation_batches(*data.validation.values()),
+        callbacks=[keras_callback(run, steps=steps)],
+        # The pipeline shuffles.
         shuffle=False,
         verbose=0,
     )
@@ -92,9 +104,8 @@ def serve(model: Any) -> Any:
 
 
 def judge(served: Any, data: Split) -> Score:
-    return digits.judge(
-        served.serving_default(data.held_out["image"])["probabilities"].numpy(), data
-    )
+    answer = served.serving_default(data.held_out["image"])
+    return digits.judge(answer["probabilities"].numpy(), data)
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
@@ -106,13 +117,13 @@ ENTRY = Entry(
     summary="a 28 x 28 grey picture in 0..1 -> the probability of each digit, by a dense net",
     data=(digits.MNIST_5K,),
     metric=Metric(
-        "accuracy", bar=0.93, better="higher", baseline="the commonest digit", may_lose=0.01
+        "accuracy", bar=0.93, better="higher", baseline="the commonest digit", max_regression=0.01
     ),
     typical=0.957,
     full=Hyper(epochs=30, batch_size=32, learning_rate=1e-3),
     quick=Hyper(epochs=6, batch_size=32, learning_rate=1e-3),
     signatures={
-        "serving_default": Promise(
+        "serving_default": SignatureSpec(
             inputs={"image": "float [-1,28,28,1]"}, outputs={"probabilities": "float [-1,10]"}
         )
     },

@@ -1,8 +1,7 @@
-"""titanic: who of the Titanic's passengers survived; named columns of every kind, by Keras'
-FeatureSpace.
+"""titanic: which passengers of the Titanic survived; columns of every kind, by FeatureSpace.
 
-Numbers, buckets, vocabularies, a hashed column with an embedding and a crossed pair, all inside the
-SavedModel. The loss is the focal one; beside AUC, a Keras metric of our own is watched: the
+Numbers, buckets, vocabularies, a hashed column with an embedding and a crossed pair are all part of
+the SavedModel. The loss is the focal one; besides AUC there is a Keras metric of our own, the
 Kolmogorov-Smirnov distance.
 """
 
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +18,20 @@ import numpy as np
 from trainer.data import examples as tf_examples
 from trainer.data import pipeline, split
 from trainer.data.archive import Archive
-from trainer.entry import Arrays, Confusion, Entry, Hyper, Metric, Promise, Run, Score, Split, Want
-from trainer.runs import callback
-from trainer.runs.run import Watch
+from trainer.entry import (
+    Arrays,
+    Confusion,
+    Entry,
+    Hyper,
+    LoadRequest,
+    Metric,
+    Run,
+    Score,
+    SignatureSpec,
+    Split,
+)
+from trainer.runs.keras_callback import keras_callback
+from trainer.runs.run import EarlyStopping
 
 TITANIC = Archive(
     project="titanic-model",
@@ -31,7 +41,7 @@ TITANIC = Archive(
     member="titanic_model/datasets/train.csv",
     licence="MIT (the package); Titanic passenger list, in the public domain (the data)",
 )
-# A bucket of its own.
+# It gets a bucket of its own.
 UNKNOWN_AGE = -1.0
 TEXT = ("name", "sex", "embarked", "ticket")
 WHOLE = ("pclass", "sibsp", "parch")
@@ -39,29 +49,36 @@ REAL = ("age", "fare")
 COLUMNS = (*TEXT, *WHOLE, *REAL)
 
 
-def load(want: Want) -> Split:
-    """891 passengers; equal ones are counted once. Which fifth is held out follows from the fold
-    alone."""
-    table = list(csv.DictReader(io.StringIO(TITANIC.read(want.cache).decode())))
+def load(request: LoadRequest) -> Split:
+    """891 passengers, equal ones counted once; the fold alone decides which fifth is held out."""
+    table = list(csv.DictReader(io.StringIO(TITANIC.read(request.cache).decode())))
+
+    def column(name: str, convert: Callable[[str], Any], dtype: Any) -> np.ndarray:
+        return np.array([convert(row[name]) for row in table], dtype)
+
     columns: dict[str, np.ndarray] = {
-        "name": _text(row["Name"] for row in table),
-        "sex": _text(row["Sex"] for row in table),
-        "embarked": _text(row["Embarked"] or "?" for row in table),
-        "ticket": _text(row["Ticket"] for row in table),
-        "pclass": np.array([int(row["Pclass"]) for row in table], np.int64),
-        "sibsp": np.array([int(row["SibSp"]) for row in table], np.int64),
-        "parch": np.array([int(row["Parch"]) for row in table], np.int64),
-        "age": np.array([float(row["Age"] or UNKNOWN_AGE) for row in table], np.float32),
-        "fare": np.array([float(row["Fare"]) for row in table], np.float32),
-        "survived": np.array([int(row["Survived"]) for row in table], np.float32),
+        "name": column("Name", str.encode, object),
+        "sex": column("Sex", str.encode, object),
+        "embarked": column("Embarked", _port, object),
+        "ticket": column("Ticket", str.encode, object),
+        "pclass": column("Pclass", int, np.int64),
+        "sibsp": column("SibSp", int, np.int64),
+        "parch": column("Parch", int, np.int64),
+        "age": column("Age", _age, np.float32),
+        "fare": column("Fare", float, np.float32),
+        "survived": column("Survived", int, np.float32),
     }
     return replace(
-        split.by_content(columns, validation_percent=15, fold=want.fold), data=(TITANIC,)
+        split.by_content(columns, validation_percent=15, fold=request.fold), data=(TITANIC,)
     )
 
 
-def _text(cells: Any) -> np.ndarray:
-    return np.array([cell.encode() for cell in cells], dtype=object)
+def _port(cell: str) -> bytes:
+    return cell.encode() if cell else b"?"
+
+
+def _age(cell: str) -> float:
+    return float(cell) if cell else UNKNOWN_AGE
 
 
 def features(rows: Arrays) -> Any:
@@ -69,24 +86,24 @@ def features(rows: Arrays) -> Any:
     import tensorflow as tf
 
     kind = tf.keras.utils.FeatureSpace
+    one_hot: Any = {"output_mode": "one_hot"}
     space = kind(
         features={
-            "sex": kind.string_categorical(num_oov_indices=1, output_mode="one_hot"),
-            "embarked": kind.string_categorical(num_oov_indices=1, output_mode="one_hot"),
-            "title": kind.string_categorical(
-                num_oov_indices=1, max_tokens=8, output_mode="one_hot"
-            ),
+            "sex": kind.string_categorical(num_oov_indices=1, **one_hot),
+            "embarked": kind.string_categorical(num_oov_indices=1, **one_hot),
+            "title": kind.string_categorical(num_oov_indices=1, max_tokens=8, **one_hot),
             "ticket": kind.string_hashed(num_bins=64, output_mode="int"),
-            "pclass": kind.integer_categorical(num_oov_indices=0, output_mode="one_hot"),
+            "pclass": kind.integer_categorical(num_oov_indices=0, **one_hot),
             "sibsp": kind.float_rescaled(scale=0.25),
             "parch": kind.float_rescaled(scale=0.25),
-            "age": kind.float_discretized(num_bins=10, output_mode="one_hot"),
+            "age": kind.float_discretized(num_bins=10, **one_hot),
             "fare": kind.float_normalized(),
         },
-        crosses=[kind.cross(("sex", "pclass"), crossing_dim=32, output_mode="one_hot")],
+        crosses=[kind.cross(("sex", "pclass"), crossing_dim=32, **one_hot)],
         output_mode="dict",
     )
-    space.adapt(tf.data.Dataset.from_tensor_slices(prepared(_inputs(rows))).batch(256))
+    columns = prepared(_inputs(rows))
+    space.adapt(tf.data.Dataset.from_tensor_slices(columns).batch(256))
     return space
 
 
@@ -100,13 +117,16 @@ def prepared(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Of a name only the title counts: "Braund, Mr. Owen Harris" -> "Mr"."""
     import tensorflow as tf
 
-    title = tf.strings.regex_replace(columns["name"], r"^[^,]*, |\..*$", "")
-    return {**{name: columns[name] for name in COLUMNS if name != "name"}, "title": title}
+    features = {name: columns[name] for name in COLUMNS if name != "name"}
+    features["title"] = tf.strings.regex_replace(columns["name"], r"^[^,]*, |\..*$", "")
+    return features
 
 
 def ks(*, steps: int = 200) -> Any:
-    """Kolmogorov-Smirnov: the widest gap, over all thresholds, between the shares of both classes
-    above it."""
+    """The Kolmogorov-Smirnov distance of the two classes.
+
+    It is the largest difference, over all thresholds, of their shares below the threshold.
+    """
     import tensorflow as tf
 
     class KolmogorovSmirnov(tf.keras.metrics.Metric):
@@ -116,39 +136,37 @@ def ks(*, steps: int = 200) -> Any:
             self.died = self.add_weight(shape=[steps], initializer="zeros", name="died")
 
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-            place = tf.cast(
-                tf.clip_by_value(tf.reshape(y_pred, [-1]), 0.0, 1.0) * (steps - 1), tf.int32
-            )
+            predicted = tf.clip_by_value(tf.reshape(y_pred, [-1]), 0.0, 1.0)
+            threshold = tf.cast(predicted * (steps - 1), tf.int32)
             lived = tf.cast(tf.reshape(y_true, [-1]), tf.float32)
-            self.lived.assign_add(tf.math.unsorted_segment_sum(lived, place, steps))
-            self.died.assign_add(tf.math.unsorted_segment_sum(1.0 - lived, place, steps))
+            self.lived.assign_add(tf.math.unsorted_segment_sum(lived, threshold, steps))
+            self.died.assign_add(tf.math.unsorted_segment_sum(1.0 - lived, threshold, steps))
 
         def result(self) -> Any:
-            shares = [
-                tf.cumsum(n) / tf.maximum(tf.reduce_sum(n), 1.0) for n in (self.lived, self.died)
-            ]
-            return tf.reduce_max(tf.abs(shares[0] - shares[1]))
+            difference = self.share_below(self.lived) - self.share_below(self.died)
+            return tf.reduce_max(tf.abs(difference))
+
+        def share_below(self, counts: Any) -> Any:
+            return tf.cumsum(counts) / tf.maximum(tf.reduce_sum(counts), 1.0)
 
     return KolmogorovSmirnov()
 
 
 def build(space: Any) -> Any:
-    """From what the FeatureSpace makes of a row to the probability; the training step does not
-    preprocess again."""
+    """From encoded features to the probability.
+
+    The FeatureSpace is not part of it, so that no training step encodes again.
+    """
     import tensorflow as tf
 
     layers = tf.keras.layers
-    encoded = space.get_encoded_features()
-    inputs = {
-        name: tf.keras.Input(
-            tensor.shape[1:], dtype="int64" if name == "ticket" else "float32", name=name
-        )
-        for name, tensor in encoded.items()
-    }
-    ticket = layers.Flatten()(layers.Embedding(64, 4)(inputs["ticket"]))
-    x = layers.Concatenate()(
-        [*(tensor for name, tensor in inputs.items() if name != "ticket"), ticket]
-    )
+    inputs = {}
+    for name, tensor in space.get_encoded_features().items():
+        dtype = "int64" if name == "ticket" else "float32"
+        inputs[name] = tf.keras.Input(tensor.shape[1:], dtype=dtype, name=name)
+    ticket = layers.Embedding(64, 4)(inputs["ticket"])
+    others = [tensor for name, tensor in inputs.items() if name != "ticket"]
+    x = layers.Concatenate()([*others, layers.Flatten()(ticket)])
     x = layers.Dropout(0.2)(layers.Dense(32, activation="relu", kernel_regularizer="l2")(x))
     return tf.keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
 
@@ -159,43 +177,59 @@ def train(data: Split, run: Run) -> Any:
     space = features(data.train)
     model = build(space)
     encode = tf.function(lambda columns: space(prepared(columns)))
-    train, validation = (
-        {k: v.numpy() for k, v in encode(_inputs(r)).items()} for r in (data.train, data.validation)
-    )
+    features_of_train = _arrays(encode(_inputs(data.train)))
+    validation = _arrays(encode(_inputs(data.validation)))
     model.compile(
         optimizer=tf.keras.optimizers.Adam(run.hyper.learning_rate),
         loss=tf.keras.losses.BinaryFocalCrossentropy(gamma=2.0),
         metrics=[tf.keras.metrics.AUC(name="auc"), ks()],
     )
     model.optimizer.build(model.trainable_variables)
-    first = run.begin(model, model.optimizer, watch=Watch("val_loss", "lower", patience=15))
-    rows = {**train, "survived": data.train["survived"]}
+    # A resumed training begins after its last finished epoch.
+    first = run.begin(
+        model, model.optimizer, early_stopping=EarlyStopping("val_loss", "lower", patience=15)
+    )
+    rows = {**features_of_train, "survived": data.train["survived"]}
     steps = pipeline.steps(rows, run)
+
+    def named(*columns: Any) -> Any:
+        """What fit takes: the features by name, and the truth."""
+        *features, survived = columns
+        return dict(zip(features_of_train, features, strict=True)), survived
+
     model.fit(
-        pipeline.batches(rows, run, first=first).map(
-            lambda *row: (dict(zip(train, row, strict=False)), row[-1])
-        ),
+        pipeline.batches(rows, run, first=first).map(named),
         initial_epoch=first,
         epochs=run.hyper.epochs,
         steps_per_epoch=steps,
-        validation_data=pipeline.watched(validation, data.validation["survived"]),
-        callbacks=[callback.keep(run, steps=steps)],
-        # The pipeline does that.
+        validation_data=pipeline.validation_batches(validation, data.validation["survived"]),
+        callbacks=[keras_callback(run, steps=steps)],
+        # The pipeline shuffles.
         shuffle=False,
         verbose=0,
     )
     return space, model
 
 
+def _arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _dtypes() -> dict[str, Any]:
+    import tensorflow as tf
+
+    dtypes = dict.fromkeys(TEXT, tf.string)
+    dtypes |= dict.fromkeys(WHOLE, tf.int64)
+    dtypes |= dict.fromkeys(REAL, tf.float32)
+    return dtypes
+
+
 def serve(trained: Any) -> Any:
     import tensorflow as tf
 
     space, model = trained
-    kinds = {
-        **dict.fromkeys(TEXT, tf.string),
-        **dict.fromkeys(WHOLE, tf.int64),
-        **dict.fromkeys(REAL, tf.float32),
-    }
+    dtypes = _dtypes()
+    specs = [tf.TensorSpec([None], dtypes[name], name=name) for name in COLUMNS]
 
     class Served(tf.Module):
         def __init__(self) -> None:
@@ -203,11 +237,10 @@ def serve(trained: Any) -> Any:
             self.space, self.model = space, model
 
         def survived(self, columns: Mapping[str, Any]) -> Any:
-            return tf.squeeze(self.model(self.space(prepared(columns)), training=False), axis=1)
+            features = self.space(prepared(columns))
+            return tf.squeeze(self.model(features, training=False), axis=1)
 
-        @tf.function(
-            input_signature=[tf.TensorSpec([None], kinds[name], name=name) for name in COLUMNS]
-        )
+        @tf.function(input_signature=specs)
         def serving_default(
             self,
             name: Any,
@@ -220,13 +253,13 @@ def serve(trained: Any) -> Any:
             age: Any,
             fare: Any,
         ) -> dict[str, Any]:
-            given = (name, sex, embarked, ticket, pclass, sibsp, parch, age, fare)
-            return {"survived": self.survived(dict(zip(COLUMNS, given, strict=True)))}
+            values = (name, sex, embarked, ticket, pclass, sibsp, parch, age, fare)
+            return {"survived": self.survived(dict(zip(COLUMNS, values, strict=True)))}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
         def classify(self, inputs: Any) -> dict[str, Any]:
-            wanted = {name: tf.io.FixedLenFeature([], kinds[name]) for name in COLUMNS}
-            survived = self.survived(tf.io.parse_example(inputs, wanted))
+            features = {name: tf.io.FixedLenFeature([], dtypes[name]) for name in COLUMNS}
+            survived = self.survived(tf.io.parse_example(inputs, features))
             classes = tf.tile(tf.constant([["died", "survived"]]), [tf.shape(survived)[0], 1])
             return {"classes": classes, "scores": tf.stack([1.0 - survived, survived], axis=1)}
 
@@ -234,31 +267,31 @@ def serve(trained: Any) -> Any:
 
 
 def judge(served: Any, data: Split) -> Score:
-    """AUC, for which any guess scores 0.5; KS and accuracy beside it."""
+    """AUC, for which any guess scores 0.5; also KS and accuracy."""
     truth = data.held_out["survived"]
     answer = served.serving_default(**_inputs(data.held_out))["survived"].numpy()
-    above = answer[truth == 1][:, None] - answer[truth == 0][None]
-    curve = [
-        ((answer <= t)[truth == 1].mean(), (answer <= t)[truth == 0].mean())
-        for t in np.unique(answer)
+    lived, died = answer[truth == 1], answer[truth == 0]
+    # AUC is the share of pairs of one who lived and one who died that are in the right order.
+    gaps = lived[:, None] - died[None]
+    auc = (gaps > 0).mean() + 0.5 * (gaps == 0).mean()
+    distances = [
+        abs(float((lived <= threshold).mean() - (died <= threshold).mean()))
+        for threshold in np.unique(answer)
     ]
-    taken = (answer >= 0.5).astype(int)
+    predicted = (answer >= 0.5).astype(int)
     counts = np.zeros((2, 2), np.int64)
-    np.add.at(counts, (truth.astype(int), taken), 1)
+    np.add.at(counts, (truth.astype(int), predicted), 1)
     return Score(
-        value=float((above > 0).mean() + 0.5 * (above == 0).mean()),
+        value=float(auc),
         baseline=0.5,
-        also={
-            "ks": max(abs(float(a - b)) for a, b in curve),
-            "accuracy": float((taken == truth).mean()),
-        },
+        also={"ks": max(distances), "accuracy": float((predicted == truth).mean())},
         confusion=Confusion(("died", "survived"), counts),
     )
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
-    some = {name: data.held_out[name][:3] for name in COLUMNS}
-    return {"serving_default": some, "classify": {"inputs": tf_examples.serialized(some)}}
+    rows = {name: data.held_out[name][:3] for name in COLUMNS}
+    return {"serving_default": rows, "classify": {"inputs": tf_examples.serialized(rows)}}
 
 
 ENTRY = Entry(
@@ -267,14 +300,14 @@ ENTRY = Entry(
         "a passenger's columns -> the probability to have survived the Titanic, by FeatureSpace"
     ),
     data=(TITANIC,),
-    metric=Metric("auc", bar=0.83, better="higher", baseline="any guess", may_lose=0.02),
+    metric=Metric("auc", bar=0.83, better="higher", baseline="any guess", max_regression=0.02),
     also=(Metric("ks", bar=0.55, better="higher", baseline="any guess"),),
     typical=0.865,
     full=Hyper(epochs=120, batch_size=32, learning_rate=2e-3),
     quick=Hyper(epochs=25, batch_size=32, learning_rate=5e-3),
     folds=5,
     signatures={
-        "serving_default": Promise(
+        "serving_default": SignatureSpec(
             inputs={
                 **dict.fromkeys(TEXT, "string [-1]"),
                 **dict.fromkeys(WHOLE, "int64 [-1]"),
@@ -282,7 +315,7 @@ ENTRY = Entry(
             },
             outputs={"survived": "float [-1]"},
         ),
-        "classify": Promise(
+        "classify": SignatureSpec(
             inputs={"inputs": "string [-1]"},
             outputs={"classes": "string [-1,2]", "scores": "float [-1,2]"},
             method="classify",

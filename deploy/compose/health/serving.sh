@@ -18,14 +18,14 @@ available() {  # MODEL: ask its status, read until the word is there
   return 1
 }
 
-asked=
+models=
 [[ -r $config ]] || { echo "$config cannot be read"; exit 1; }
 while IFS= read -r line; do
   if [[ $line =~ ^[[:space:]]*name:[[:space:]]*\"([^\"]+)\" ]]; then
     model=${BASH_REMATCH[1]}
-    asked+=" $model"
+    models+=" $model"
     available "$model" && { echo "$model is AVAILABLE"; exit 0; }
   fi
 done <"$config"
-echo "no model is AVAILABLE; asked:${asked:- none, $config lists no model}"
+echo "no model is AVAILABLE; asked:${models:- none, $config lists no model}"
 exit 1

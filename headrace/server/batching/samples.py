@@ -6,8 +6,6 @@ the signature. Samples alone would prove nothing, but a graph that only looks ro
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -21,11 +19,9 @@ from headrace.protocol.signatures import Signature, TensorSpec
 from headrace.server.batching import batches
 from headrace.server.engines import Arrays, LoadedModel
 from headrace.server.lifecycle import warmup
-from headrace.store import records
+from headrace.store import golden, records
 
 log = logging.getLogger(__name__)
-
-GOLDEN_FILE = "assets.extra/golden.json"
 
 _MAX_ROWS = 8
 # Larger files are not searched for samples.
@@ -154,45 +150,23 @@ def _recorded(folder: Path, signature: Signature) -> Iterator[Arrays]:
 
 
 def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
-    path = folder / GOLDEN_FILE
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            return
-        for request in json.loads(path.read_text(encoding="utf-8")):
-            if request["signature_name"] != signature.name:
+        for request in golden.read(folder, max_bytes=_MAX_FILE_BYTES):
+            if request.signature_name != signature.name:
                 continue
-            values = request["inputs"]
-            if values.keys() == signature.inputs.keys():
+            if request.inputs.keys() == signature.inputs.keys():
                 yield {
-                    alias: _array(value, signature.inputs[alias]) for alias, value in values.items()
+                    alias: _array(value, signature.inputs[alias])
+                    for alias, value in request.inputs.items()
                 }
-    except FileNotFoundError:
-        return
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        fields = {"file": str(path), "reason": str(error)}
+    except (HeadraceError, OSError, ValueError, TypeError, LookupError, OverflowError) as error:
+        fields = {"file": str(folder / golden.FILE), "reason": str(error)}
         log.warning("golden requests are not read", extra=fields)
 
 
 def _array(value: Any, spec: TensorSpec) -> np.ndarray:
     dtype = None if spec.dtype is None else spec.dtype.numpy
-    return np.array(_decoded(value), dtype)
-
-
-def _decoded(value: Any) -> Any:
-    """With {"b64": ...} as bytes."""
-    if isinstance(value, list):
-        return [_decoded(item) for item in value]
-    if isinstance(value, dict):
-        return base64.b64decode(value["b64"])
-    return value
+    return np.array(golden.with_bytes(value), dtype)
 
 
 def _shapes(row: Arrays) -> dict[str, tuple[int, ...]]:
