@@ -103,7 +103,7 @@ class Registry:
             text = _config_error(self._config_file, error)
             if self.catalog.config_error != text:
                 log.warning(
-                    "model list not usable, keeping the last good one", extra={"error": text}
+                    "model list not usable, keeping the last good one", extra={"reason": text}
                 )
             self.catalog = Catalog(self.catalog.models, text)
             self._config_stamp = text
@@ -144,7 +144,7 @@ class Registry:
         except NotFound as error:
             answer = Model(name, problem=f"the serving backend does not have it: {error.message}")
         except HeadraceError as error:
-            log.debug("no status", extra={"model": name, "error": error.message})
+            log.debug("no status", extra={"model": name, "reason": error.message})
             return
         # The list may have changed meanwhile.
         latest = self.catalog.models.get(name)

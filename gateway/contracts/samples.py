@@ -99,7 +99,7 @@ def _recorded(folder: Path) -> Iterator[tuple[str, Body]]:
     except _READ_ERRORS as error:
         log.warning(
             "requests beside a model cannot be read",
-            extra={"version": str(folder), "error": str(error)},
+            extra={"version": str(folder), "reason": str(error)},
         )
 
 

@@ -43,7 +43,7 @@ class Loader:
             if attempt <= self.retries:
                 details: dict[str, object] = {
                     "attempt": attempt,
-                    "again_in_seconds": interval_s,
+                    "again_in_s": interval_s,
                     "reason": failure.message,
                 }
                 log.warning("load failed", extra=_fields(version) | details)
