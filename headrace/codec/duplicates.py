@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from simdjson import Array, Object
 
 from headrace.codec.json.rapidjson import Document, JsonObject
-from headrace.protocol.faults import Fault, JsonPath
+from headrace.protocol.faults import Fault
 
 
 def ambiguity(
@@ -28,48 +28,46 @@ def duplicate_key(
     """One of ``keys`` twice in the body, or any key twice in an object that counts: the one under
     ``object_key``, and the rows under ``rows_key``."""
     names = _names(root)
-    twice = _first_duplicate(names, keys)
-    if twice is not None:
-        return Fault("duplicate_key", (twice,))
-    for place, value in _objects(root, names, object_key, rows_key):
-        twice = _first_duplicate(_names(value))
-        if twice is not None:
-            return Fault("duplicate_key", (*place, twice))
-    return None
-
-
-def _objects(
-    root: Any, names: Sequence[str], object_key: str, rows_key: str
-) -> Iterator[tuple[JsonPath, Any]]:
+    if len(set(names)) != len(names):
+        for name in keys:
+            if names.count(name) > 1:
+                return Fault("duplicate_key", (name,))
     if object_key in names:
         value = root[object_key]
         if isinstance(value, Object | JsonObject):
-            yield (object_key,), value
-    if rows_key not in names:
-        return
-    rows = root[rows_key]
+            twice = _first_duplicate(value)
+            if twice is not None:
+                return Fault("duplicate_key", (object_key, twice))
+    if rows_key in names:
+        return _in_rows(root[rows_key], rows_key)
+    return None
+
+
+def _in_rows(rows: Any, rows_key: str) -> Fault | None:
+    if not isinstance(rows, Array | list) or len(rows) == 0:
+        return None
     # Objects after a first row of another kind are an error anyway.
-    if not isinstance(rows, Array | list) or len(rows) == 0 or not _is_object(rows[0]):
-        return
+    if not isinstance(rows[0], Object | JsonObject):
+        return None
     for i, row in enumerate(rows):
-        if _is_object(row):
-            yield (rows_key, i), row
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, Object | JsonObject)
+        if isinstance(row, Object | JsonObject):
+            twice = _first_duplicate(row)
+            if twice is not None:
+                return Fault("duplicate_key", (rows_key, i, twice))
+    return None
 
 
 def _names(value: Any) -> list[str]:
     return value.names() if isinstance(value, JsonObject) else list(value)
 
 
-def _first_duplicate(names: Sequence[str], among: Collection[str] | None = None) -> str | None:
+def _first_duplicate(value: Any) -> str | None:
+    names = _names(value)
     if len(set(names)) == len(names):
         return None
     seen: set[str] = set()
     for name in names:
-        if name in seen and (among is None or name in among):
+        if name in seen:
             return name
         seen.add(name)
     return None
