@@ -386,12 +386,13 @@ def test_answered_questions_about_a_model_leave_no_line_in_the_log(live: LiveSer
         asked(model, messages.GetModelStatusRequest(), messages.GET_MODEL_STATUS)
         metadata = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         asked(model, metadata, messages.GET_MODEL_METADATA)
+    predicts = count(live, "half_plus_two:predict")
     live.predict("half_plus_two", {"instances": [11.0]})
 
     # Lines of REST and gRPC may change places: each thread adds its own when its answer is sent.
     until(
         lambda: (
-            count(live, "half_plus_two:predict") >= 1
+            count(live, "half_plus_two:predict") > predicts
             and count(live, "/nobody", "status=404") == 2
             and count(live, "GetModel", "status=NOT_FOUND") == 2
         ),
