@@ -57,13 +57,15 @@ def build_predict(
         rows = _rows(arrays, named=named)
         return b'{%b"instances":%b}' % (head, rows)
 
-    names = _quoted_names(arrays)
+    names = [quoted(name.encode()) for name in arrays]
     columns = _object(names, map(_text, arrays.values()))
     return b'{%b"inputs":%b}' % (head, columns)
 
 
 def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
-    sizes = {array.shape[:1] for array in arrays.values()}
+    sizes = set()
+    for array in arrays.values():
+        sizes.add(array.shape[:1])
     if len(sizes) != 1 or sizes & {(), (0,)}:
         shapes = []
         for name, array in arrays.items():
@@ -76,16 +78,12 @@ def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
         (array,) = arrays.values()
         return _text(array)
 
-    names = _quoted_names(arrays)
+    names = [quoted(name.encode()) for name in arrays]
     columns = [map(_text, array) for array in arrays.values()]
     rows = []
     for row in zip(*columns, strict=True):
         rows.append(_object(names, row))
     return b"[%b]" % b",".join(rows)
-
-
-def _quoted_names(names: Iterable[str]) -> list[bytes]:
-    return [quoted(name.encode()) for name in names]
 
 
 def _object(names: Iterable[bytes], texts: Iterable[bytes]) -> bytes:
@@ -99,19 +97,20 @@ def _text(value: Any) -> bytes:
     array = np.asarray(value)
     shape = array.shape
     dtype = dtypes.by_numpy(array.dtype)
-    is_text = dtype is not None and dtype.is_string
-    if not is_text and array.dtype != object:
-        if dtype is None or dtype in _NOT_IN_JSON:
-            raise Unimplemented(f"{array.dtype} values do not travel as JSON; use gRPC")
+    if array.dtype == object or (dtype is not None and dtype.is_string):
+        strings = array.ravel().tolist()
+        return nested(map(_string, strings), shape)
+    if dtype is None or dtype in _NOT_IN_JSON:
+        raise Unimplemented(f"{array.dtype} values do not travel as JSON; use gRPC")
 
     flat = array.ravel().tolist()
-    if is_text or array.dtype == object:
-        return nested(map(_string, flat), shape)
     if dtype is dtypes.BOOL:
-        return nested([_BOOLS[item] for item in flat], shape)
+        words = [_BOOLS[item] for item in flat]
+        return nested(words, shape)
     number = _FORMATS.get(array.dtype.str[1:], "%d")
     if number != "%d" and not np.isfinite(array).all():
-        return nested([_real(item, number) for item in flat], shape)
+        numbers = [_real(item, number) for item in flat]
+        return nested(numbers, shape)
     text = _template(shape, number) % tuple(flat)
     return text.encode()
 
@@ -124,7 +123,8 @@ def nested(texts: Iterable[bytes], shape: Shape) -> bytes:
 
 def _string(item: Any) -> bytes:
     if isinstance(item, str):
-        return quoted(item.encode())
+        text = item.encode()
+        return quoted(text)
     if isinstance(item, bytes):
         encoded = base64.b64encode(item)
         return b'{"b64":"%b"}' % encoded
