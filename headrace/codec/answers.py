@@ -193,12 +193,7 @@ def _texts(array: np.ndarray, *, alias: str, depth: int) -> list[bytes]:
 
 
 def _string_texts(values: Iterable[Any], *, as_base64: bool, depth: int) -> list[bytes]:
-    raw: list[bytes] = []
-    for value in values:
-        if isinstance(value, bytes):
-            raw.append(value)
-        else:
-            raw.append(str(value).encode())
+    raw = [value if isinstance(value, bytes) else str(value).encode() for value in values]
     if not as_base64:
         return list(map(quoted, raw))
 

@@ -297,10 +297,7 @@ def _as_bytes(array: np.ndarray) -> list[bytes]:
     if array.dtype.kind == "S":
         return values
     try:
-        for i, value in enumerate(values):
-            if not isinstance(value, bytes):
-                values[i] = value.encode()
-        return values
+        return [value if isinstance(value, bytes) else value.encode() for value in values]
     except UnicodeEncodeError as error:
         raise InvalidArgument(
             f"a string tensor holds text that is not Unicode: {error.reason}"
