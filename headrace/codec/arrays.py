@@ -142,13 +142,8 @@ def _named_cells(rows: list[Any], signature: Signature) -> Iterator[tuple[str, A
     for i, row in enumerate(rows):
         place = ("instances", i)
         if not is_named(row):
-            refuse(
-                "row_not_object",
-                place,
-                "an object",
-                described(row),
-                item=i,
-            )
+            got = described(row)
+            refuse("row_not_object", place, "an object", got, item=i)
 
         for name, value in row.members:
             if name not in signature.inputs:

@@ -52,11 +52,12 @@ def _pieces(value: Any, limit: int) -> Iterator[bytes]:
     while True:
         if isinstance(value, list):
             yield b"["
-            frame = _Frame(iter(value), is_object=False)
+            frame = _Frame(iter(value), closer=b"]", comma=b", ")
             stack.append(frame)
         elif isinstance(value, JsonObject):
             yield b"{"
-            frame = _Frame(iter(value.members), is_object=True)
+            members = iter(value.members)
+            frame = _Frame(members, closer=b"}", comma=b",", is_object=True)
             stack.append(frame)
         else:
             yield _scalar_text(value, limit)
@@ -70,18 +71,12 @@ def _pieces(value: Any, limit: int) -> Iterator[bytes]:
             stack.pop()
             if frame.is_object and not frame.is_first:
                 yield _indent(len(stack))
-            if frame.is_object:
-                yield b"}"
-            else:
-                yield b"]"
+            yield frame.closer
         else:
             return
 
         if not frame.is_first:
-            if frame.is_object:
-                yield b","
-            else:
-                yield b", "
+            yield frame.comma
         frame.is_first = False
         value = item
         if frame.is_object:
@@ -91,8 +86,12 @@ def _pieces(value: Any, limit: int) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class _Frame:
+    """A list or an object that is open."""
+
     items: Iterator[Any]
-    is_object: bool
+    closer: bytes
+    comma: bytes
+    is_object: bool = False
     is_first: bool = True
 
 
