@@ -42,7 +42,10 @@ _BOOLS = {True: b"true", False: b"false"}
 
 
 def predictions(
-    arrays: Mapping[str, np.ndarray], signature: Signature | None = None, *, row_format: bool
+    arrays: Mapping[str, np.ndarray],
+    signature: Signature | None = None,
+    *,
+    row_format: bool,
 ) -> bytes:
     """The answer to a :predict call; ``row_format`` as the request had it. Several outputs stand in
     order of name."""
@@ -91,8 +94,8 @@ def _row_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
         ((alias, array),) = arrays
         # A list's depth counts for what stands in it on lines of its own: objects with b64.
         texts = _texts(array, alias=alias, depth=array.ndim + 1)
-        items = _flat_rows(texts, array.shape)
-        return b'{\n    "predictions": [%b\n    ]\n}' % b", ".join(items)
+        items = b", ".join(_flat_rows(texts, array.shape))
+        return b'{\n    "predictions": [%b\n    ]\n}' % items
 
     names = []
     columns = []
@@ -104,9 +107,11 @@ def _row_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
 
     objects = []
     for row in zip(*columns, strict=True):
-        members = b",\n".join(map(bytes.__add__, names, row))
+        named = map(bytes.__add__, names, row)
+        members = b",\n".join(named)
         objects.append(b"        {\n%b\n        }" % members)
-    return b'{\n    "predictions": [\n%b\n    ]\n}' % b",\n".join(objects)
+    rows_text = b",\n".join(objects)
+    return b'{\n    "predictions": [\n%b\n    ]\n}' % rows_text
 
 
 def _row_count(arrays: Sequence[tuple[str, np.ndarray]]) -> int:
@@ -114,11 +119,12 @@ def _row_count(arrays: Sequence[tuple[str, np.ndarray]]) -> int:
     for alias, array in arrays:
         if array.ndim == 0:
             raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
-        if rows not in (-1, len(array)):
+        size = len(array)
+        if rows not in (-1, size):
             raise InvalidArgument(
-                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {rows}"
+                f"Tensor name: {alias} has inconsistent batch size: {size} expecting: {rows}"
             )
-        rows = len(array)
+        rows = size
     return rows
 
 
@@ -148,7 +154,8 @@ def _column_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
         name = quoted(alias.encode())
         column = _column(array, alias=alias, depth=2)
         members.append(b"        %b: %b" % (name, column))
-    return b'{\n    "outputs": {\n%b\n    }\n}' % b",\n".join(members)
+    outputs = b",\n".join(members)
+    return b'{\n    "outputs": {\n%b\n    }\n}' % outputs
 
 
 def _column(array: np.ndarray, *, alias: str, depth: int) -> bytes:
@@ -181,12 +188,18 @@ def _texts(array: np.ndarray, *, alias: str, depth: int) -> list[bytes]:
     if dtype in (dtypes.FLOAT, dtypes.DOUBLE):
         return decimals(array.ravel())
     if dtype in _INTEGERS:
-        return [b"%d" % value for value in array.ravel().tolist()]
+        integers = array.ravel().tolist()
+        return [b"%d" % value for value in integers]
     if dtype is dtypes.BOOL:
-        return [_BOOLS[value] for value in array.ravel().tolist()]
+        bools = array.ravel().tolist()
+        return [_BOOLS[value] for value in bools]
     if dtype is dtypes.STRING:
-        values = array.ravel().tolist()
-        return _string_texts(values, as_base64=alias.endswith("_bytes"), depth=depth)
+        strings = array.ravel().tolist()
+        return _string_texts(
+            strings,
+            as_base64=alias.endswith("_bytes"),
+            depth=depth,
+        )
     if array.size == 0:
         return []
     raise InvalidArgument(f"Failed to write JSON value for tensor type: {dtype or array.dtype}")

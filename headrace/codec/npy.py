@@ -69,7 +69,8 @@ def read(data: bytes, place: JsonPath = ()) -> np.ndarray:
     expected_size = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != expected_size:
         expected = f"{expected_size} bytes for shape {shape} of {dtype}"
-        refuse("npy", place, expected, f"{size} bytes")
+        got = f"{size} bytes"
+        refuse("npy", place, expected, got)
 
     flat = np.empty(0, dtype)
     if size:
@@ -84,8 +85,10 @@ def read(data: bytes, place: JsonPath = ()) -> np.ndarray:
         got = f"shape of rank {len(shape)} ({_short(error)})"
         refuse("npy", place, "a shape that can be held", got)
 
-    if dtype == np.bool_ and size and flat.view(np.uint8).max() > 1:
-        refuse("npy", place, "bools of 0 and 1", "a byte that is neither")
+    if dtype == np.bool_ and size:
+        octets = flat.view(np.uint8)
+        if octets.max() > 1:
+            refuse("npy", place, "bools of 0 and 1", "a byte that is neither")
     native = dtype.newbyteorder("=")
     return np.ascontiguousarray(array, native).reshape(shape)
 

@@ -55,7 +55,8 @@ def _exact(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
     try:
         answer = rapidjson.read(body).value
     except JsonSyntaxError as error:
-        raise InvalidArgument(f"answer: not JSON at byte {error.offset}: {error.text}") from error
+        place = f"byte {error.offset}"
+        raise InvalidArgument(f"answer: not JSON at {place}: {error.text}") from error
 
     if not isinstance(answer, JsonObject):
         raise InvalidArgument(f"answer: {described(answer)}, expected an object")
@@ -74,7 +75,9 @@ def _from_rows(rows: Any, outputs: Mapping[str, TensorSpec]) -> dict[str, np.nda
         array = tensor(rows, spec, ("predictions",))
         return {alias: array}
 
-    columns: dict[str, list[Any]] = {alias: [] for alias in outputs}
+    columns: dict[str, list[Any]] = {}
+    for alias in outputs:
+        columns[alias] = []
     for i, row in enumerate(rows):
         for alias, column in columns.items():
             value = _member(row, alias, f"predictions[{i}]")

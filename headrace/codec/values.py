@@ -249,17 +249,20 @@ def _faults(value: Any, shape: Shape, spec: TensorSpec) -> Iterator[Fault]:
                 facts={"level": level, "rank": rank},
             )
         elif len(item) != shape[level]:
-            size = shape[level]
-            yield Fault(
-                "list_size",
-                place.now(),
-                expected=_list_of(size),
-                got=described(item),
-                facts={"size": len(item), "level": level, "wanted": size},
-            )
+            yield _size_fault(item, shape[level], level, place)
         else:
             open_lists.append(iter(item))
             counts.append(0)
+
+
+def _size_fault(value: list[Any], size: int, level: int, place: _Position) -> Fault:
+    return Fault(
+        "list_size",
+        place.now(),
+        expected=_list_of(size),
+        got=described(value),
+        facts={"size": len(value), "level": level, "wanted": size},
+    )
 
 
 class _Position:

@@ -51,10 +51,10 @@ def build_predict(
         text = quoted(signature_name.encode())
         head = b'"signature_name":%b,' % text
     if row_format:
-        named = len(arrays) > 1
-        if signature is not None and len(signature.inputs) > 1:
-            named = True
-        rows = _rows(arrays, named=named)
+        input_count = len(arrays)
+        if signature is not None:
+            input_count = max(input_count, len(signature.inputs))
+        rows = _rows(arrays, named=input_count > 1)
         return b'{%b"instances":%b}' % (head, rows)
 
     names = [quoted(name.encode()) for name in arrays]
@@ -78,8 +78,11 @@ def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
         (array,) = arrays.values()
         return _text(array)
 
-    names = [quoted(name.encode()) for name in arrays]
-    columns = [map(_text, array) for array in arrays.values()]
+    names = []
+    columns = []
+    for name, array in arrays.items():
+        names.append(quoted(name.encode()))
+        columns.append(map(_text, array))
     rows = []
     for row in zip(*columns, strict=True):
         rows.append(_object(names, row))

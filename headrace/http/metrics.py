@@ -81,9 +81,10 @@ class Histogram:
 
     def lines(self) -> Iterator[str]:
         yield f"# TYPE {self.name} histogram"
+        rows = []
         with self._lock:
-            rows = []
-            for labels, buckets in sorted(self._buckets.items()):
+            items = sorted(self._buckets.items())
+            for labels, buckets in items:
                 pairs = _pairs(self.labels, labels)
                 counts = list(buckets.counts)
                 rows.append((pairs, counts, buckets.total))

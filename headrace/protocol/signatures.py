@@ -91,6 +91,17 @@ def check(
         at = (*root, 0)
 
     _check_names(signature, shapes, at)
+    _check_tensors(signature, shapes, at, rows_at=rows_at, named=named)
+
+
+def _check_tensors(
+    signature: Signature,
+    shapes: Mapping[str, tuple[DType | None, Shape]],
+    at: JsonPath,
+    *,
+    rows_at: JsonPath | None,
+    named: bool,
+) -> None:
     batch_size = -1
     batch_name = ""
     for name, (dtype, shape) in shapes.items():

@@ -59,7 +59,6 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
     add_dim = proto.tensor_shape.dim.add
     for size in array.shape:
         add_dim(size=size)
-
     if row.is_string:
         proto.string_val.extend(_as_bytes(array))
     elif as_content:
@@ -68,7 +67,8 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
         # Packed floats are their bytes: 784 of them take 3 us, not the 18 of a list, and every NaN
         # stays itself.
         content = _wire_bytes(array)
-        proto.MergeFromString(_PACKED_TAGS[row.field] + varint(len(content)) + content)
+        tag = _PACKED_TAGS[row.field]
+        proto.MergeFromString(tag + varint(len(content)) + content)
     else:
         flat = array.ravel()
         if row.field == "half_val":
@@ -139,9 +139,11 @@ def shape_of(proto: Any) -> Shape:
     message = proto.tensor_shape
     if message.unknown_rank:
         raise InvalidArgument("tensor has a shape of unknown rank")
-    shape = tuple([dim.size for dim in message.dim])
-    if len(shape) > MAX_RANK:
-        raise InvalidArgument(f"tensor has rank {len(shape)}, at most {MAX_RANK} is possible")
+    sizes = [dim.size for dim in message.dim]
+    shape = tuple(sizes)
+    rank = len(shape)
+    if rank > MAX_RANK:
+        raise InvalidArgument(f"tensor has rank {rank}, at most {MAX_RANK} is possible")
     count = 1
     for size in shape:
         if size < 0:
@@ -156,7 +158,8 @@ def shape_of(proto: Any) -> Shape:
 
 def dtype_word(number: int) -> str:
     """DT_QINT8 for 11; the bare number for one the protocol does not know."""
-    value = messages.enum("tensorflow.DataType").values_by_number.get(number)
+    enum = messages.enum("tensorflow.DataType")
+    value = enum.values_by_number.get(number)
     if value is None:
         return str(number)
     return str(value.name)
@@ -218,9 +221,10 @@ def _filled(array: np.ndarray, row: DType, count: int) -> np.ndarray:
         return array
     if len(array) == 0:
         return np.zeros(count, row.numpy)
+    sent = len(array)
     full = np.empty(count, row.numpy)
-    full[: len(array)] = array
-    full[len(array) :] = array[-1]
+    full[:sent] = array
+    full[sent:] = array[-1]
     return full
 
 
@@ -256,7 +260,9 @@ def _string_lengths(content: bytes, count: int) -> tuple[list[int], int]:
     length = 0
     shift = 0
     for byte in content:
-        if len(lengths) == count or shift == 35:
+        if len(lengths) == count:
+            break
+        if shift == 35:
             break
         at += 1
         length |= (byte & 0x7F) << shift
@@ -304,9 +310,8 @@ def _as_bytes(array: np.ndarray) -> list[bytes]:
         ) from error
     except AttributeError as error:
         wrong = next(value for value in values if not isinstance(value, bytes | str))
-        raise InvalidArgument(
-            f"a string tensor holds a {type(wrong).__name__}: {wrong!r:.80}"
-        ) from error
+        type_name = type(wrong).__name__
+        raise InvalidArgument(f"a string tensor holds a {type_name}: {wrong!r:.80}") from error
 
 
 def _converted(array: np.ndarray, dtype: DType | None) -> tuple[np.ndarray, DType]:
@@ -316,6 +321,7 @@ def _converted(array: np.ndarray, dtype: DType | None) -> tuple[np.ndarray, DTyp
         raise InvalidArgument(f"numpy dtype {array.dtype} has no TensorFlow dtype")
     if dtype.is_string or array.dtype.kind in "OSUT":
         raise InvalidArgument(f"numpy dtype {array.dtype} does not convert to {dtype}")
+
     if np.can_cast(array.dtype, dtype.numpy, "same_kind"):
         try:
             with np.errstate(over="raise"):

@@ -28,6 +28,7 @@ def digits(value: float) -> tuple[str, int]:
     else:
         lower = (f << 1) - 1
         lower_e = e - 1
+    # Of the same exponent as the upper one.
     lower <<= lower_e - upper_e
 
     power, power_e, exponent = _power_for(upper_e)
@@ -103,12 +104,15 @@ def _rounded(out: list[int], delta: int, rest: int, unit: int, wanted: int) -> s
 
 
 def _normal(f: int, e: int) -> tuple[int, int]:
+    """The same number with all of 64 bits used."""
     shift = 64 - f.bit_length()
     return f << shift, e - shift
 
 
 def _product(a: int, b: int) -> int:
-    return (a * b + (1 << 63)) >> 64
+    """The upper 64 bits of the product, rounded."""
+    product = a * b
+    return (product + (1 << 63)) >> 64
 
 
 def _power_for(e: int) -> tuple[int, int, int]:

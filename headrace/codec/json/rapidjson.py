@@ -170,7 +170,7 @@ class _Reader:
         data = self._data
         blanks = _BLANKS.match
         # What is open around the holder.
-        stack: list[tuple[list[Any], str | None, int]] = []
+        stack: list[tuple[list[Any] | None, str | None, int]] = []
         # The open array, or the members of the open object.
         holder: list[Any] | None = None
         # The member a value is awaited for; None in an array.
@@ -211,10 +211,7 @@ class _Reader:
                             continue
                         careful_until = run.end()
                 if byte == _LEFT or byte == _OPEN:
-                    if holder is not None:
-                        stack.append((holder, name, closer))
-                    else:
-                        stack.append(([], None, closer))
+                    stack.append((holder, name, closer))
                     if len(stack) > self._max_depth:
                         raise JsonSyntaxError(f"Nested deeper than {self._max_depth}.", pos)
                     holder = []

@@ -221,9 +221,10 @@ class _Scope:
         node_def = self._nodes[name]
         args = []
         for reference in node_def.input:
-            if not reference.startswith("^"):
-                feed_name = self._feed_name(reference)
-                args.append(self.value(feed_name))
+            if reference.startswith("^"):
+                continue
+            feed_name = self._feed_name(reference)
+            args.append(self.value(feed_name))
         node = Node(node_def)
         self._outputs[name] = self._walk.apply(node, args)
 

@@ -95,9 +95,9 @@ def _picked(x: Dims, positions: Sequence[int], *, is_scalar: bool) -> Value:
 
 def _strided_slice(node: Node, args: Values) -> Value:
     """A part of the inner dimensions; all rows must stay."""
-    begin, end, strides = [vector(arg) for arg in args[1:]]
+    x, *vectors = args
+    begin, end, strides = [vector(arg) for arg in vectors]
     indices = _indices(node, begin, end, strides)
-    x = args[0]
     if isinstance(x, Dims):
         return _sliced_dims(x, indices)
     if isinstance(x, Fixed):
@@ -109,7 +109,10 @@ def _strided_slice(node: Node, args: Values) -> Value:
 
 
 def _indices(
-    node: Node, begin: Sequence[int], end: Sequence[int], strides: Sequence[int]
+    node: Node,
+    begin: Sequence[int],
+    end: Sequence[int],
+    strides: Sequence[int],
 ) -> list[_Index]:
     """As numpy would index."""
     begin_mask = node.number("begin_mask")
@@ -118,7 +121,8 @@ def _indices(
     new_axis_mask = node.number("new_axis_mask")
     shrink_axis_mask = node.number("shrink_axis_mask")
     indices: list[_Index] = []
-    for i, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
+    dimensions = zip(begin, end, strides, strict=True)
+    for i, (start, stop, step) in enumerate(dimensions):
         bit = 1 << i
         if ellipsis_mask & bit:
             indices.append(Ellipsis)
@@ -201,7 +205,8 @@ def _slice(node: Node, args: Values) -> Value:
     if begin[0] != 0 or sizes[0] != -1:
         refute("takes some of the rows")
     inner = []
-    for start, size, whole in zip(begin[1:], sizes[1:], x.inner, strict=True):
+    dimensions = zip(begin[1:], sizes[1:], x.inner, strict=True)
+    for start, size, whole in dimensions:
         if size < 0:
             # All that follows the start.
             size = UNKNOWN

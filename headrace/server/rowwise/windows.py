@@ -59,7 +59,11 @@ def _pool(node: Node, args: Values) -> Value:
 
 
 def _slid(
-    node: Node, x: Rows, window: Sequence[int], dilations: Sequence[int], channels: int
+    node: Node,
+    x: Rows,
+    window: Sequence[int],
+    dilations: Sequence[int],
+    channels: int,
 ) -> Rows:
     strides = node.numbers("strides", [1] * x.rank)
     if strides[0] != 1 or dilations[0] != 1:
