@@ -138,7 +138,8 @@ def _strings(name: str, value: Any) -> np.ndarray:
         # Numpy's own byte strings would drop zero bytes at the end; objects keep them.
         value = np.array(value, dtype=object)
     strings = np.empty(value.shape, dtype=object)
-    for index, item in np.ndenumerate(value):
+    items = np.ndenumerate(value)
+    for index, item in items:
         strings[index] = _encoded(name, item)
     return strings
 

@@ -125,7 +125,9 @@ class _Walk:
         """A field's name, or the bracketed type of an expanded Any."""
         name = self._next()
         if name == "[":
-            while self.at < len(self.tokens) and not name.endswith("]"):
+            while not name.endswith("]"):
+                if self.at >= len(self.tokens):
+                    break
                 name += self._next()
         return name
 

@@ -63,9 +63,12 @@ def _reshaped_rows(x: Rows, shape: Value) -> Rows:
     if UNKNOWN in inner or x.size == UNKNOWN:
         refute("rows may not stay apart")
     size = product(inner)
-    if not size or not x.size or x.size % size:
+    if not size or not x.size:
         refute("rows that are cut into other pieces")
-    return Rows(tuple(inner), x.size // size)
+    if x.size % size:
+        refute("rows that are cut into other pieces")
+    per_row = x.size // size
+    return Rows(tuple(inner), per_row)
 
 
 def _inner_sizes(sizes: Sequence[int | RowCount], problem: str) -> list[int]:
@@ -90,7 +93,9 @@ def _with_row_count(x: Rows, times: int, inner: Sequence[int]) -> Rows:
 
 def _filled_in(shape: Shape, old_shape: Shape | None) -> Shape:
     """The shape with its -1 replaced, where that follows from the old shape."""
-    if UNKNOWN not in shape or old_shape is None or UNKNOWN in old_shape:
+    if UNKNOWN not in shape:
+        return shape
+    if old_shape is None or UNKNOWN in old_shape:
         return shape
     known = _known_product(shape)
     if not known:
@@ -266,7 +271,8 @@ def _pad(node: Node, args: Values) -> Value:
     if paddings[0] != [0, 0] or not all_fixed(args[2:]):
         refute("pads the rows")
     inner = []
-    for size, padding in zip(x.inner, paddings[1:], strict=True):
+    dimensions = zip(x.inner, paddings[1:], strict=True)
+    for size, padding in dimensions:
         if size != UNKNOWN:
             size += sum(padding)
         inner.append(size)
@@ -282,7 +288,8 @@ def _tile(node: Node, args: Values) -> Value:
     if multiples[0] != 1:
         refute("repeats the rows")
     inner = []
-    for size, multiple in zip(x.inner, multiples[1:], strict=True):
+    dimensions = zip(x.inner, multiples[1:], strict=True)
+    for size, multiple in dimensions:
         if size != UNKNOWN:
             size *= multiple
         inner.append(size)
