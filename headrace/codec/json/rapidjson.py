@@ -305,8 +305,7 @@ class _Reader:
         """The number in data[start:end], after what may be wrong right behind it."""
         data = self._data
         text = data[start:end]
-        has_exponent = b"e" in text or b"E" in text
-        is_integer = not has_exponent and b"." not in text
+        is_integer = not (b"." in text or b"e" in text or b"E" in text)
         value: int | float
         if is_integer:
             value = _integer(text)
@@ -318,7 +317,7 @@ class _Reader:
         after = data[end]
         if after == _POINT and is_integer:
             raise JsonSyntaxError(_FRACTION, end + 1)
-        if after in b"eE" and not has_exponent:
+        if after in b"eE" and not (b"e" in text or b"E" in text):
             wrong = end + 1
             if data[wrong] in b"+-":
                 wrong += 1
