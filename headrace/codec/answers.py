@@ -4,6 +4,7 @@ for clients."""
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,17 +38,23 @@ _INTEGERS = (
     dtypes.UINT32,
     dtypes.UINT64,
 )
+_BOOLS = {True: b"true", False: b"false"}
 
 
 def predictions(
-    arrays: Mapping[str, np.ndarray], signature: Signature | None = None, *, row_format: bool
+    arrays: Mapping[str, np.ndarray],
+    signature: Signature | None = None,
+    *,
+    row_format: bool,
 ) -> bytes:
     """The answer to a :predict call; ``row_format`` as the request had it. Several outputs stand in
     order of name."""
     if not arrays:
         raise InvalidArgument("Cannot convert empty tensor map to JSON")
-    named = sorted(arrays.items())
-    return _row_answer(named) if row_format else _column_answer(named)
+    by_name = sorted(arrays.items())
+    if row_format:
+        return _row_answer(by_name)
+    return _column_answer(by_name)
 
 
 def classifications(labels: Sequence[Sequence[bytes]], scores: np.ndarray) -> bytes:
@@ -55,18 +62,25 @@ def classifications(labels: Sequence[Sequence[bytes]], scores: np.ndarray) -> by
     texts = iter(decimals(scores.ravel()))
     rows = []
     for row in labels:
-        pairs = [b"[%b, %b]" % (quoted(label), next(texts)) for label in row]
+        pairs = []
+        for label in row:
+            score = next(texts)
+            pairs.append(b"[%b, %b]" % (quoted(label), score))
         rows.append(b"[%b]" % b", ".join(pairs))
-    return b'{\n    "results": [%b\n    ]\n}' % b", ".join(rows)
+    results = b", ".join(rows)
+    return b'{\n    "results": [%b\n    ]\n}' % results
 
 
 def regressions(values: np.ndarray) -> bytes:
     """The answer to a :regress call: a number for each example."""
-    return b'{\n    "results": [%b]\n}' % b", ".join(decimals(values.ravel()))
+    texts = decimals(values.ravel())
+    results = b", ".join(texts)
+    return b'{\n    "results": [%b]\n}' % results
 
 
 def error_body(text: str) -> bytes:
-    return b'{\n    "error": %b\n}' % quoted(text.encode("utf-8", "surrogateescape"))
+    message = text.encode("utf-8", "surrogateescape")
+    return b'{\n    "error": %b\n}' % quoted(message)
 
 
 def _row_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
@@ -75,21 +89,29 @@ def _row_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
         for _, array in arrays:
             _texts(array[:0], alias="", depth=0)
         return b'{\n    "predictions": []\n}'
+
     if len(arrays) == 1:
         ((alias, array),) = arrays
         # A list's depth counts for what stands in it on lines of its own: objects with b64.
-        items = _flat_rows(_texts(array, alias=alias, depth=array.ndim + 1), array.shape)
-        return b'{\n    "predictions": [%b\n    ]\n}' % b", ".join(items)
-    columns = [
-        _flat_rows(_texts(array, alias=alias, depth=array.ndim + 2), array.shape)
-        for alias, array in arrays
-    ]
-    names = [b"            %b: " % quoted(alias.encode()) for alias, _ in arrays]
+        texts = _texts(array, alias=alias, depth=array.ndim + 1)
+        items = b", ".join(_flat_rows(texts, array.shape))
+        return b'{\n    "predictions": [%b\n    ]\n}' % items
+
+    names = []
+    columns = []
+    for alias, array in arrays:
+        name = quoted(alias.encode())
+        names.append(b"            %b: " % name)
+        texts = _texts(array, alias=alias, depth=array.ndim + 2)
+        columns.append(_flat_rows(texts, array.shape))
+
     objects = []
     for row in zip(*columns, strict=True):
-        members = map(bytes.__add__, names, row)
-        objects.append(b"        {\n%b\n        }" % b",\n".join(members))
-    return b'{\n    "predictions": [\n%b\n    ]\n}' % b",\n".join(objects)
+        named = map(bytes.__add__, names, row)
+        members = b",\n".join(named)
+        objects.append(b"        {\n%b\n        }" % members)
+    rows_text = b",\n".join(objects)
+    return b'{\n    "predictions": [\n%b\n    ]\n}' % rows_text
 
 
 def _row_count(arrays: Sequence[tuple[str, np.ndarray]]) -> int:
@@ -97,11 +119,12 @@ def _row_count(arrays: Sequence[tuple[str, np.ndarray]]) -> int:
     for alias, array in arrays:
         if array.ndim == 0:
             raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
-        if rows not in (-1, len(array)):
+        size = len(array)
+        if rows not in (-1, size):
             raise InvalidArgument(
-                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {rows}"
+                f"Tensor name: {alias} has inconsistent batch size: {size} expecting: {rows}"
             )
-        rows = len(array)
+        rows = size
     return rows
 
 
@@ -110,37 +133,47 @@ def _flat_rows(texts: list[bytes], shape: Shape) -> list[bytes]:
     for size in reversed(shape[1:]):
         if size == 0:
             # No elements to group: the lists above are as many as their dimensions say.
-            return [nested((), shape[1:]).replace(b",", b", ")] * shape[0]
-        texts = [b"[%b]" % b", ".join(texts[i : i + size]) for i in range(0, len(texts), size)]
+            row = nested((), shape[1:])
+            return [row.replace(b",", b", ")] * shape[0]
+        lists = []
+        for start in range(0, len(texts), size):
+            items = b", ".join(texts[start : start + size])
+            lists.append(b"[%b]" % items)
+        texts = lists
     return texts
 
 
 def _column_answer(arrays: Sequence[tuple[str, np.ndarray]]) -> bytes:
     if len(arrays) == 1:
         ((alias, array),) = arrays
-        return b'{\n    "outputs": %b\n}' % _column(array, alias=alias, depth=1)
-    members = [
-        b"        %b: %b" % (quoted(alias.encode()), _column(a, alias=alias, depth=2))
-        for alias, a in arrays
-    ]
-    return b'{\n    "outputs": {\n%b\n    }\n}' % b",\n".join(members)
+        column = _column(array, alias=alias, depth=1)
+        return b'{\n    "outputs": %b\n}' % column
+
+    members = []
+    for alias, array in arrays:
+        name = quoted(alias.encode())
+        column = _column(array, alias=alias, depth=2)
+        members.append(b"        %b: %b" % (name, column))
+    outputs = b",\n".join(members)
+    return b'{\n    "outputs": {\n%b\n    }\n}' % outputs
 
 
 def _column(array: np.ndarray, *, alias: str, depth: int) -> bytes:
     """A tensor with every element on a line of its own."""
     texts = _texts(array, alias=alias, depth=depth + array.ndim)
-    counts = [int(np.prod(array.shape[:i], dtype=np.int64)) for i in range(array.ndim)]
     for level in reversed(range(array.ndim)):
         size = array.shape[level]
         if size == 0:
-            texts = [b"[]"] * counts[level]
+            texts = [b"[]"] * math.prod(array.shape[:level])
             continue
-        inner, outer = _line(depth + level + 1), _line(depth + level)
+        inner = _line(depth + level + 1)
+        outer = _line(depth + level)
         comma = b"," + inner
-        texts = [
-            b"[%b%b%b]" % (inner, comma.join(texts[i : i + size]), outer)
-            for i in range(0, len(texts), size)
-        ]
+        lists = []
+        for start in range(0, len(texts), size):
+            items = comma.join(texts[start : start + size])
+            lists.append(b"[%b%b%b]" % (inner, items, outer))
+        texts = lists
     return texts[0]
 
 
@@ -155,12 +188,17 @@ def _texts(array: np.ndarray, *, alias: str, depth: int) -> list[bytes]:
     if dtype in (dtypes.FLOAT, dtypes.DOUBLE):
         return decimals(array.ravel())
     if dtype in _INTEGERS:
-        return [b"%d" % value for value in array.ravel().tolist()]
+        integers = array.ravel().tolist()
+        return [b"%d" % value for value in integers]
     if dtype is dtypes.BOOL:
-        return [b"true" if value else b"false" for value in array.ravel().tolist()]
+        bools = array.ravel().tolist()
+        return [_BOOLS[value] for value in bools]
     if dtype is dtypes.STRING:
+        strings = array.ravel().tolist()
         return _string_texts(
-            array.ravel().tolist(), as_base64=alias.endswith("_bytes"), depth=depth
+            strings,
+            as_base64=alias.endswith("_bytes"),
+            depth=depth,
         )
     if array.size == 0:
         return []
@@ -171,5 +209,8 @@ def _string_texts(values: Iterable[Any], *, as_base64: bool, depth: int) -> list
     raw = [value if isinstance(value, bytes) else str(value).encode() for value in values]
     if not as_base64:
         return list(map(quoted, raw))
-    template = b'{%b"b64": "%%b"%b}' % (_line(depth + 1), _line(depth))
+
+    inner = _line(depth + 1)
+    outer = _line(depth)
+    template = b'{%b"b64": "%%b"%b}' % (inner, outer)
     return [template % base64.b64encode(value) for value in raw]

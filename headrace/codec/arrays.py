@@ -64,37 +64,55 @@ class Tensors:
 
 
 def from_object(body: JsonObject, signature: Signature) -> Tensors:
-    has_rows, has_columns = "instances" in body, "inputs" in body
+    has_rows = "instances" in body
+    has_columns = "inputs" in body
     if has_rows and has_columns:
         refuse("both_keys", dump=dump(body))
     if has_rows:
         return _from_instances(body, signature)
     if has_columns:
         return _from_columns(body["inputs"], signature)
-    known = ("instances", "inputs")
-    hints = (near_name(name, known) for name in body.names())
-    refuse("no_keys", hint=next(filter(None, hints), ""))
+
+    hint = ""
+    for name in body.names():
+        hint = near_name(name, ("instances", "inputs"))
+        if hint:
+            break
+    refuse("no_keys", hint=hint)
 
 
 def _from_instances(body: JsonObject, signature: Signature) -> Tensors:
-    instances, place = body["instances"], ("instances",)
-    if isinstance(instances, list):
-        if not instances:
-            refuse("instances_empty", place, "an instance", "an empty list", dump=dump(body))
-        return _from_rows(instances, signature)
-    hint = _COLUMNS_HINT if isinstance(instances, JsonObject) else WRAP_HINT
-    refuse("instances_type", place, "a list", described(instances), dump=dump(body), hint=hint)
+    instances = body["instances"]
+    place = ("instances",)
+    if not isinstance(instances, list):
+        hint = WRAP_HINT
+        if isinstance(instances, JsonObject):
+            hint = _COLUMNS_HINT
+        refuse(
+            "instances_type",
+            place,
+            "a list",
+            described(instances),
+            dump=dump(body),
+            hint=hint,
+        )
+    if not instances:
+        refuse(
+            "instances_empty",
+            place,
+            "an instance",
+            "an empty list",
+            dump=dump(body),
+        )
+    return _from_rows(instances, signature)
 
 
 def _from_rows(rows: list[Any], signature: Signature) -> Tensors:
     named = is_named(rows[0])
     arrays = _regular_rows(rows, signature)
     if arrays is None:
-        columns = {alias: _Column(spec) for alias, spec in signature.inputs.items()}
-        for alias, value, row, key in cells(rows, signature):
-            columns[alias].add(value, row, key)
-        arrays = {alias: column.array(len(rows)) for alias, column in columns.items()}
-    return Tensors(arrays, True, named)
+        arrays = _irregular_rows(rows, signature)
+    return Tensors(arrays, row_format=True, named=named)
 
 
 def cells(rows: list[Any], signature: Signature) -> Iterator[tuple[str, Any, int, str | None]]:
@@ -104,11 +122,18 @@ def cells(rows: list[Any], signature: Signature) -> Iterator[tuple[str, Any, int
         yield from _named_cells(rows, signature)
         return
     if len(signature.inputs) > 1:
-        refuse("instances_plain", ("instances", 0), _keys_of(signature), described(rows[0]))
+        expected = _keys_of(signature)
+        refuse("instances_plain", ("instances", 0), expected, described(rows[0]))
     (alias,) = signature.inputs
     for i, row in enumerate(rows):
         if is_named(row):
-            refuse("row_is_object", ("instances", i), "a value or a list", "an object", item=i)
+            refuse(
+                "row_is_object",
+                ("instances", i),
+                "a value or a list",
+                "an object",
+                item=i,
+            )
         yield alias, row, i, None
 
 
@@ -117,18 +142,37 @@ def _named_cells(rows: list[Any], signature: Signature) -> Iterator[tuple[str, A
     for i, row in enumerate(rows):
         place = ("instances", i)
         if not is_named(row):
-            refuse("row_not_object", place, "an object", described(row), item=i)
+            got = described(row)
+            refuse("row_not_object", place, "an object", got, item=i)
+
         for name, value in row.members:
             if name not in signature.inputs:
-                hint, expected = near_name(name, names), " and ".join(names)
-                facts = {"row": i, "key": name, "name": name, "hint": hint}
-                refuse("unknown_row_input", (*place, name), expected, **facts)
+                hint = near_name(name, names)
+                expected = " and ".join(names)
+                refuse(
+                    "unknown_row_input",
+                    (*place, name),
+                    expected,
+                    row=i,
+                    key=name,
+                    name=name,
+                    hint=hint,
+                )
             yield name, value, i, name
+
         missing = [name for name in names if name not in row]
         if missing:
-            expected, got = ", ".join(names), missing_text(missing)
-            facts = {"item": i, "dump": dump(row), "names": ",".join(names)}
-            refuse("missing_row_inputs", place, expected, got, **facts)
+            expected = ", ".join(names)
+            got = missing_text(missing)
+            refuse(
+                "missing_row_inputs",
+                place,
+                expected,
+                got,
+                item=i,
+                dump=dump(row),
+                names=",".join(names),
+            )
 
 
 class _Column:
@@ -143,7 +187,8 @@ class _Column:
         place: JsonPath = ("instances", row)
         if key is not None:
             place = ("instances", row, key)
-        shape, leaves = filled(value, self._spec, place, {"row": row, "key": key})
+        facts = {"row": row, "key": key}
+        shape, leaves = filled(value, self._spec, place, facts)
         if self._shape is None:
             self._shape = shape
         elif shape != self._shape:
@@ -151,18 +196,37 @@ class _Column:
         self._leaves += leaves
 
     def array(self, rows: int) -> np.ndarray:
-        shape = (rows, *(self._shape or ()))
+        shape: Shape = (rows,)
+        if self._shape is not None:
+            shape = (rows, *self._shape)
         # A name twice in a row adds twice; the tensor then takes what comes first, like TensorFlow.
-        return array_of(self._leaves[: math.prod(shape)], shape, self._spec, ("instances",))
+        leaves = self._leaves[: math.prod(shape)]
+        return array_of(leaves, shape, self._spec, ("instances",))
 
     def _refuse(self, shape: Shape, first: Shape, place: JsonPath, **facts: Any) -> NoReturn:
         expected = f"{_shape_words(first)} as in the first instance"
         got = _shape_words(shape)
-        size, first_size = math.prod(shape), math.prod(first)
+        size = math.prod(shape)
+        first_size = math.prod(first)
         if size != first_size:
-            refuse("row_size", place, expected, got, size=size, wanted=first_size, **facts)
-        plain, plain_first = _plain_shape(shape), _plain_shape(first)
-        refuse("row_shape", place, expected, got, shape=plain, wanted=plain_first, **facts)
+            refuse(
+                "row_size",
+                place,
+                expected,
+                got,
+                size=size,
+                wanted=first_size,
+                **facts,
+            )
+        refuse(
+            "row_shape",
+            place,
+            expected,
+            got,
+            shape=_plain_shape(shape),
+            wanted=_plain_shape(first),
+            **facts,
+        )
 
 
 def _from_columns(inputs: Any, signature: Signature) -> Tensors:
@@ -173,8 +237,13 @@ def _from_columns(inputs: Any, signature: Signature) -> Tensors:
         if alias not in inputs:
             _refuse_missing(alias, inputs, signature)
         arrays[alias] = tensor(inputs[alias], spec, ("inputs", alias))
-    unknown = tuple(name for name in inputs.names() if name not in arrays)
-    return Tensors(arrays, False, True, unknown)
+    unknown = [name for name in inputs.names() if name not in arrays]
+    return Tensors(
+        arrays,
+        row_format=False,
+        named=True,
+        unknown=tuple(unknown),
+    )
 
 
 def _from_one_column(inputs: Any, signature: Signature) -> Tensors:
@@ -182,20 +251,39 @@ def _from_one_column(inputs: Any, signature: Signature) -> Tensors:
     if isinstance(inputs, list) and inputs and is_named(inputs[0]):
         hint = _ROWS_HINT
     if len(signature.inputs) > 1:
-        refuse("inputs_plain", ("inputs",), _keys_of(signature), described(inputs), hint=hint)
+        refuse(
+            "inputs_plain",
+            ("inputs",),
+            _keys_of(signature),
+            described(inputs),
+            hint=hint,
+        )
     (spec,) = signature.inputs.values()
-    return Tensors({spec.alias: tensor(inputs, spec, ("inputs",), hint=hint)}, False)
+    array = tensor(inputs, spec, ("inputs",), hint=hint)
+    return Tensors({spec.alias: array}, row_format=False)
 
 
 def _refuse_missing(alias: str, inputs: JsonObject, signature: Signature) -> NoReturn:
-    missing = sorted(name for name in signature.inputs if name not in inputs)
-    others = [name for name in inputs.names() if name not in signature.inputs]
-    expected = ", ".join(sorted(signature.inputs))
+    known = sorted(signature.inputs)
+    missing = [name for name in known if name not in inputs]
+    expected = ", ".join(known)
     if len(missing) == 1:
-        expected = f"{expected_text(signature.inputs[alias])} or a list"
-    hint = f" (there is {others[0]})" if others else ""
-    got = missing_text(missing)
-    refuse("missing_input", ("inputs", alias), expected, got, name=alias, hint=hint)
+        element = expected_text(signature.inputs[alias])
+        expected = f"{element} or a list"
+
+    hint = ""
+    for name in inputs.names():
+        if name not in signature.inputs:
+            hint = f" (there is {name})"
+            break
+    refuse(
+        "missing_input",
+        ("inputs", alias),
+        expected,
+        missing_text(missing),
+        name=alias,
+        hint=hint,
+    )
 
 
 def _regular_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray] | None:
@@ -206,14 +294,19 @@ def _regular_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray
             return None
         (spec,) = signature.inputs.values()
         array = regular(rows, spec)
-        return None if array is None else {spec.alias: array}
+        if array is None:
+            return None
+        return {spec.alias: array}
+
     if set(map(type, rows)) != {JsonObject}:
         return None
     names = rows[0].names()
     if sorted(names) != sorted(signature.inputs):
         return None
-    if any(row.names() != names for row in rows):
-        return None
+    for row in rows:
+        if row.names() != names:
+            return None
+
     arrays = {}
     for i, name in enumerate(names):
         column = [row.members[i][1] for row in rows]
@@ -224,18 +317,36 @@ def _regular_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray
     return arrays
 
 
+def _irregular_rows(rows: list[Any], signature: Signature) -> dict[str, np.ndarray]:
+    """Value by value; refuses the first that does not belong."""
+    columns = {}
+    for alias, spec in signature.inputs.items():
+        columns[alias] = _Column(spec)
+    for alias, value, row, key in cells(rows, signature):
+        columns[alias].add(value, row, key)
+
+    arrays = {}
+    for alias, column in columns.items():
+        arrays[alias] = column.array(len(rows))
+    return arrays
+
+
 def is_named(value: Any) -> bool:
     """An object of inputs by name, not one that stands for bytes."""
     return isinstance(value, JsonObject) and not is_base64(value)
 
 
 def _keys_of(signature: Signature) -> str:
-    return "an object with the keys " + ", ".join(sorted(signature.inputs))
+    names = ", ".join(sorted(signature.inputs))
+    return f"an object with the keys {names}"
 
 
 def _shape_words(shape: Shape) -> str:
-    return f"shape {shape_text(shape)}" if shape else "a single value"
+    if not shape:
+        return "a single value"
+    return f"shape {shape_text(shape)}"
 
 
 def _plain_shape(shape: Shape) -> str:
-    return f"[{','.join(map(str, shape))}]"
+    sizes = ",".join(map(str, shape))
+    return f"[{sizes}]"

@@ -52,52 +52,87 @@ class ExamplesBody:
 def parse(body: bytes, *, max_depth: int = ANY_DEPTH) -> ExamplesBody:
     document, signature_name = envelope.read(body, max_depth=max_depth)
     root: JsonObject = document.value
-    read = messages.Input()
-    holder = read.example_list
+    message = messages.Input()
+    holder = message.example_list
     if "context" in root:
-        holder = read.example_list_with_context
+        holder = message.example_list_with_context
         _fill(holder.context, root["context"], ("context",))
     for i, row in enumerate(_rows(root)):
-        _fill(holder.examples.add(), row, ("examples", i))
-    unclear = ambiguity(document, _KEYS, object_key="context", rows_key="examples")
-    return ExamplesBody(signature_name, read, tuple(root.names()), unclear)
+        example = holder.examples.add()
+        _fill(example, row, ("examples", i))
+
+    return ExamplesBody(
+        signature_name=signature_name,
+        input=message,
+        keys=tuple(root.names()),
+        ambiguity=ambiguity(
+            document,
+            _KEYS,
+            object_key="context",
+            rows_key="examples",
+        ),
+    )
 
 
 def _rows(root: JsonObject) -> list[Any]:
     place = ("examples",)
     if "examples" not in root:
-        hints = (near_name(name, place) for name in root.names())
-        hint = next(filter(None, hints), "")
+        hint = ""
+        for name in root.names():
+            hint = near_name(name, place)
+            if hint:
+                break
         if not hint and ("instances" in root or "inputs" in root):
             hint = " (instances and inputs are for :predict)"
         refuse("no_examples", dump=dump(root), hint=hint)
+
     rows = root["examples"]
     if not isinstance(rows, list):
-        refuse("examples_type", place, "a list of objects", described(rows), dump=dump(root))
+        refuse(
+            "examples_type",
+            place,
+            "a list of objects",
+            described(rows),
+            dump=dump(root),
+        )
     if not rows:
-        refuse("examples_empty", place, "at least one example", "an empty list", dump=dump(root))
+        refuse(
+            "examples_empty",
+            place,
+            "at least one example",
+            "an empty list",
+            dump=dump(root),
+        )
     return rows
 
 
 def serialized(input_: Any) -> list[bytes]:
     """The Examples of an Input, each as the graph parses it: with the context, if there is one,
     before it."""
+    context = b""
+    listed = input_.example_list
     if input_.WhichOneof("kind") == "example_list_with_context":
         listed = input_.example_list_with_context
         context = listed.context.SerializeToString()
-        return [context + example.SerializeToString() for example in listed.examples]
-    return [example.SerializeToString() for example in input_.example_list.examples]
+    return [context + example.SerializeToString() for example in listed.examples]
 
 
 def _fill(example: Any, value: Any, place: JsonPath) -> None:
     if not isinstance(value, JsonObject):
-        refuse("example_type", place, _OBJECT, described(value), type=type_name(value))
+        refuse(
+            "example_type",
+            place,
+            _OBJECT,
+            described(value),
+            type=type_name(value),
+        )
     features = example.features.feature
     # Of a name that is there twice, the last counts.
     for name, content in value.members:
         at = (*place, name)
         if isinstance(content, list):
-            feature = _feature(name, content, ((*at, i) for i in range(len(content))))
+            places = ((*at, i) for i in range(len(content)))
+            feature = _feature(name, content, places)
         else:
             feature = _feature(name, [content], [at])
         features[_unicode(name)].CopyFrom(feature)
@@ -105,22 +140,37 @@ def _fill(example: Any, value: Any, place: JsonPath) -> None:
 
 def _feature(name: str, values: Iterable[Any], places: Iterable[JsonPath]) -> Any:
     """All values of one kind, the first one's."""
-    kind, converted = None, []
+    kind = None
+    converted = []
     for value, place in zip(values, places, strict=True):
         value_kind = _kind(value)
         if value_kind is None:
-            expected = "a number, true, false or text"
-            type_ = type_name(value)
-            refuse("feature_type", place, expected, described(value), name=name, type=type_)
+            refuse(
+                "feature_type",
+                place,
+                "a number, true, false or text",
+                described(value),
+                name=name,
+                type=type_name(value),
+            )
         if kind is not None and value_kind != kind:
-            refuse("feature_kind", place, _EXPECTED[kind], described(value), name=name, kind=kind)
+            refuse(
+                "feature_kind",
+                place,
+                _EXPECTED[kind],
+                described(value),
+                name=name,
+                kind=kind,
+            )
         kind = value_kind
         converted.append(_converted(name, value, place))
+
     feature = messages.Feature()
     if kind == "float":
         # Beyond float is infinite.
         with np.errstate(over="ignore"):
-            feature.float_list.value.extend(np.array(converted, np.float32).tolist())
+            floats = np.array(converted, np.float32)
+        feature.float_list.value.extend(floats.tolist())
     elif kind == "int64":
         feature.int64_list.value.extend(converted)
     elif kind == "bytes":
@@ -148,12 +198,21 @@ def _converted(name: str, value: Any, place: JsonPath) -> Any:
             refuse("base64", (*place, "b64"), "base64", described(value["b64"]))
         return data
     if isinstance(value, int) and value > _INT64_MAX:
-        refuse("feature_size", place, f"at most {_INT64_MAX}", described(value), name=name)
-    return int(value) if isinstance(value, bool) else value
+        refuse(
+            "feature_size",
+            place,
+            f"at most {_INT64_MAX}",
+            described(value),
+            name=name,
+        )
+    if isinstance(value, bool):
+        return int(value)
+    return value
 
 
 def _unicode(name: str) -> str:
     """A map's key is text; bytes that are none are replaced."""
     if name.isascii():
         return name
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    raw = name.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "replace")

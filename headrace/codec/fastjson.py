@@ -40,7 +40,11 @@ _BUFFERS: dict[DType | None, Literal["d", "i", "u"]] = {
     dtypes.UINT32: "u",
     dtypes.UINT64: "u",
 }
-_BUFFER_DTYPES = {"d": np.dtype(np.float64), "i": np.dtype(np.int64), "u": np.dtype(np.uint64)}
+_BUFFER_DTYPES = {
+    "d": np.dtype(np.float64),
+    "i": np.dtype(np.int64),
+    "u": np.dtype(np.uint64),
+}
 
 
 class _Unsure(Exception):
@@ -54,14 +58,25 @@ def tensors(
     the right places."""
     names = list(root)
     row_format = rows in names
-    key = rows if row_format else columns
-    if len(names) > _MAX_KEYS or names.count(rows) + names.count(columns) != 1:
+    key = columns
+    if row_format:
+        key = rows
+    if len(names) > _MAX_KEYS:
         return None
-    if any(spec.dtype not in _BUFFERS for spec in specs.values()):
+    if names.count(rows) + names.count(columns) != 1:
         return None
+    for spec in specs.values():
+        if spec.dtype not in _BUFFERS:
+            return None
+
     try:
         arrays, skeleton, named = _read(root[key], specs, row_format=row_format)
-        members = [skeleton if name == key else _scalar_skeleton(root[name]) for name in names]
+        members = []
+        for name in names:
+            if name == key:
+                members.append(skeleton)
+            else:
+                members.append(_scalar_skeleton(root[name]))
         expected = _object_skeleton(names, members)
     except (_Unsure, KeyError):
         # KeyError: simdjson's reader for Python looks for a name with a NUL by its first part.
@@ -76,11 +91,17 @@ def _read(
 ) -> tuple[dict[str, np.ndarray], bytes, bool]:
     """The arrays, the skeleton that proves them, and whether the inputs stood by name."""
     is_list = isinstance(value, Array)
-    if row_format and is_list and len(value) and isinstance(value[0], Object):
-        return *_rows(value, specs), True
-    if not row_format and isinstance(value, Object):
-        return *_columns(value, specs), True
-    if len(specs) != 1 or (row_format and not (is_list and len(value))):
+    if row_format:
+        if not is_list or not len(value):
+            raise _Unsure
+        if isinstance(value[0], Object):
+            arrays, skeleton = _rows(value, specs)
+            return arrays, skeleton, True
+    elif isinstance(value, Object):
+        arrays, skeleton = _columns(value, specs)
+        return arrays, skeleton, True
+
+    if len(specs) != 1:
         raise _Unsure
     ((alias, spec),) = specs.items()
     array, skeleton = _numbers(value, spec.dtype)
@@ -91,9 +112,12 @@ def _columns(value: Any, specs: Specs) -> tuple[dict[str, np.ndarray], bytes]:
     names = list(value)
     if len(names) != len(specs) or set(names) != set(specs):
         raise _Unsure
-    arrays, skeletons = {}, []
+
+    arrays = {}
+    skeletons = []
     for name in names:
-        arrays[name], skeleton = _numbers(value[name], specs[name].dtype)
+        dtype = specs[name].dtype
+        arrays[name], skeleton = _numbers(value[name], dtype)
         skeletons.append(skeleton)
     return arrays, _object_skeleton(names, skeletons)
 
@@ -104,37 +128,52 @@ def _rows(value: Any, specs: Specs) -> tuple[dict[str, np.ndarray], bytes]:
     if len(names) != len(specs) or set(names) != set(specs):
         raise _Unsure
     # The names must be read: in a skeleton "x1" and "x2" are the same.
-    if any(not isinstance(row, Object) or list(row) != names for row in rows):
-        raise _Unsure
-    arrays, skeletons = {}, []
+    for row in rows:
+        if not isinstance(row, Object) or list(row) != names:
+            raise _Unsure
+
+    arrays = {}
+    skeletons = []
     for name in names:
         dtype = specs[name].dtype
         cells = [row[name] for row in rows]
         if isinstance(cells[0], Array):
             shape = _shape(cells[0])
-            flats = [_flat(cell, dtype) for cell in cells]
-            if {part.size for part in flats} != {math.prod(shape)}:
-                raise _Unsure
+            size = math.prod(shape)
+            flats = []
+            for cell in cells:
+                part = _flat(cell, dtype)
+                if part.size != size:
+                    raise _Unsure
+                flats.append(part)
             flat = np.concatenate(flats)
             skeletons.append(_skeleton(shape))
         else:
-            shape, flat = (), _flat_numbers(cells, dtype)
+            shape = ()
+            flat = _flat_numbers(cells, dtype)
             skeletons.append(b"")
-        arrays[name] = _cast(flat, dtype).reshape(len(rows), *shape)
+        column = _cast(flat, dtype)
+        arrays[name] = column.reshape(len(rows), *shape)
+
     row_skeleton = _object_skeleton(names, skeletons)
-    return arrays, b"[%b]" % b",".join([row_skeleton] * len(rows))
+    row_skeletons = [row_skeleton] * len(rows)
+    return arrays, b"[%b]" % b",".join(row_skeletons)
 
 
 def _numbers(value: Any, dtype: DType | None) -> tuple[np.ndarray, bytes]:
     """An array as if its shape were the one its first elements suggest, and the skeleton that
     proves it."""
     if not isinstance(value, Array):
-        return _cast(_flat_numbers([value], dtype), dtype).reshape(()), b""
+        flat = _flat_numbers([value], dtype)
+        array = _cast(flat, dtype)
+        return array.reshape(()), b""
+
     shape = _shape(value)
     flat = _flat(value, dtype)
     if flat.size != math.prod(shape):
         raise _Unsure
-    return _cast(flat, dtype).reshape(shape), _skeleton(shape)
+    array = _cast(flat, dtype)
+    return array.reshape(shape), _skeleton(shape)
 
 
 def _flat(value: Any, dtype: DType | None) -> np.ndarray:
@@ -142,7 +181,8 @@ def _flat(value: Any, dtype: DType | None) -> np.ndarray:
         raise _Unsure
     kind = _BUFFERS[dtype]
     try:
-        return np.frombuffer(value.as_buffer(of_type=kind), _BUFFER_DTYPES[kind])
+        buffer = value.as_buffer(of_type=kind)
+        return np.frombuffer(buffer, _BUFFER_DTYPES[kind])
     except (TypeError, ValueError) as cause:
         # Not all of them numbers, or not of the kind.
         raise _Unsure from cause
@@ -151,7 +191,9 @@ def _flat(value: Any, dtype: DType | None) -> np.ndarray:
 def _flat_numbers(values: list[Any], dtype: DType | None) -> np.ndarray:
     kind = _BUFFERS[dtype]
     types = set(map(type, values))
-    if not types <= {int, float} or (kind != "d" and float in types):
+    if not types <= {int, float}:
+        raise _Unsure
+    if kind != "d" and float in types:
         raise _Unsure
     try:
         return np.array(values, _BUFFER_DTYPES[kind])
@@ -164,12 +206,14 @@ def _cast(flat: np.ndarray, dtype: DType | None) -> np.ndarray:
     assert dtype is not None
     if dtype is dtypes.FLOAT:
         return rounded(flat, dtype)
-    if flat.size and _BUFFERS[dtype] == "i" and dtype is not dtypes.INT64:
-        low, high = INT32_RANGE
-        if flat.min() < low or flat.max() > high:
-            raise _Unsure
-    elif flat.size and dtype is dtypes.UINT32 and flat.max() > UINT32_MAX:
-        raise _Unsure
+    if flat.size:
+        if dtype is dtypes.UINT32:
+            if flat.max() > UINT32_MAX:
+                raise _Unsure
+        elif _BUFFERS[dtype] == "i" and dtype is not dtypes.INT64:
+            low, high = INT32_RANGE
+            if flat.min() < low or flat.max() > high:
+                raise _Unsure
     return flat.astype(dtype.numpy)
 
 
@@ -195,7 +239,8 @@ def _skeleton(shape: Shape) -> bytes:
 def _new_skeleton(shape: Shape) -> bytes:
     inner = b""
     for size in reversed(shape):
-        inner = b"[%b]" % b",".join([inner] * size)
+        items = b",".join([inner] * size)
+        inner = b"[%b]" % items
     return inner
 
 
@@ -203,7 +248,9 @@ _cached_skeleton = lru_cache(maxsize=256)(_new_skeleton)
 
 
 def _object_skeleton(names: Sequence[str], values: Sequence[bytes]) -> bytes:
-    members = [b'"%b":%b' % (_text(n), v) for n, v in zip(names, values, strict=True)]
+    members = []
+    for name, value in zip(names, values, strict=True):
+        members.append(b'"%b":%b' % (_text(name), value))
     return b"{%b}" % b",".join(members)
 
 
@@ -214,7 +261,9 @@ def _scalar_skeleton(value: Any) -> bytes:
         return b"null"
     if isinstance(value, bool):
         # The letter e goes with the numbers.
-        return b"tru" if value else b"fals"
+        if value:
+            return b"tru"
+        return b"fals"
     if isinstance(value, int | float):
         return b""
     raise _Unsure

@@ -42,31 +42,55 @@ _BROKEN = (
     ValueError,
     struct.error,
 )
+_BROKEN_HEADER = (
+    *_BROKEN,
+    TypeError,
+    KeyError,
+    SyntaxError,
+    MemoryError,
+)
 
 
 def read(data: bytes, place: JsonPath = ()) -> np.ndarray:
     """The array of one .npy file; it shares the memory of ``data`` where it can."""
     if not data.startswith(_MAGIC):
-        refuse("npy", place, "an npy file", "no npy file" if data else "nothing")
+        got = "nothing"
+        if data:
+            got = "no npy file"
+        refuse("npy", place, "an npy file", got)
     try:
         dtype, is_fortran, shape, start = _header(data)
-    except (*_BROKEN, TypeError, KeyError, SyntaxError, MemoryError) as e:
-        refuse("npy", place, "an npy file", f"a header that cannot be read ({_short(e)})")
+    except _BROKEN_HEADER as error:
+        got = f"a header that cannot be read ({_short(error)})"
+        refuse("npy", place, "an npy file", got)
+
     _check_dtype(dtype, place)
-    size, expected_size = len(data) - start, math.prod(shape) * dtype.itemsize
+    size = len(data) - start
+    expected_size = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != expected_size:
         expected = f"{expected_size} bytes for shape {shape} of {dtype}"
-        refuse("npy", place, expected, f"{size} bytes")
-    flat = np.frombuffer(data, dtype, offset=start) if size else np.empty(0, dtype)
+        got = f"{size} bytes"
+        refuse("npy", place, expected, got)
+
+    flat = np.empty(0, dtype)
+    if size:
+        flat = np.frombuffer(data, dtype, offset=start)
     try:
-        array = flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
-    except ValueError as e:
+        if is_fortran:
+            array = flat.reshape(shape[::-1]).T
+        else:
+            array = flat.reshape(shape)
+    except ValueError as error:
         # Numpy's own limits of rank and size.
-        got = f"shape of rank {len(shape)} ({_short(e)})"
+        got = f"shape of rank {len(shape)} ({_short(error)})"
         refuse("npy", place, "a shape that can be held", got)
-    if dtype == np.bool_ and array.size and flat.view(np.uint8).max() > 1:
-        refuse("npy", place, "bools of 0 and 1", "a byte that is neither")
-    return np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(shape)
+
+    if dtype == np.bool_ and size:
+        octets = flat.view(np.uint8)
+        if octets.max() > 1:
+            refuse("npy", place, "bools of 0 and 1", "a byte that is neither")
+    native = dtype.newbyteorder("=")
+    return np.ascontiguousarray(array, native).reshape(shape)
 
 
 def read_zip(data: bytes, *, limit: int) -> dict[str, np.ndarray]:
@@ -75,16 +99,24 @@ def read_zip(data: bytes, *, limit: int) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             _check_members(members, limit)
-            return {_name(m): read(_content(archive, m), (_name(m),)) for m in members}
-    except _BROKEN as e:
-        got = f"a zip archive that cannot be read ({_short(e)})" if data else "nothing"
+            arrays = {}
+            for member in members:
+                name = _name(member)
+                content = _content(archive, member)
+                arrays[name] = read(content, (name,))
+            return arrays
+    except _BROKEN as error:
+        got = "nothing"
+        if data:
+            got = f"a zip archive that cannot be read ({_short(error)})"
         refuse("npy", (), "an npz file", got)
 
 
 def write(array: np.ndarray) -> bytes:
     file = io.BytesIO()
-    contiguous = np.ascontiguousarray(array).reshape(array.shape)
-    np.lib.format.write_array(file, contiguous, allow_pickle=False)
+    # A scalar is made an array of one dimension on the way.
+    contiguous = np.ascontiguousarray(array)
+    np.lib.format.write_array(file, contiguous.reshape(array.shape), allow_pickle=False)
     return file.getvalue()
 
 
@@ -105,15 +137,23 @@ def _header(data: bytes) -> tuple[np.dtype, bool, Shape, int]:
     size: Any = _SIZES[data[6]]
     start = 8 + size.size
     end = start + size.unpack_from(data, 8)[0]
-    if end > len(data) or end > _MAX_HEADER_BYTES or b"\\" in data[start:end]:
-        raise ValueError("cut short" if end > len(data) else "too long, or not numpy's")
-    header = ast.literal_eval(data[start:end].decode("latin-1").strip())
-    descr, is_fortran, shape = header["descr"], header["fortran_order"], header["shape"]
-    is_shape = type(shape) is tuple and all(type(size) is int for size in shape)
+    if end > len(data):
+        raise ValueError("cut short")
+    if end > _MAX_HEADER_BYTES or b"\\" in data[start:end]:
+        raise ValueError("too long, or not numpy's")
+
+    text = data[start:end].decode("latin-1")
+    header = ast.literal_eval(text.strip())
+    descr = header["descr"]
+    is_fortran = header["fortran_order"]
+    shape = header["shape"]
+    is_shape = type(shape) is tuple and set(map(type, shape)) <= {int}
     if len(header) != 3 or type(is_fortran) is not bool or not is_shape:
         raise ValueError("not of dtype, order and shape")
+
     if not isinstance(descr, str):
-        return np.dtype([("record", "u1")]), is_fortran, shape, end
+        record = np.dtype([("record", "u1")])
+        return record, is_fortran, shape, end
     if not _DESCR.fullmatch(descr):
         raise ValueError("unknown dtype")
     return np.dtype(descr), is_fortran, shape, end
@@ -138,24 +178,29 @@ def _check_dtype(dtype: np.dtype, place: JsonPath) -> None:
 
 def _unsupported(what: str, place: JsonPath, why: str) -> UnsupportedMedia:
     fault = Fault("npy_dtype", place, "numbers or bools", what, facts={"reason": why})
-    return UnsupportedMedia(faults.our_text(fault), fault=fault)
+    text = faults.our_text(fault)
+    return UnsupportedMedia(text, fault=fault)
 
 
 def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
-    names = [_name(m) for m in members]
+    names = [_name(member) for member in members]
     if not names or len(names) > _MAX_ARRAYS:
         refuse("npy", (), f"1 to {_MAX_ARRAYS} arrays", f"{len(names)} arrays")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         refuse("duplicate_key", (twice,), "", "")
-    if sum(m.file_size for m in members) > limit:
+    sizes = [member.file_size for member in members]
+    if sum(sizes) > limit:
         raise BodyTooLarge(
             f"the arrays are larger than {limit} bytes once inflated (HEADRACE_MAX_BODY_BYTES)"
         )
     for member in members:
         if member.flag_bits & 1 or member.compress_type not in _ZIPPED:
             refuse(
-                "npy", (_name(member),), "an array stored or deflated", "one packed in another way"
+                "npy",
+                (_name(member),),
+                "an array stored or deflated",
+                "one packed in another way",
             )
 
 
@@ -165,7 +210,12 @@ def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     with archive.open(member) as file:
         content = file.read(member.file_size + 1)
     if len(content) != member.file_size:
-        refuse("npy", (_name(member),), f"{member.file_size} bytes", f"{len(content)} bytes")
+        refuse(
+            "npy",
+            (_name(member),),
+            f"{member.file_size} bytes",
+            f"{len(content)} bytes",
+        )
     return content
 
 
@@ -173,5 +223,6 @@ def _name(member: zipfile.ZipInfo) -> str:
     return member.filename.removesuffix(".npy")
 
 
-def _short(e: BaseException) -> str:
-    return str(e).split("\n")[0][:100]
+def _short(error: BaseException) -> str:
+    first_line = str(error).split("\n")[0]
+    return first_line[:100]

@@ -21,35 +21,43 @@ def parse_predictions(body: bytes, signature: Signature) -> dict[str, np.ndarray
 
     Strings come as bytes, {"b64": ...} decoded.
     """
-    fast = _fast(body, signature)
-    return _exact(body, signature) if fast is None else fast
+    arrays = _fast(body, signature)
+    if arrays is None:
+        arrays = _exact(body, signature)
+    return arrays
 
 
 def _fast(body: bytes, signature: Signature) -> dict[str, np.ndarray] | None:
     parser = parsers.borrow()
     try:
         root: Any = parser.parse(body)
-    except (
-        ValueError,
-        RuntimeError,
-    ):
+    except (ValueError, RuntimeError):
         # NaN and Infinity among them, which strict JSON does not know.
         return None
-    found = None
+
+    tensors = None
     if isinstance(root, Object):
-        found = fastjson.tensors(
-            body, root, signature.outputs, rows="predictions", columns="outputs"
+        tensors = fastjson.tensors(
+            body,
+            root,
+            signature.outputs,
+            rows="predictions",
+            columns="outputs",
         )
     del root
     parsers.give_back(parser, len(body))
-    return None if found is None else found.arrays
+    if tensors is None:
+        return None
+    return tensors.arrays
 
 
 def _exact(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
     try:
         answer = rapidjson.read(body).value
     except JsonSyntaxError as error:
-        raise InvalidArgument(f"answer: not JSON at byte {error.offset}: {error.text}") from error
+        place = f"byte {error.offset}"
+        raise InvalidArgument(f"answer: not JSON at {place}: {error.text}") from error
+
     if not isinstance(answer, JsonObject):
         raise InvalidArgument(f"answer: {described(answer)}, expected an object")
     if "predictions" in answer:
@@ -64,25 +72,34 @@ def _from_rows(rows: Any, outputs: Mapping[str, TensorSpec]) -> dict[str, np.nda
         raise InvalidArgument(f"predictions: {described(rows)}, expected a list")
     if len(outputs) == 1:
         ((alias, spec),) = outputs.items()
-        return {alias: tensor(rows, spec, ("predictions",))}
-    columns: dict[str, list[Any]] = {alias: [] for alias in outputs}
+        array = tensor(rows, spec, ("predictions",))
+        return {alias: array}
+
+    columns: dict[str, list[Any]] = {}
+    for alias in outputs:
+        columns[alias] = []
     for i, row in enumerate(rows):
         for alias, column in columns.items():
-            column.append(_member(row, alias, f"predictions[{i}]"))
-    return {
-        alias: tensor(column, outputs[alias], ("predictions", alias))
-        for alias, column in columns.items()
-    }
+            value = _member(row, alias, f"predictions[{i}]")
+            column.append(value)
+
+    arrays = {}
+    for alias, column in columns.items():
+        arrays[alias] = tensor(column, outputs[alias], ("predictions", alias))
+    return arrays
 
 
 def _from_columns(value: Any, outputs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
     if len(outputs) == 1:
         ((alias, spec),) = outputs.items()
-        return {alias: tensor(value, spec, ("outputs",))}
-    return {
-        alias: tensor(_member(value, alias, "outputs"), spec, ("outputs", alias))
-        for alias, spec in outputs.items()
-    }
+        array = tensor(value, spec, ("outputs",))
+        return {alias: array}
+
+    arrays = {}
+    for alias, spec in outputs.items():
+        column = _member(value, alias, "outputs")
+        arrays[alias] = tensor(column, spec, ("outputs", alias))
+    return arrays
 
 
 def _member(value: Any, alias: str, where: str) -> Any:

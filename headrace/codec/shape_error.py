@@ -20,7 +20,9 @@ from headrace.protocol.signatures import Shape, Signature, TensorSpec, fits, mis
 def refuse_first(body: JsonObject, signature: Signature) -> None:
     """Raises the first misfit in the order of the text, or what else is wrong with the rows before
     it."""
-    rows = body["instances"] if "instances" in body else None
+    rows = None
+    if "instances" in body:
+        rows = body["instances"]
     if isinstance(rows, list) and rows:
         _rows(rows, signature)
     elif "inputs" in body:
@@ -31,8 +33,13 @@ def _rows(rows: list[Any], signature: Signature) -> None:
     known: dict[str, Shape] = {}
     for alias, value, i, key in cells(rows, signature):
         spec = signature.inputs[alias]
-        place: JsonPath = ("instances", i) if key is None else ("instances", i, key)
-        promised = known.get(alias) or (spec.shape[1:] if spec.shape else None)
+        place: JsonPath = ("instances", i)
+        if key is not None:
+            place = ("instances", i, key)
+
+        promised = known.get(alias)
+        if not promised and spec.shape:
+            promised = spec.shape[1:]
         shape = _value(value, spec, place, promised, rows=len(rows))
         if spec.shape:
             known[alias] = shape

@@ -50,10 +50,11 @@ def tensor(value: Any, spec: TensorSpec, place: JsonPath, *, hint: str = "") -> 
 
 def regular(value: list[Any], spec: TensorSpec) -> np.ndarray | None:
     """All rows at once, if they are alike and hold what they should; None sends them one by one."""
-    shape, leaves = dense_shape(value), None
+    shape = dense_shape(value)
     raw = _leaves(value, shape)
-    if raw is not None:
-        leaves = _converted(raw, spec.dtype)
+    if raw is None:
+        return None
+    leaves = _converted(raw, spec.dtype)
     if leaves is None:
         return None
     return array_of(leaves, shape, spec, ("instances",))
@@ -76,7 +77,9 @@ def described(value: Any) -> str:
 
 
 def _list_of(size: int) -> str:
-    return f"a list of {size}" if size else "an empty list"
+    if not size:
+        return "an empty list"
+    return f"a list of {size}"
 
 
 def decoded_base64(text: str) -> bytes | None:
@@ -88,10 +91,13 @@ def decoded_base64(text: str) -> bytes | None:
         digits = text.rstrip("=.")
         if _BASE64.fullmatch(digits) is None:
             return None
+
     missing = -len(digits) % 4
-    if missing == 3 or len(text) - len(digits) not in (0, missing):
+    padding = len(text) - len(digits)
+    if missing == 3 or padding not in (0, missing):
         return None
-    return binascii.a2b_base64(digits + "=" * missing)
+    padded = digits + "=" * missing
+    return binascii.a2b_base64(padded)
 
 
 _BLANKS = re.compile(r"[ \t\n\v\f\r]+")
@@ -109,8 +115,14 @@ def filled(
         leaves = _converted(raw, spec.dtype)
         if leaves is not None:
             return shape, leaves
+
     fault = next(_faults(value, shape, spec))
-    refuse_fault(replace(fault, place=(*place, *fault.place), facts={**fault.facts, **facts}))
+    placed = replace(
+        fault,
+        place=(*place, *fault.place),
+        facts={**fault.facts, **facts},
+    )
+    refuse_fault(placed)
 
 
 def dense_shape(value: Any) -> Shape:
@@ -127,7 +139,9 @@ def _leaves(value: Any, shape: Shape) -> list[Any] | None:
     """The values under nested lists of exactly this shape; None if they are ragged."""
     level: list[Any] = [value]
     for size in shape:
-        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+        if set(map(type, level)) != {list}:
+            return None
+        if set(map(len, level)) != {size}:
             return None
         level = list(chain.from_iterable(level))
     if list in set(map(type, level)):
@@ -152,7 +166,10 @@ def _converted(leaves: list[Any], dtype: DType | None) -> list[Any] | None:
         is_taken = None not in leaves
     else:
         is_taken = False
-    return leaves if is_taken else None
+
+    if not is_taken:
+        return None
+    return leaves
 
 
 def _bytes(value: Any) -> bytes | None:
@@ -165,17 +182,27 @@ def _bytes(value: Any) -> bytes | None:
 
 def array_of(leaves: list[Any], shape: Shape, spec: TensorSpec, place: JsonPath) -> np.ndarray:
     if len(shape) > MAX_RANK:
-        refuse("rank", place, f"at most {MAX_RANK}", f"rank {len(shape)}", name=spec.alias)
+        refuse(
+            "rank",
+            place,
+            f"at most {MAX_RANK}",
+            f"rank {len(shape)}",
+            name=spec.alias,
+        )
     dtype = spec.dtype
     if dtype is None:
-        refuse_fault(replace(_unsupported(None, spec), place=place))
+        fault = _unsupported(None, spec)
+        refuse_fault(replace(fault, place=place))
+
     if dtype is dtypes.STRING:
         array = np.empty(len(leaves), object)
         array[:] = leaves
     elif dtype in _REALS:
-        array = rounded(np.array(leaves, np.float64), dtype)
+        doubles = np.array(leaves, np.float64)
+        array = rounded(doubles, dtype)
     elif _RANGES.get(dtype) == INT32_RANGE:
-        array = np.array(leaves, np.int32).astype(dtype.numpy, copy=False)
+        integers = np.array(leaves, np.int32)
+        array = integers.astype(dtype.numpy, copy=False)
     else:
         array = np.array(leaves, dtype.numpy)
     return array.reshape(shape)
@@ -200,31 +227,42 @@ def _faults(value: Any, shape: Shape, spec: TensorSpec) -> Iterator[Fault]:
             open_lists.pop()
             counts.pop()
             continue
+
         counts[-1] += 1
         place = _Position(counts)
         if not isinstance(item, list):
             if level != rank:
-                facts = {"dump": dump(item), "level": level + 1, "rank": rank}
                 yield Fault(
-                    "value_level", place.now(), _list_of(shape[level]), described(item), facts=facts
+                    "value_level",
+                    place.now(),
+                    expected=_list_of(shape[level]),
+                    got=described(item),
+                    facts={"dump": dump(item), "level": level + 1, "rank": rank},
                 )
             yield from _leaf_faults(item, spec, place)
         elif level >= rank:
             yield Fault(
                 "list_level",
                 place.now(),
-                expected_text(spec),
-                described(item),
+                expected=expected_text(spec),
+                got=described(item),
                 facts={"level": level, "rank": rank},
             )
         elif len(item) != shape[level]:
-            facts = {"size": len(item), "level": level, "wanted": shape[level]}
-            yield Fault(
-                "list_size", place.now(), _list_of(shape[level]), described(item), facts=facts
-            )
+            yield _size_fault(item, shape[level], level, place)
         else:
             open_lists.append(iter(item))
             counts.append(0)
+
+
+def _size_fault(value: list[Any], size: int, level: int, place: _Position) -> Fault:
+    return Fault(
+        "list_size",
+        place.now(),
+        expected=_list_of(size),
+        got=described(value),
+        facts={"size": len(value), "level": level, "wanted": size},
+    )
 
 
 class _Position:
@@ -244,30 +282,49 @@ def _leaf_faults(value: Any, spec: TensorSpec, place: _Position) -> Iterator[Fau
             yield Fault(
                 "base64_object",
                 place.now(),
-                '{"b64": "..."}',
-                "another object",
+                expected='{"b64": "..."}',
+                got="another object",
                 facts={"dump": dump(value)},
             )
         elif decoded_base64(value["b64"]) is None:
-            yield Fault("base64", (*place.now(), "b64"), "base64", described(value["b64"]))
+            yield Fault(
+                "base64",
+                (*place.now(), "b64"),
+                expected="base64",
+                got=described(value["b64"]),
+            )
     elif not isinstance(value, JsonObject) and not _is_convertible(dtype):
-        yield replace(_unsupported(value, spec), place=place.now())
+        fault = _unsupported(value, spec)
+        yield replace(fault, place=place.now())
     elif _converted([value], dtype) is None:
-        facts = {"dump": dump(value), "type": type_name(value), "dtype": _dtype_name(spec)}
         yield Fault(
-            "value_type", place.now(), expected_text(spec, value), described(value), facts=facts
+            "value_type",
+            place.now(),
+            expected=expected_text(spec, value),
+            got=described(value),
+            facts={
+                "dump": dump(value),
+                "type": type_name(value),
+                "dtype": _dtype_name(spec),
+            },
         )
 
 
 def _unsupported(value: Any, spec: TensorSpec) -> Fault:
-    name = _dtype_name(spec)
     return Fault(
-        "dtype_unsupported", (), "", described(value), facts={"dump": dump(value), "dtype": name}
+        "dtype_unsupported",
+        got=described(value),
+        facts={
+            "dump": dump(value),
+            "dtype": _dtype_name(spec),
+        },
     )
 
 
 def _is_convertible(dtype: DType | None) -> bool:
-    return dtype in _REALS or dtype in _RANGES or dtype in (dtypes.BOOL, dtypes.STRING)
+    if dtype in (dtypes.BOOL, dtypes.STRING):
+        return True
+    return dtype in _REALS or dtype in _RANGES
 
 
 def is_base64(value: Any) -> bool:

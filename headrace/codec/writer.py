@@ -18,7 +18,13 @@ from headrace.protocol.signatures import Shape, Signature
 
 # Digits that bring every value back: a float needs nine, a double seventeen.
 _FORMATS = {"f4": "%.9g", "f8": "%.17g"}
-_NOT_IN_JSON = (dtypes.HALF, dtypes.BFLOAT16, dtypes.COMPLEX64, dtypes.COMPLEX128)
+_BOOLS = {True: b"true", False: b"false"}
+_NOT_IN_JSON = (
+    dtypes.HALF,
+    dtypes.BFLOAT16,
+    dtypes.COMPLEX64,
+    dtypes.COMPLEX128,
+)
 _CACHED_ELEMENTS = 1 << 14
 
 
@@ -36,52 +42,80 @@ def build_predict(
     """
     if not inputs:
         raise InvalidArgument("no inputs; a predict call over REST needs at least one")
-    arrays = {name: np.asarray(value) for name, value in inputs.items()}
-    named = len(arrays) > 1 or (signature is not None and len(signature.inputs) > 1)
+    arrays = {}
+    for name, value in inputs.items():
+        arrays[name] = np.asarray(value)
+
     head = b""
     if signature_name:
-        head = b'"signature_name":%b,' % quoted(signature_name.encode())
+        text = quoted(signature_name.encode())
+        head = b'"signature_name":%b,' % text
     if row_format:
-        return b'{%b"instances":%b}' % (head, _rows(arrays, named=named))
+        input_count = len(arrays)
+        if signature is not None:
+            input_count = max(input_count, len(signature.inputs))
+        rows = _rows(arrays, named=input_count > 1)
+        return b'{%b"instances":%b}' % (head, rows)
+
     names = [quoted(name.encode()) for name in arrays]
-    return b'{%b"inputs":%b}' % (head, _object(names, map(_text, arrays.values())))
+    columns = _object(names, map(_text, arrays.values()))
+    return b'{%b"inputs":%b}' % (head, columns)
 
 
 def _rows(arrays: Mapping[str, np.ndarray], *, named: bool) -> bytes:
-    sizes = {array.shape[:1] for array in arrays.values()}
+    sizes = set()
+    for array in arrays.values():
+        sizes.add(array.shape[:1])
     if len(sizes) != 1 or sizes & {(), (0,)}:
-        shapes = ", ".join(f"{name}: {array.shape}" for name, array in arrays.items())
+        shapes = []
+        for name, array in arrays.items():
+            shapes.append(f"{name}: {array.shape}")
+        listed = ", ".join(shapes)
         raise InvalidArgument(
-            f"rows need the same number of instances, at least one, in every input; got {shapes}"
+            f"rows need the same number of instances, at least one, in every input; got {listed}"
         )
     if not named:
         (array,) = arrays.values()
         return _text(array)
-    names = [quoted(name.encode()) for name in arrays]
-    columns = [map(_text, array) for array in arrays.values()]
-    rows = [_object(names, row) for row in zip(*columns, strict=True)]
+
+    names = []
+    columns = []
+    for name, array in arrays.items():
+        names.append(quoted(name.encode()))
+        columns.append(map(_text, array))
+    rows = []
+    for row in zip(*columns, strict=True):
+        rows.append(_object(names, row))
     return b"[%b]" % b",".join(rows)
 
 
 def _object(names: Iterable[bytes], texts: Iterable[bytes]) -> bytes:
-    members = [b"%b:%b" % member for member in zip(names, texts, strict=True)]
+    members = []
+    for name, text in zip(names, texts, strict=True):
+        members.append(b"%b:%b" % (name, text))
     return b"{%b}" % b",".join(members)
 
 
 def _text(value: Any) -> bytes:
     array = np.asarray(value)
+    shape = array.shape
     dtype = dtypes.by_numpy(array.dtype)
     if array.dtype == object or (dtype is not None and dtype.is_string):
-        return nested(map(_string, array.ravel().tolist()), array.shape)
+        strings = array.ravel().tolist()
+        return nested(map(_string, strings), shape)
     if dtype is None or dtype in _NOT_IN_JSON:
         raise Unimplemented(f"{array.dtype} values do not travel as JSON; use gRPC")
+
     flat = array.ravel().tolist()
     if dtype is dtypes.BOOL:
-        return nested([b"true" if item else b"false" for item in flat], array.shape)
+        words = [_BOOLS[item] for item in flat]
+        return nested(words, shape)
     number = _FORMATS.get(array.dtype.str[1:], "%d")
     if number != "%d" and not np.isfinite(array).all():
-        return nested([_real(item, number) for item in flat], array.shape)
-    return (_template(array.shape, number) % tuple(flat)).encode()
+        numbers = [_real(item, number) for item in flat]
+        return nested(numbers, shape)
+    text = _template(shape, number) % tuple(flat)
+    return text.encode()
 
 
 def nested(texts: Iterable[bytes], shape: Shape) -> bytes:
@@ -92,30 +126,37 @@ def nested(texts: Iterable[bytes], shape: Shape) -> bytes:
 
 def _string(item: Any) -> bytes:
     if isinstance(item, str):
-        return quoted(item.encode())
+        text = item.encode()
+        return quoted(text)
     if isinstance(item, bytes):
-        return b'{"b64":"%b"}' % base64.b64encode(item)
-    raise InvalidArgument(f"a {type(item).__name__} among text; expected str or bytes")
+        encoded = base64.b64encode(item)
+        return b'{"b64":"%b"}' % encoded
+    type_name = type(item).__name__
+    raise InvalidArgument(f"a {type_name} among text; expected str or bytes")
 
 
 def _real(value: float, number: str) -> bytes:
     if math.isfinite(value):
-        return (number % value).encode()
-    return b"NaN" if math.isnan(value) else b"Infinity" if value > 0 else b"-Infinity"
+        text = number % value
+        return text.encode()
+    if math.isnan(value):
+        return b"NaN"
+    if value > 0:
+        return b"Infinity"
+    return b"-Infinity"
 
 
 def _template(shape: Shape, item: str) -> str:
-    return (
-        _kept_template(shape, item)
-        if math.prod(shape) <= _CACHED_ELEMENTS
-        else _new_template(shape, item)
-    )
+    if math.prod(shape) <= _CACHED_ELEMENTS:
+        return _cached_template(shape, item)
+    return _new_template(shape, item)
 
 
 def _new_template(shape: Shape, item: str) -> str:
     for size in reversed(shape):
-        item = f"[{','.join([item] * size)}]"
+        items = ",".join([item] * size)
+        item = f"[{items}]"
     return item
 
 
-_kept_template = lru_cache(maxsize=256)(_new_template)
+_cached_template = lru_cache(maxsize=256)(_new_template)

@@ -24,7 +24,8 @@ class Counter:
 
     def inc(self, *labels: str, by: int = 1) -> None:
         with self._lock:
-            self._values[labels] = self._values.get(labels, 0) + by
+            value = self._values.get(labels, 0)
+            self._values[labels] = value + by
 
     def value(self, *labels: str) -> int:
         return self._values.get(labels, 0)
@@ -38,7 +39,8 @@ class Counter:
         with self._lock:
             values = sorted(self._values.items())
         for labels, value in values:
-            yield f"{self.name}{{{_pairs(self.labels, labels)}}} {value}"
+            pairs = _pairs(self.labels, labels)
+            yield f"{self.name}{{{pairs}}} {value}"
 
 
 @dataclass(slots=True)
@@ -64,28 +66,39 @@ class Histogram:
         with self._lock:
             buckets = self._buckets.get(labels)
             if buckets is None:
-                buckets = self._buckets[labels] = _Buckets([0] * (len(self.limits) + 1))
-            buckets.counts[bisect.bisect_right(self.limits, value)] += 1
+                counts = [0] * (len(self.limits) + 1)
+                buckets = _Buckets(counts)
+                self._buckets[labels] = buckets
+            index = bisect.bisect_right(self.limits, value)
+            buckets.counts[index] += 1
             buckets.total += value
 
     def count(self, *labels: str) -> int:
         buckets = self._buckets.get(labels)
-        return sum(buckets.counts) if buckets else 0
+        if buckets is None:
+            return 0
+        return sum(buckets.counts)
 
     def lines(self) -> Iterator[str]:
         yield f"# TYPE {self.name} histogram"
+        rows = []
         with self._lock:
-            rows = []
-            for labels, buckets in sorted(self._buckets.items()):
-                rows.append((_pairs(self.labels, labels), list(buckets.counts), buckets.total))
+            items = sorted(self._buckets.items())
+            for labels, buckets in items:
+                pairs = _pairs(self.labels, labels)
+                counts = list(buckets.counts)
+                rows.append((pairs, counts, buckets.total))
+
         limits = [f"{limit:g}" for limit in self.limits]
         limits.append("+Inf")
         for pairs, counts, total in rows:
-            comma = "," if pairs else ""
+            prefix = ""
+            if pairs:
+                prefix = f"{pairs},"
             below = 0
             for limit, count in zip(limits, counts, strict=True):
                 below += count
-                yield f'{self.name}_bucket{{{pairs}{comma}le="{limit}"}} {below}'
+                yield f'{self.name}_bucket{{{prefix}le="{limit}"}} {below}'
             yield f"{self.name}_sum{{{pairs}}} {total:g}"
             yield f"{self.name}_count{{{pairs}}} {below}"
 
@@ -101,10 +114,13 @@ def page(metrics: Iterable[Counter | Histogram]) -> str:
 def _pairs(names: Sequence[str], values: Labels) -> str:
     pairs = []
     for name, value in zip(names, values, strict=True):
-        pairs.append(f'{_NOT_IN_A_LABEL_NAME.sub("_", name)}="{_escaped(value)}"')
+        label = _NOT_IN_A_LABEL_NAME.sub("_", name)
+        pairs.append(f'{label}="{_escaped(value)}"')
     return ",".join(pairs)
 
 
 def _escaped(value: str) -> str:
-    text = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    text = value.replace("\\", "\\\\")
+    text = text.replace('"', '\\"')
+    text = text.replace("\n", "\\n")
     return text.encode("utf-8", "replace").decode()

@@ -26,5 +26,7 @@ def refuse(
 def refuse_fault(fault: Fault) -> NoReturn:
     # Inside a row TensorFlow Serving wraps every fault as an invalid argument.
     is_unimplemented = fault.kind == "dtype_unsupported" and "row" not in fault.facts
-    error = Unimplemented if is_unimplemented else InvalidArgument
-    raise error(faults.our_text(fault), fault=fault)
+    text = faults.our_text(fault)
+    if is_unimplemented:
+        raise Unimplemented(text, fault=fault)
+    raise InvalidArgument(text, fault=fault)

@@ -22,12 +22,17 @@ from headrace.protocol.signatures import Shape, shape_text
 MAX_RANK = 254
 # Of a tensor that sent fewer values than its shape holds, so that a few bytes cannot claim much
 # memory: 16 MiB of floats; a string costs 100 bytes on its way into TensorFlow.
-MAX_ELEMENTS, MAX_STRINGS = 1 << 22, 1 << 17
+MAX_ELEMENTS = 1 << 22
+MAX_STRINGS = 1 << 17
 _INT64_MAX = (1 << 63) - 1
 _TensorProto = messages.TensorProto
+_NUMBERS = {field.name: field.number for field in _TensorProto.DESCRIPTOR.fields}
+# The byte before a packed field: its number, and 2 for "length-delimited".
 _PACKED_TAGS = {
-    name: bytes(((_TensorProto.DESCRIPTOR.fields_by_name[name].number << 3) | 2,))
-    for name in ("float_val", "double_val", "scomplex_val", "dcomplex_val")
+    "float_val": bytes([_NUMBERS["float_val"] << 3 | 2]),
+    "double_val": bytes([_NUMBERS["double_val"] << 3 | 2]),
+    "scomplex_val": bytes([_NUMBERS["scomplex_val"] << 3 | 2]),
+    "dcomplex_val": bytes([_NUMBERS["dcomplex_val"] << 3 | 2]),
 }
 
 
@@ -47,6 +52,7 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
         array, row = _converted(array, dtype)
     elif not array.dtype.isnative:
         array = array.astype(row.numpy)
+
     proto = _TensorProto(dtype=row.number)
     # A scalar says so by a shape without dimensions.
     proto.tensor_shape.SetInParent()
@@ -61,12 +67,14 @@ def to_proto(array: ArrayLike, dtype: DType | None = None, *, as_content: bool =
         # Packed floats are their bytes: 784 of them take 3 us, not the 18 of a list, and every NaN
         # stays itself.
         content = _wire_bytes(array)
-        proto.MergeFromString(_PACKED_TAGS[row.field] + varint(len(content)) + content)
+        tag = _PACKED_TAGS[row.field]
+        proto.MergeFromString(tag + varint(len(content)) + content)
     else:
         flat = array.ravel()
-        getattr(proto, row.field).extend(
-            (flat.view(np.uint16) if row.field == "half_val" else flat).tolist()
-        )
+        if row.field == "half_val":
+            flat = flat.view(np.uint16)
+        values = getattr(proto, row.field)
+        values.extend(flat.tolist())
     return proto
 
 
@@ -79,12 +87,14 @@ def from_proto(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> np.ndarray:
         if count == 0:
             return np.empty(shape, row.numpy)
         if row.is_string:
-            return _strings(proto, count).reshape(shape)
-        if proto.tensor_content:
-            return _from_content(proto.tensor_content, row).reshape(shape)
-        return _filled(_from_values(getattr(proto, row.field), row, count), row, count).reshape(
-            shape
-        )
+            flat = _strings(proto, count)
+        elif proto.tensor_content:
+            flat = _from_content(proto.tensor_content, row)
+        else:
+            values = getattr(proto, row.field)
+            sent = _from_values(values, row, count)
+            flat = _filled(sent, row, count)
+        return flat.reshape(shape)
     except ValueError as error:
         # Numpy stops at rank 64 and at sizes whose product leaves the address space.
         raise InvalidArgument(
@@ -96,9 +106,12 @@ def described(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> tuple[DType, S
     """dtype and shape, after checking that what was sent fits them; no value is read, nothing that
     big allocated."""
     number = proto.dtype
-    row = dtypes.by_number(number) if number < dtypes.REF_OFFSET else None
+    row = None
+    if number < dtypes.REF_OFFSET:
+        row = dtypes.by_number(number)
     if row is None:
         raise InvalidArgument(f"tensor of dtype {dtype_word(number)} cannot be carried")
+
     shape = shape_of(proto)
     count = _count(shape)
     if count == 0:
@@ -106,6 +119,7 @@ def described(proto: Any, *, max_elements: int = MAX_ELEMENTS) -> tuple[DType, S
     if content := proto.tensor_content:
         _check_content(content, row, shape, count)
         return row, shape
+
     sent = len(getattr(proto, row.field))
     if row.numpy.kind == "c":
         sent //= 2
@@ -125,9 +139,11 @@ def shape_of(proto: Any) -> Shape:
     message = proto.tensor_shape
     if message.unknown_rank:
         raise InvalidArgument("tensor has a shape of unknown rank")
-    shape = tuple([dim.size for dim in message.dim])
-    if len(shape) > MAX_RANK:
-        raise InvalidArgument(f"tensor has rank {len(shape)}, at most {MAX_RANK} is possible")
+    sizes = [dim.size for dim in message.dim]
+    shape = tuple(sizes)
+    rank = len(shape)
+    if rank > MAX_RANK:
+        raise InvalidArgument(f"tensor has rank {rank}, at most {MAX_RANK} is possible")
     count = 1
     for size in shape:
         if size < 0:
@@ -142,8 +158,11 @@ def shape_of(proto: Any) -> Shape:
 
 def dtype_word(number: int) -> str:
     """DT_QINT8 for 11; the bare number for one the protocol does not know."""
-    value = messages.enum("tensorflow.DataType").values_by_number.get(number)
-    return str(number) if value is None else str(value.name)
+    enum = messages.enum("tensorflow.DataType")
+    value = enum.values_by_number.get(number)
+    if value is None:
+        return str(number)
+    return str(value.name)
 
 
 def _count(shape: Shape) -> int:
@@ -168,24 +187,32 @@ def _check_content(content: bytes, row: DType, shape: Shape, count: int) -> None
 def _from_content(content: bytes, row: DType) -> np.ndarray:
     # A byte beyond 0 and 1 would make a bool that is neither.
     if row is dtypes.BOOL:
-        return np.frombuffer(content, np.uint8).astype(np.bool_)
+        numbers = np.frombuffer(content, np.uint8)
+        return numbers.astype(np.bool_)
     if sys.byteorder == "little":
         return np.frombuffer(content, row.numpy)
-    return np.frombuffer(content, row.numpy.newbyteorder("<")).astype(row.numpy)
+    little_endian = np.frombuffer(content, row.numpy.newbyteorder("<"))
+    return little_endian.astype(row.numpy)
 
 
 def _from_values(values: Any, row: DType, count: int) -> np.ndarray:
     """What the typed field holds, at most ``count`` elements, in the row's numpy dtype."""
     if row.numpy.kind == "c":
-        part = np.float32 if row is dtypes.COMPLEX64 else np.float64
-        pairs = min(len(values) // 2, count)
-        return np.fromiter(values[: pairs * 2], part, pairs * 2).view(row.numpy)
+        part: type[np.floating] = np.float64
+        if row is dtypes.COMPLEX64:
+            part = np.float32
+        part_count = 2 * min(len(values) // 2, count)
+        parts = np.fromiter(values[:part_count], part, part_count)
+        return parts.view(row.numpy)
+
     if len(values) > count:
         values = values[:count]
     if row.field == "half_val":
-        return np.fromiter(values, np.int32, len(values)).astype(np.uint16).view(row.numpy)
+        bits = np.fromiter(values, np.int32, len(values))
+        return bits.astype(np.uint16).view(row.numpy)
     if row.field == "int_val":
-        return np.fromiter(values, np.int32, len(values)).astype(row.numpy, copy=False)
+        integers = np.fromiter(values, np.int32, len(values))
+        return integers.astype(row.numpy, copy=False)
     return np.fromiter(values, row.numpy, len(values))
 
 
@@ -194,19 +221,24 @@ def _filled(array: np.ndarray, row: DType, count: int) -> np.ndarray:
         return array
     if len(array) == 0:
         return np.zeros(count, row.numpy)
+    sent = len(array)
     full = np.empty(count, row.numpy)
-    full[: len(array)] = array
-    full[len(array) :] = array[-1]
+    full[:sent] = array
+    full[sent:] = array[-1]
     return full
 
 
 def _strings(proto: Any, count: int) -> np.ndarray:
-    values = (
-        _split_strings(proto.tensor_content, count)
-        if proto.tensor_content
-        else list(proto.string_val[:count])
-    )
-    values += [values[-1] if values else b""] * (count - len(values))
+    if proto.tensor_content:
+        values = _split_strings(proto.tensor_content, count)
+    else:
+        values = list(proto.string_val[:count])
+
+    last = b""
+    if values:
+        last = values[-1]
+    values += [last] * (count - len(values))
+
     array = np.empty(count, object)
     array[:] = values
     return array
@@ -224,16 +256,21 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
 def _string_lengths(content: bytes, count: int) -> tuple[list[int], int]:
     """Strings in tensor_content are all the lengths as varints, then all the bytes."""
     lengths: list[int] = []
-    at = length = shift = 0
+    at = 0
+    length = 0
+    shift = 0
     for byte in content:
-        if len(lengths) == count or shift == 35:
+        if len(lengths) == count:
+            break
+        if shift == 35:
             break
         at += 1
         length |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
             lengths.append(length)
-            length = shift = 0
+            length = 0
+            shift = 0
     if len(lengths) != count or at + sum(lengths) != len(content):
         raise InvalidArgument(
             f"tensor says {count} strings, but its tensor_content does not hold exactly those"
@@ -243,7 +280,9 @@ def _string_lengths(content: bytes, count: int) -> tuple[list[int], int]:
 
 def _wire_bytes(array: np.ndarray) -> bytes:
     """Row-major and little-endian, as TensorFlow's hosts are."""
-    if sys.byteorder == "little" or array.dtype.itemsize == 1:
+    if sys.byteorder == "little":
+        return array.tobytes()
+    if array.dtype.itemsize == 1:
         return array.tobytes()
     if array.dtype.kind == "c":
         array = array.ravel().view(array.real.dtype)
@@ -270,10 +309,9 @@ def _as_bytes(array: np.ndarray) -> list[bytes]:
             f"a string tensor holds text that is not Unicode: {error.reason}"
         ) from error
     except AttributeError as error:
-        wrong = next(v for v in values if not isinstance(v, bytes | str))
-        raise InvalidArgument(
-            f"a string tensor holds a {type(wrong).__name__}: {wrong!r:.80}"
-        ) from error
+        wrong = next(value for value in values if not isinstance(value, bytes | str))
+        type_name = type(wrong).__name__
+        raise InvalidArgument(f"a string tensor holds a {type_name}: {wrong!r:.80}") from error
 
 
 def _converted(array: np.ndarray, dtype: DType | None) -> tuple[np.ndarray, DType]:
@@ -283,14 +321,18 @@ def _converted(array: np.ndarray, dtype: DType | None) -> tuple[np.ndarray, DTyp
         raise InvalidArgument(f"numpy dtype {array.dtype} has no TensorFlow dtype")
     if dtype.is_string or array.dtype.kind in "OSUT":
         raise InvalidArgument(f"numpy dtype {array.dtype} does not convert to {dtype}")
+
     if np.can_cast(array.dtype, dtype.numpy, "same_kind"):
         try:
             with np.errstate(over="raise"):
                 return array.astype(dtype.numpy), dtype
         except FloatingPointError as error:
             raise InvalidArgument(f"a value of the array is too large for {dtype}") from error
+
     if array.dtype.kind in "iu" and dtype.numpy.kind in "iu":
         limits = np.iinfo(dtype.numpy)
-        if array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max):
+        if array.size == 0:
+            return array.astype(dtype.numpy), dtype
+        if array.min() >= limits.min and array.max() <= limits.max:
             return array.astype(dtype.numpy), dtype
     raise InvalidArgument(f"numpy dtype {array.dtype} does not convert to {dtype} without loss")

@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 TextPath = tuple[str | int, ...]
 
 _TOKEN = re.compile(
-    r"""(?P<blank>\s+|\#[^\n]*)|(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<word>[\w.+-]+)|(?P<mark>.)""",
-    re.DOTALL,
+    r"""
+    (?P<blank> \s+ | \#[^\n]* )
+    | (?P<string> "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' )
+    | (?P<word> [\w.+-]+ )
+    | (?P<mark> . )
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 _CLOSERS = {"{": "}", "<": ">", "[": "]"}
+_QUOTES = ("'", '"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,78 +45,96 @@ def find(text: str) -> Mapping[TextPath, TextPosition]:
     second model."""
     walk = _Walk(text)
     walk.fields((), closer="")
-    return walk.found
+    return walk.positions
 
 
 @dataclass(slots=True)
 class _Walk:
     text: str
-    found: dict[TextPath, TextPosition] = field(default_factory=dict)
+    positions: dict[TextPath, TextPosition] = field(default_factory=dict)
     tokens: list[tuple[str, int]] = field(init=False)
     at: int = 0
 
     def __post_init__(self) -> None:
-        self.tokens = [
-            (m.group(), m.start()) for m in _TOKEN.finditer(self.text) if m.lastgroup != "blank"
-        ]
+        self.tokens = []
+        for match in _TOKEN.finditer(self.text):
+            if match.lastgroup != "blank":
+                self.tokens.append((match.group(), match.start()))
 
     def fields(self, path: TextPath, closer: str) -> None:
         """Fields up to the closing bracket; each name counts its own repetitions."""
         seen: dict[str, int] = {}
         while self.at < len(self.tokens) and self._peek() != closer:
-            start = self.tokens[self.at][1]
+            _, start = self.tokens[self.at]
             name = self._name()
             if self._peek() == ":":
                 self.at += 1
             if self._peek() == "[":
                 self._list((*path, name), seen)
             else:
-                self._value((*path, name, self._count(seen, name)), start)
+                count = self._count(seen, name)
+                self._value((*path, name, count), start)
             if self._peek() in (",", ";"):
                 self.at += 1
         self.at += 1
 
     def _list(self, path: TextPath, seen: dict[str, int]) -> None:
         self.at += 1
+        name = str(path[-1])
         while self.at < len(self.tokens) and self._peek() != "]":
-            self._value((*path, self._count(seen, str(path[-1]))), self.tokens[self.at][1])
+            _, start = self.tokens[self.at]
+            count = self._count(seen, name)
+            self._value((*path, count), start)
             if self._peek() == ",":
                 self.at += 1
         self.at += 1
 
     def _value(self, path: TextPath, start: int) -> None:
         line = self.text.count("\n", 0, start) + 1
-        column = start - (self.text.rfind("\n", 0, start) + 1) + 1
+        column = start - self.text.rfind("\n", 0, start)
         opener = self._peek()
         if opener in ("{", "<"):
             # Before what is in it.
-            self.found[path] = TextPosition(line, column)
+            self.positions[path] = TextPosition(line, column)
             self.at += 1
             self.fields(path, _CLOSERS[opener])
-            self.found[path] = TextPosition(line, column, start=start, end=self._end())
+            self.positions[path] = TextPosition(
+                line,
+                column,
+                start=start,
+                end=self._end(),
+            )
             return
+
         parts = [self._next()]
         if parts[0] == "-":
             parts.append(self._next())
-        while parts[0][:1] in ("'", '"') and self._peek()[:1] in (
-            "'",
-            '"',
-        ):
+        if parts[0].startswith(_QUOTES):
             # Adjacent strings are one.
-            parts.append(self._next())
-        self.found[path] = TextPosition(line, column, "".join(parts), start, self._end())
+            while self._peek().startswith(_QUOTES):
+                parts.append(self._next())
+        self.positions[path] = TextPosition(
+            line,
+            column,
+            value="".join(parts),
+            start=start,
+            end=self._end(),
+        )
 
     def _name(self) -> str:
         """A field's name, or the bracketed type of an expanded Any."""
         name = self._next()
         if name == "[":
-            while self.at < len(self.tokens) and not name.endswith("]"):
+            while not name.endswith("]"):
+                if self.at >= len(self.tokens):
+                    break
                 name += self._next()
         return name
 
     def _end(self) -> int:
         """Where the last token that was read ends."""
-        token, start = self.tokens[min(self.at, len(self.tokens)) - 1]
+        count = min(self.at, len(self.tokens))
+        token, start = self.tokens[count - 1]
         return start + len(token)
 
     @staticmethod
@@ -119,7 +143,10 @@ class _Walk:
         return seen[name]
 
     def _peek(self) -> str:
-        return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
+        if self.at >= len(self.tokens):
+            return ""
+        token, _ = self.tokens[self.at]
+        return token
 
     def _next(self) -> str:
         token = self._peek()

@@ -25,26 +25,76 @@ class Metrics:
 
     def __init__(self) -> None:
         self._all: list[Counter | Histogram] = []
-        by_path = ("model_path", "status")
-        self.load_attempts = self._counter(f"{_LOADING}load_attempt_count", *by_path)
-        self.load_latency = self._counter(f"{_LOADING}load_latency", "model_path")
-        self.warmup_latency = self._times(f"{_SERVING}model_warmup_latency", *by_path)
-        self.warmup_records = self._counter(f"{_SERVING}model_warmup_records_read", *by_path)
-        self.requests = self._counter(f"{_SERVING}request_count", "model_name", "status")
-        self.examples = self._counter(f"{_SERVING}request_example_count_total", "model")
-        self.example_counts = self._sizes(f"{_SERVING}request_example_counts", "model")
-        self.latency = self._times(f"{_SERVING}request_latency", "model_name", "API", "entrypoint")
-        self.runtime = self._times(f"{_SERVING}runtime_latency", "model_name", "API", "runtime")
-        self.queuing = self._times(f"{_BATCHING}queuing_latency", "thread_pool_name")
+        self._models: set[str] = set()
+        self._add_loading()
+        self._add_requests()
+        self._add_batching()
+
+    def _add_loading(self) -> None:
+        self.load_attempts = self._counter(
+            f"{_LOADING}load_attempt_count",
+            "model_path",
+            "status",
+        )
+        self.load_latency = self._counter(
+            f"{_LOADING}load_latency",
+            "model_path",
+        )
+        self.warmup_latency = self._times(
+            f"{_SERVING}model_warmup_latency",
+            "model_path",
+            "status",
+        )
+        self.warmup_records = self._counter(
+            f"{_SERVING}model_warmup_records_read",
+            "model_path",
+            "status",
+        )
+
+    def _add_requests(self) -> None:
+        self.requests = self._counter(
+            f"{_SERVING}request_count",
+            "model_name",
+            "status",
+        )
+        self.examples = self._counter(
+            f"{_SERVING}request_example_count_total",
+            "model",
+        )
+        self.example_counts = self._sizes(
+            f"{_SERVING}request_example_counts",
+            "model",
+        )
+        self.latency = self._times(
+            f"{_SERVING}request_latency",
+            "model_name",
+            "API",
+            "entrypoint",
+        )
+        self.runtime = self._times(
+            f"{_SERVING}runtime_latency",
+            "model_name",
+            "API",
+            "runtime",
+        )
+
+    def _add_batching(self) -> None:
+        self.queuing = self._times(
+            f"{_BATCHING}queuing_latency",
+            "thread_pool_name",
+        )
         self.wrapped_runs = self._counter(f"{_BATCHING}wrapped_run_count")
-        self.padding = self._sizes(f"{_BATCHING}padding_size", "execution_batch_size")
+        self.padding = self._sizes(
+            f"{_BATCHING}padding_size",
+            "execution_batch_size",
+        )
         self.input_sizes = self._sizes(f"{_BATCHING}input_batch_size")
         self.processed_sizes = self._sizes(f"{_BATCHING}processed_batch_size")
-        self._models: set[str] = set()
 
     def request(self, model: str, status: str) -> None:
         """A call that was answered, by its canonical status."""
-        self.requests.inc(self._known(model, is_served=status == "OK"), status)
+        name = self._known(model, is_served=status == "OK")
+        self.requests.inc(name, status)
 
     def answered(self, model: str, api: str, entrypoint: str, seconds: float) -> None:
         """A call that was answered well."""

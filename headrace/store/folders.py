@@ -34,6 +34,8 @@ from headrace.store.model_list import ModelConfig, ServingConfig
 CONFIG_NAME = "multimodel.config"
 # Where the serving container sees the store.
 MODELS_PREFIX = "/models"
+_INT64_MIN = -(1 << 63)
+_INT64_MAX = (1 << 63) - 1
 _VERSION = re.compile(r"-?[0-9]+", re.ASCII)
 _VARIABLES = (b"VarHandleOp", b"VariableV2")
 # A copy in the order of names brings saved_model.pb before variables/. A graph may also hold
@@ -54,7 +56,12 @@ def versions(base_path: str | os.PathLike[str]) -> tuple[int, ...]:
 def complete_versions(base_path: str | os.PathLike[str]) -> tuple[int, ...]:
     """The versions that can be loaded, ascending."""
     names = sorted(_names(base_path).items())
-    return tuple(version for version, name in names if is_complete(Path(base_path, name)))
+    complete = []
+    for version, name in names:
+        folder = Path(base_path, name)
+        if is_complete(folder):
+            complete.append(version)
+    return tuple(complete)
 
 
 def version_path(base_path: str | os.PathLike[str], version: int) -> Path:
@@ -92,10 +99,12 @@ def missing(version_dir: str | os.PathLike[str]) -> str | None:
         names = os.listdir(folder / "variables")
     except (FileNotFoundError, NotADirectoryError):
         names = []
-    if not any(name.startswith("variables.") for name in names):
+    variables = [name for name in names if name.startswith("variables.")]
+    if not variables:
         if _has_variables(graph) and _is_fresh(folder):
             return "no variables yet"
         return None
+
     index = folder / "variables" / "variables.index"
     try:
         data_files = bundle.data_files(index)
@@ -120,9 +129,14 @@ def local_path(base_path: str, models_root: str | os.PathLike[str] | None) -> Pa
             raise Unimplemented(f"base_path {base_path!r}: only local paths can be served here")
         base_path = rest
     path = posixpath.normpath(base_path)
-    if models_root is not None and (path == MODELS_PREFIX or path.startswith(MODELS_PREFIX + "/")):
-        return Path(models_root, path[len(MODELS_PREFIX) + 1 :])
-    return Path(path)
+    if models_root is None or not _is_in_store(path):
+        return Path(path)
+    relative = path[len(MODELS_PREFIX) + 1 :]
+    return Path(models_root, relative)
+
+
+def _is_in_store(path: str) -> bool:
+    return path == MODELS_PREFIX or path.startswith(f"{MODELS_PREFIX}/")
 
 
 def unserved_labels(models: ServingConfig, store: Path) -> list[str]:
@@ -131,13 +145,18 @@ def unserved_labels(models: ServingConfig, store: Path) -> list[str]:
     for model in models.models:
         if not model.labels or "://" in model.base_path:
             continue
-        present = versions(local_path(model.base_path, store))
+        base_path = local_path(model.base_path, store)
+        present = versions(base_path)
         served = version_policy.select(model.policy, present)
         for label, version in model.labels.items():
             if version in served:
                 continue
-            reason = "its policy does not serve" if version in present else "is not there"
-            numbers = ", ".join(map(str, served)) or "none"
+            reason = "is not there"
+            if version in present:
+                reason = "its policy does not serve"
+            numbers = ", ".join(map(str, served))
+            if not served:
+                numbers = "none"
             warnings.append(
                 f"{model.name}: the label {label!r} is on version {version}, which {reason}; "
                 f"served: {numbers}"
@@ -167,16 +186,30 @@ def render_live(desired: Path, store: Path) -> RenderedLive:
     with _locked(store):
         # Read under the lock, so that of two publishers at once the later one sees both versions.
         desired_list = model_list.load(desired)
-        served = tuple(model for model in desired_list.models if _can_serve(model, store))
-        text = _HEADER + model_list.render(ServingConfig(served))
+        served = []
+        waiting = []
+        for model in desired_list.models:
+            if _can_serve(model, store):
+                served.append(model)
+            else:
+                waiting.append(model.name)
+
         live = store / CONFIG_NAME
-        removed = tuple(name for name in _names_in(live) if desired_list.model(name) is None)
+        live_names = _names_in(live)
+        removed = [name for name in live_names if desired_list.model(name) is None]
+        config = ServingConfig(tuple(served))
+        text = _HEADER + model_list.render(config)
         changed = _text_of(live) != text
         if changed:
             replace_file(live, text)
-    names = tuple(model.name for model in served)
-    waiting = tuple(model.name for model in desired_list.models if model.name not in names)
-    return RenderedLive(names, waiting, changed, removed)
+
+    names = [model.name for model in served]
+    return RenderedLive(
+        served=tuple(names),
+        waiting=tuple(waiting),
+        changed=changed,
+        removed=tuple(removed),
+    )
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -214,21 +247,29 @@ def _names(base_path: str | os.PathLike[str]) -> dict[int, str]:
         raise Unavailable(f"{os.fspath(base_path)} cannot be read: {error.strerror}") from error
     by_number = {}
     for name in names:
-        if _VERSION.fullmatch(name) and -(1 << 63) <= int(name) < 1 << 63:
-            by_number[int(name)] = name
+        if not _VERSION.fullmatch(name):
+            continue
+        version = int(name)
+        if _INT64_MIN <= version <= _INT64_MAX:
+            by_number[version] = name
     return by_number
 
 
 def _can_serve(model: ModelConfig, store: Path) -> bool:
     """Whether the policy has a version to serve; always True for paths outside the store."""
     path = posixpath.normpath(model.base_path)
-    if path != MODELS_PREFIX and not path.startswith(MODELS_PREFIX + "/"):
+    if not _is_in_store(path):
         return True
+
     base_path = local_path(model.base_path, store)
     present = versions(base_path)
     if isinstance(model.policy, Specific):
         present = version_policy.select(model.policy, present)
-    return any(is_complete(version_path(base_path, version)) for version in present)
+    for version in present:
+        folder = version_path(base_path, version)
+        if is_complete(folder):
+            return True
+    return False
 
 
 def _size(path: Path) -> int:
@@ -257,9 +298,10 @@ def _is_fresh(folder: Path) -> bool:
 def _names_in(live: Path) -> tuple[str, ...]:
     """() when there is no live config yet, or a broken one."""
     try:
-        return tuple(model.name for model in model_list.load(live).models)
+        config = model_list.load(live)
     except ConfigError:
         return ()
+    return tuple(model.name for model in config.models)
 
 
 def _text_of(path: Path) -> str | None:
@@ -274,9 +316,8 @@ def _locked(store: Path) -> Iterator[None]:
     """Allows one renderer at a time, and removes the temporary files of killed ones."""
     try:
         store.mkdir(parents=True, exist_ok=True)
-        handle = os.open(
-            store / f".{CONFIG_NAME}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
+        lock = store / f".{CONFIG_NAME}.lock"
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except PermissionError as error:
         raise PermissionDenied(f"the store {store} cannot be written: {error.strerror}") from error
     try:

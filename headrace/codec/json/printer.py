@@ -26,7 +26,9 @@ def type_name(value: Any) -> str:
         return "Number"
     if isinstance(value, str):
         return "String"
-    return "Array" if isinstance(value, list) else "Object"
+    if isinstance(value, list):
+        return "Array"
+    return "Object"
 
 
 def dump(value: Any, limit: int = DUMP_BYTES) -> str:
@@ -39,7 +41,8 @@ def dump(value: Any, limit: int = DUMP_BYTES) -> str:
         size += len(piece)
         if size >= limit:
             break
-    return b"".join(out)[:limit].decode("utf-8", "surrogateescape")
+    shown = b"".join(out)[:limit]
+    return shown.decode("utf-8", "surrogateescape")
 
 
 def _pieces(value: Any, limit: int) -> Iterator[bytes]:
@@ -49,12 +52,17 @@ def _pieces(value: Any, limit: int) -> Iterator[bytes]:
     while True:
         if isinstance(value, list):
             yield b"["
-            stack.append(_Frame(iter(value), is_object=False))
+            frame = _Frame(iter(value), closer=b"]", comma=b", ")
+            stack.append(frame)
         elif isinstance(value, JsonObject):
             yield b"{"
-            stack.append(_Frame(iter(value.members), is_object=True))
+            members = iter(value.members)
+            frame = _Frame(members, closer=b"}", comma=b",", is_object=True)
+            stack.append(frame)
         else:
             yield _scalar_text(value, limit)
+
+        # The brackets that close after this value.
         while stack:
             frame = stack[-1]
             item: Any = next(frame.items, _END)
@@ -63,11 +71,12 @@ def _pieces(value: Any, limit: int) -> Iterator[bytes]:
             stack.pop()
             if frame.is_object and not frame.is_first:
                 yield _indent(len(stack))
-            yield b"}" if frame.is_object else b"]"
+            yield frame.closer
         else:
             return
+
         if not frame.is_first:
-            yield b"," if frame.is_object else b", "
+            yield frame.comma
         frame.is_first = False
         value = item
         if frame.is_object:
@@ -77,8 +86,12 @@ def _pieces(value: Any, limit: int) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class _Frame:
+    """A list or an object that is open."""
+
     items: Iterator[Any]
-    is_object: bool
+    closer: bytes
+    comma: bytes
+    is_object: bool = False
     is_first: bool = True
 
 
@@ -99,7 +112,8 @@ _ESCAPE_OF = [_SHORT_ESCAPES.get(byte, b"\\u%04X" % byte) for byte in range(256)
 def quoted(text: bytes) -> bytes:
     """A JSON string as RapidJSON writes it: only what must be is escaped, and the encoding is not
     looked at."""
-    return b'"' + _ESCAPED.sub(lambda match: _ESCAPE_OF[match.group()[0]], text) + b'"'
+    escaped = _ESCAPED.sub(lambda match: _ESCAPE_OF[match.group()[0]], text)
+    return b'"' + escaped + b'"'
 
 
 def _indent(depth: int) -> bytes:
@@ -107,14 +121,17 @@ def _indent(depth: int) -> bytes:
 
 
 def _string_text(text: str, limit: int) -> bytes:
-    return quoted(text[:limit].encode("utf-8", "surrogateescape"))
+    shown = text[:limit]
+    return quoted(shown.encode("utf-8", "surrogateescape"))
 
 
 def _scalar_text(value: Any, limit: int) -> bytes:
     if value is None:
         return b"null"
     if isinstance(value, bool):
-        return b"true" if value else b"false"
+        if value:
+            return b"true"
+        return b"false"
     if isinstance(value, str):
         return _string_text(value, limit)
     if isinstance(value, int):
@@ -126,7 +143,9 @@ def _double_text(value: float) -> str:
     """Laid out as RapidJSON does: plain from 1e-6 to 1e21, exponents without +."""
     if math.isnan(value):
         return "NaN"
-    sign = "-" if math.copysign(1.0, value) < 0 else ""
+    sign = ""
+    if math.copysign(1.0, value) < 0:
+        sign = "-"
     if math.isinf(value):
         return sign + "Infinity"
     if value == 0:
@@ -135,10 +154,14 @@ def _double_text(value: float) -> str:
     # Where the decimal point stands, counted from the first digit.
     point = len(digits) + power
     if power >= 0 and point <= 21:
-        return f"{sign}{digits.ljust(point, '0')}.0"
+        whole = digits.ljust(point, "0")
+        return f"{sign}{whole}.0"
     if 0 < point <= 21:
         return f"{sign}{digits[:point]}.{digits[point:]}"
     if -6 < point <= 0:
-        return f"{sign}0.{'0' * -point}{digits}"
-    tail = f".{digits[1:]}" if len(digits) > 1 else ""
-    return f"{sign}{digits[0]}{tail}e{point - 1}"
+        zeros = "0" * -point
+        return f"{sign}0.{zeros}{digits}"
+    fraction = ""
+    if len(digits) > 1:
+        fraction = f".{digits[1:]}"
+    return f"{sign}{digits[0]}{fraction}e{point - 1}"

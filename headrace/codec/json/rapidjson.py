@@ -21,7 +21,8 @@ from typing import Any
 ANY_DEPTH = sys.maxsize
 # Some seconds and 250 MB at worst; numbers in the right shape are never read here.
 MOST_HOLDERS = 1 << 21
-INT64_MIN, UINT64_MAX = -(1 << 63), (1 << 64) - 1
+INT64_MIN = -(1 << 63)
+UINT64_MAX = (1 << 64) - 1
 
 
 class JsonObject:
@@ -80,8 +81,12 @@ def read(body: bytes, *, max_depth: int = ANY_DEPTH) -> Document:
     if count_holders(body) + body.count(b"\\") > MOST_HOLDERS:
         raise JsonSyntaxError(_TOO_MANY, start)
     value, end = _Reader(body, max_depth).read(start)
-    rest = _BLANKS.match(body, end)
-    return Document(value, end, start > 0, rest is not None and rest.end() < len(body))
+    return Document(
+        value,
+        end,
+        has_byte_order_mark=start > 0,
+        has_trailing_bytes=_skip(body, end) < len(body),
+    )
 
 
 def count_holders(body: bytes) -> int:
@@ -95,8 +100,6 @@ _EMPTY = "The document is empty."
 _VALUE = "Invalid value."
 _NAME = "Missing a name for object member."
 _COLON = "Missing a colon after a name of object member."
-_AFTER_MEMBER = "Missing a comma or '}' after an object member."
-_AFTER_ELEMENT = "Missing a comma or ']' after an array element."
 _HEX = "Incorrect hex digit after \\u escape in string."
 _SURROGATE = "The surrogate pair in string is invalid."
 _ESCAPE = "Invalid escape character in string."
@@ -112,7 +115,9 @@ _BLANKS = re.compile(rb"[ \t\r\n]*+")
 # What may be numbers and flat lists of them, a comma after each: the standard library reads it
 # alike and fast, or refuses. The bound holds the memory of the match.
 _RUN_TEXT = rb"(?:C*,|\[C*+\]~,~){1,4096}"
-_RUN = re.compile(_RUN_TEXT.replace(b"C", rb"[-+0-9.eE, \t\r\n]").replace(b"~", rb"[ \t\r\n]*+"))
+_RUN_TEXT = _RUN_TEXT.replace(b"C", rb"[-+0-9.eE, \t\r\n]")
+_RUN_TEXT = _RUN_TEXT.replace(b"~", rb"[ \t\r\n]*+")
+_RUN = re.compile(_RUN_TEXT)
 # May be beyond 64 bits, or beyond a double.
 _DOUBTFUL = re.compile(rb"(?<![.0-9])[0-9]{20}|[eE]\+?[0-9]{3}")
 # RapidJSON backs up from NaN after N or Na.
@@ -120,7 +125,11 @@ _SPECIAL = re.compile(rb"-?(?:(NaN)|(?:Na?)?Inf(?:inity)?)")
 _STRING = re.compile(rb'"([^"\\\x00-\x1f]*+)"')
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
-_LITERALS = {ord("t"): (b"true", True), ord("f"): (b"false", False), ord("n"): (b"null", None)}
+_LITERALS = {
+    ord("t"): (b"true", True),
+    ord("f"): (b"false", False),
+    ord("n"): (b"null", None),
+}
 _ESCAPES = {
     ord('"'): b'"',
     ord("\\"): b"\\",
@@ -133,8 +142,20 @@ _ESCAPES = {
 }
 _DIGITS = frozenset(b"-0123456789")
 _RUN_STARTS = _DIGITS | {ord("[")}
-_LEFT, _RIGHT, _OPEN, _CLOSE, _COMMA, _POINT, _DOUBLE_QUOTE, _BACKSLASH = b'[]{},."\\'
+_LEFT = ord("[")
+_RIGHT = ord("]")
+_OPEN = ord("{")
+_CLOSE = ord("}")
+_COMMA = ord(",")
+_POINT = ord(".")
+_DOUBLE_QUOTE = ord('"')
+_BACKSLASH = ord("\\")
 _COLON_BYTE = ord(":")
+# What is missing, by the bracket that would end the list or object.
+_AFTER = {
+    _RIGHT: "Missing a comma or ']' after an array element.",
+    _CLOSE: "Missing a comma or '}' after an object member.",
+}
 # Digits and sign of the longest that may fit 64 bits.
 _LONG_INTEGER = 20
 
@@ -146,12 +167,16 @@ class _Reader:
         self._data = body + b"\0"
 
     def read(self, pos: int) -> tuple[Any, int]:
-        data, blanks = self._data, _BLANKS.match
-        stack: list[tuple[list[Any], str | None]] = []
+        data = self._data
+        blanks = _BLANKS.match
+        # What is open around the holder.
+        stack: list[tuple[list[Any] | None, str | None, int]] = []
         # The open array, or the members of the open object.
         holder: list[Any] | None = None
         # The member a value is awaited for; None in an array.
         name: str | None = None
+        # The bracket that ends the holder.
+        closer = _RIGHT
         # Just opened, so it may close at once.
         fresh = False
         # Up to here, number by number.
@@ -162,8 +187,10 @@ class _Reader:
                 pos = blanks(data, pos).end()  # type: ignore[union-attr]
             byte = data[pos]
             value: Any
-            if holder is not None and fresh and byte == (_RIGHT if name is None else _CLOSE):
-                value, (holder, name), pos = _closed(holder, name), stack.pop(), pos + 1
+            if holder is not None and fresh and byte == closer:
+                value = _closed(holder, name)
+                holder, name, closer = stack.pop()
+                pos += 1
             else:
                 if name is not None:
                     name, pos = self._name(pos)
@@ -179,17 +206,23 @@ class _Reader:
                         values = _loaded(data[pos : run.end()])
                         if values is not None:
                             holder += values
-                            pos, fresh = run.end(), False
+                            pos = run.end()
+                            fresh = False
                             continue
                         careful_until = run.end()
                 if byte == _LEFT or byte == _OPEN:
-                    if holder is not None:
-                        stack.append((holder, name))
-                    else:
-                        stack.append(([], None))
+                    stack.append((holder, name, closer))
                     if len(stack) > self._max_depth:
                         raise JsonSyntaxError(f"Nested deeper than {self._max_depth}.", pos)
-                    holder, name, fresh, pos = [], None if byte == _LEFT else "", True, pos + 1
+                    holder = []
+                    if byte == _LEFT:
+                        name = None
+                        closer = _RIGHT
+                    else:
+                        name = ""
+                        closer = _CLOSE
+                    fresh = True
+                    pos += 1
                     continue
                 if byte == _DOUBLE_QUOTE:
                     value, pos = self._string(pos)
@@ -208,11 +241,14 @@ class _Reader:
                     pos = blanks(data, pos).end()  # type: ignore[union-attr]
                 byte = data[pos]
                 if byte == _COMMA:
-                    pos, fresh = pos + 1, False
+                    pos += 1
+                    fresh = False
                     break
-                if byte != (_RIGHT if name is None else _CLOSE):
-                    raise JsonSyntaxError(_AFTER_ELEMENT if name is None else _AFTER_MEMBER, pos)
-                value, (holder, name), pos = _closed(holder, name), stack.pop(), pos + 1
+                if byte != closer:
+                    raise JsonSyntaxError(_AFTER[closer], pos)
+                value = _closed(holder, name)
+                holder, name, closer = stack.pop()
+                pos += 1
 
     def _name(self, pos: int) -> tuple[str, int]:
         """A member's name and the offset of its value."""
@@ -231,22 +267,31 @@ class _Reader:
         if byte in _DIGITS:
             match = _NUMBER.match(data, pos)
             if match is not None:
-                return self._number(pos, match.end()), match.end()
+                end = match.end()
+                return self._number(pos, end), end
         elif byte in _LITERALS:
             word, value = _LITERALS[byte]
             if data.startswith(word, pos):
                 return value, pos + len(word)
-            raise JsonSyntaxError(_VALUE, pos + _common(data, pos, word))
+            wrong = pos + _common(data, pos, word)
+            raise JsonSyntaxError(_VALUE, wrong)
         elif byte in b"],:}\0":
-            raise JsonSyntaxError(_EMPTY if is_root else _VALUE, pos)
+            if is_root:
+                raise JsonSyntaxError(_EMPTY, pos)
+            raise JsonSyntaxError(_VALUE, pos)
+
         special = _SPECIAL.match(data, pos)
         if special is None:
             raise JsonSyntaxError(_VALUE, self._special_stop(pos))
-        if special.group().endswith(b"Inf") and data[special.end()] == ord("i"):
-            raise JsonSyntaxError(_VALUE, special.end() + _common(data, special.end(), b"inity"))
+        end = special.end()
+        if special.group().endswith(b"Inf") and data[end] == ord("i"):
+            wrong = end + _common(data, end, b"inity")
+            raise JsonSyntaxError(_VALUE, wrong)
         if special[1]:
-            return math.nan, special.end()
-        return (-math.inf if byte == ord("-") else math.inf), special.end()
+            return math.nan, end
+        if byte == ord("-"):
+            return -math.inf, end
+        return math.inf, end
 
     def _special_stop(self, pos: int) -> int:
         data = self._data
@@ -261,21 +306,31 @@ class _Reader:
         data = self._data
         text = data[start:end]
         is_integer = not (b"." in text or b"e" in text or b"E" in text)
-        value = _integer(text) if is_integer else float(text)
+        value: int | float
+        if is_integer:
+            value = _integer(text)
+        else:
+            value = float(text)
         if value in (math.inf, -math.inf):
             raise JsonSyntaxError(_TOO_BIG, start)
+
         after = data[end]
         if after == _POINT and is_integer:
             raise JsonSyntaxError(_FRACTION, end + 1)
         if after in b"eE" and not (b"e" in text or b"E" in text):
-            raise JsonSyntaxError(_EXPONENT, end + 1 + (data[end + 1] in b"+-"))
+            wrong = end + 1
+            if data[wrong] in b"+-":
+                wrong += 1
+            raise JsonSyntaxError(_EXPONENT, wrong)
         return value
 
     def _string(self, pos: int) -> tuple[str, int]:
         match = _STRING.match(self._data, pos)
         if match is not None:
             return match[1].decode("utf-8", "surrogateescape"), match.end()
-        data, text = self._data, bytearray()
+
+        data = self._data
+        text = bytearray()
         pos += 1
         while True:
             end = _PLAIN.match(data, pos).end()  # type: ignore[union-attr]
@@ -283,8 +338,10 @@ class _Reader:
             byte = data[end]
             if byte == _DOUBLE_QUOTE:
                 return text.decode("utf-8", "surrogateescape"), end + 1
+            if byte == 0:
+                raise JsonSyntaxError(_QUOTE, end)
             if byte != _BACKSLASH:
-                raise JsonSyntaxError(_QUOTE if byte == 0 else _ESCAPE, end)
+                raise JsonSyntaxError(_ESCAPE, end)
             piece, pos = self._escape(end)
             text += piece
 
@@ -295,12 +352,17 @@ class _Reader:
             return _ESCAPES[kind], start + 2
         if kind != ord("u"):
             raise JsonSyntaxError(_ESCAPE, start)
-        code, end = self._hex4(start + 2, start), start + 6
+        code = self._hex4(start + 2, start)
+        end = start + 6
         if 0xD800 <= code <= 0xDBFF:
-            low = self._hex4(end + 2, start) if data.startswith(b"\\u", end) else 0
+            low = 0
+            if data.startswith(b"\\u", end):
+                low = self._hex4(end + 2, start)
             if not 0xDC00 <= low <= 0xDFFF:
                 raise JsonSyntaxError(_SURROGATE, start)
-            code, end = ((code - 0xD800) << 10 | (low - 0xDC00)) + 0x10000, end + 6
+            high_bits = (code - 0xD800) << 10
+            code = 0x10000 + (high_bits | (low - 0xDC00))
+            end += 6
         # A low surrogate alone is let through, as three bytes that are not UTF-8.
         return chr(code).encode("utf-8", "surrogatepass"), end
 
@@ -325,12 +387,16 @@ def _loaded(run: bytes) -> list[Any] | None:
 
 
 def _closed(holder: list[Any], name: str | None) -> Any:
-    return holder if name is None else JsonObject(holder)
+    if name is None:
+        return holder
+    return JsonObject(holder)
 
 
 def _skip(data: bytes, pos: int) -> int:
     match = _BLANKS.match(data, pos)
-    return pos if match is None else match.end()
+    if match is None:
+        return pos
+    return match.end()
 
 
 def _common(data: bytes, pos: int, word: bytes) -> int:

@@ -39,6 +39,16 @@ _TOLERANCES = {
     8: (1e-8, 1e-10),
 }
 
+# What a golden file that nobody has checked may raise.
+_UNREADABLE = (
+    HeadraceError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+)
+
 # The inputs of a row and its outputs when it runs alone.
 _Answered = tuple[Arrays, Arrays]
 
@@ -46,11 +56,13 @@ _Answered = tuple[Arrays, Arrays]
 def disagreement(model: LoadedModel, signature: Signature, rows: Sequence[Arrays]) -> str | None:
     """How answers differ when these single rows run together; None where they do not."""
     answered: list[_Answered] = []
+    output_names = tuple(signature.outputs)
     problem = "there are no sample rows: the version has none, and none can be made up"
     until = time.monotonic() + _BUDGET_S
     for row in rows:
         try:
-            answered.append((row, model.run(signature, row, tuple(signature.outputs))))
+            outputs = model.run(signature, row, output_names)
+            answered.append((row, outputs))
         except HeadraceError as error:
             problem = f"no sample row can be run: {error.message}"
         if time.monotonic() > until and len(answered) > 1:
@@ -59,12 +71,14 @@ def disagreement(model: LoadedModel, signature: Signature, rows: Sequence[Arrays
         return problem
     while len(answered) < _SIZES[-1]:
         answered.append(answered[0])
+
+    backwards = answered[::-1]
     until = time.monotonic() + _BUDGET_S
     for size in _SIZES:
         if size <= len(answered):
-            first, last = answered[:size], answered[::-1][:size]
-            difference = _difference(model, signature, first)
-            difference = difference or _difference(model, signature, last)
+            difference = _difference(model, signature, answered[:size])
+            if not difference:
+                difference = _difference(model, signature, backwards[:size])
             if difference:
                 return difference
         if time.monotonic() > until:
@@ -74,23 +88,35 @@ def disagreement(model: LoadedModel, signature: Signature, rows: Sequence[Arrays
 
 def read(folder: Path, signature: Signature) -> list[Arrays]:
     """Single rows of one shape for the signature: recorded ones first, then made-up ones."""
-    rows: list[Arrays] = []
-    for request in (*_recorded(folder, signature), *_golden(folder, signature)):
-        if batches.has_dtypes(signature, request) and batches.has_shapes(signature, request):
-            rows.extend(_rows(request))
-        if len(rows) >= _MAX_ROWS:
+    candidates: list[Arrays] = []
+    requests = (*_recorded(folder, signature), *_golden(folder, signature))
+    for request in requests:
+        if not batches.has_dtypes(signature, request):
+            continue
+        if batches.has_shapes(signature, request):
+            candidates.extend(_rows(request))
+        if len(candidates) >= _MAX_ROWS:
             break
-    if rows:
-        shapes = _shapes(rows[0])
-        rows = [row for row in rows[:_MAX_ROWS] if _shapes(row) == shapes]
-    rows.extend(_made_up(signature, like=rows[0] if rows else None))
+    if not candidates:
+        return _made_up(signature, like=None)
+
+    first = candidates[0]
+    shapes = _shapes(first)
+    rows = []
+    for row in candidates[:_MAX_ROWS]:
+        if _shapes(row) == shapes:
+            rows.append(row)
+    rows.extend(_made_up(signature, like=first))
     return rows[:_MAX_ROWS]
 
 
 def _rows(request: Arrays) -> Iterator[Arrays]:
-    count = min((len(array) for array in request.values()), default=0)
-    for i in range(count):
-        yield {alias: array[i : i + 1] for alias, array in request.items()}
+    counts = [len(array) for array in request.values()]
+    for i in range(min(counts, default=0)):
+        row = {}
+        for alias, array in request.items():
+            row[alias] = array[i : i + 1]
+        yield row
 
 
 def _difference(
@@ -100,16 +126,19 @@ def _difference(
     count = len(answered)
     merged = {}
     for alias in signature.inputs:
-        merged[alias] = np.concatenate([row[alias] for row, _ in answered])
+        column = [row[alias] for row, _ in answered]
+        merged[alias] = np.concatenate(column)
     try:
         outputs = model.run(signature, merged, tuple(signature.outputs))
     except HeadraceError as error:
         return f"{count} rows do not run together: {error.message}"
+
     for alias, array in outputs.items():
         if array.shape[:1] != (count,):
             return f"{count} rows have {alias} of shape {list(array.shape)}"
         for i, (_, alone) in enumerate(answered):
-            if not _agree(array[i : i + 1], alone[alias]):
+            among_others = array[i : i + 1]
+            if not _agree(among_others, alone[alias]):
                 return f"a row gets another {alias} among {count} rows than alone"
     return None
 
@@ -120,6 +149,7 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool:
     kind = one.dtype.kind
     if kind in "OSUbiu":
         return bool(np.array_equal(one, other))
+
     float_bytes = one.dtype.itemsize
     wide: type[np.generic] = np.float64
     if kind == "c":
@@ -127,9 +157,14 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool:
         float_bytes //= 2
         wide = np.complex128
     relative, absolute = _TOLERANCES.get(float_bytes, _TOLERANCES[4])
-    left = one.astype(wide)
-    right = other.astype(wide)
-    return bool(np.allclose(left, right, rtol=relative, atol=absolute, equal_nan=True))
+    is_close = np.allclose(
+        one.astype(wide),
+        other.astype(wide),
+        rtol=relative,
+        atol=absolute,
+        equal_nan=True,
+    )
+    return bool(is_close)
 
 
 def _recorded(folder: Path, signature: Signature) -> Iterator[Arrays]:
@@ -154,18 +189,21 @@ def _golden(folder: Path, signature: Signature) -> Iterator[Arrays]:
         for request in golden.read(folder, max_bytes=_MAX_FILE_BYTES):
             if request.signature_name != signature.name:
                 continue
-            if request.inputs.keys() == signature.inputs.keys():
-                yield {
-                    alias: _array(value, signature.inputs[alias])
-                    for alias, value in request.inputs.items()
-                }
-    except (HeadraceError, OSError, ValueError, TypeError, LookupError, OverflowError) as error:
+            if request.inputs.keys() != signature.inputs.keys():
+                continue
+            arrays = {}
+            for alias, value in request.inputs.items():
+                arrays[alias] = _array(value, signature.inputs[alias])
+            yield arrays
+    except _UNREADABLE as error:
         fields = {"file": str(folder / golden.FILE), "reason": str(error)}
         log.warning("golden requests are not read", extra=fields)
 
 
 def _array(value: Any, spec: TensorSpec) -> np.ndarray:
-    dtype = None if spec.dtype is None else spec.dtype.numpy
+    dtype = None
+    if spec.dtype is not None:
+        dtype = spec.dtype.numpy
     return np.array(golden.with_bytes(value), dtype)
 
 
@@ -185,10 +223,20 @@ def _made_up(signature: Signature, *, like: Arrays | None) -> list[Arrays]:
             if like is not None:
                 shape = like[alias].shape
             else:
-                shape = (1, *[_FREE_SIZE if size < 0 else size for size in spec.shape[1:]])
+                shape = _sample_shape(spec.shape)
             row[alias] = _random(random, spec, shape)
         rows.append(row)
     return rows
+
+
+def _sample_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """That of a single row."""
+    sizes = [1]
+    for size in shape[1:]:
+        if size < 0:
+            size = _FREE_SIZE
+        sizes.append(size)
+    return tuple(sizes)
 
 
 def _random(random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:
@@ -197,9 +245,13 @@ def _random(random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...
     if spec.dtype.is_string:
         array = np.empty(shape, object)
         numbers = random.integers(0, 100, array.size)
-        array.reshape(-1)[:] = [b"%d" % number for number in numbers]
+        flat = array.reshape(-1)
+        flat[:] = [b"%d" % number for number in numbers]
         return array
+
     dtype = spec.dtype.numpy
     if dtype.kind in "iub":
-        return random.integers(0, 2, shape).astype(dtype)
-    return random.normal(size=shape).astype(dtype)
+        integers = random.integers(0, 2, shape)
+        return integers.astype(dtype)
+    reals = random.normal(size=shape)
+    return reals.astype(dtype)

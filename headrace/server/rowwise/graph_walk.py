@@ -34,15 +34,21 @@ class Node:
 
     def flag(self, name: str, default: bool = False) -> bool:
         value = self.attr(name)
-        return default if value is None else bool(value.b)
+        if value is None:
+            return default
+        return bool(value.b)
 
     def number(self, name: str, default: int = 0) -> int:
         value = self.attr(name)
-        return default if value is None else int(value.i)
+        if value is None:
+            return default
+        return int(value.i)
 
     def text(self, name: str, default: str = "") -> str:
         value = self.attr(name)
-        return default if value is None else str(value.s.decode())
+        if value is None:
+            return default
+        return str(value.s.decode())
 
     def numbers(self, name: str, default: Sequence[int] = ()) -> list[int]:
         value = self.attr(name)
@@ -55,20 +61,23 @@ class GraphWalk:
     """An operation that has no rule may do anything, and refutes the proof."""
 
     def __init__(self, graph_def: Any, rules: Mapping[str, Rule]) -> None:
-        self._nodes = {node.name: node for node in graph_def.node}
-        self._functions = {
-            function.signature.name: function for function in graph_def.library.function
-        }
+        self._nodes = _by_name(graph_def.node)
+        self._functions: dict[str, Any] = {}
+        for function in graph_def.library.function:
+            self._functions[function.signature.name] = function
         self._rules = rules
         self._depth = 0
 
     def outputs(self, tensor_names: Iterable[str], feeds: Mapping[str, Value]) -> list[Value]:
         """The values of tensors such as "x:0" in the main graph, given the values of its inputs."""
         names = [_canonical(name) for name in tensor_names]
-        feeds = {_canonical(name): value for name, value in feeds.items()}
-        scope = _Scope(self, self._nodes, feeds, is_main=True)
+        canonical_feeds = {}
+        for name, value in feeds.items():
+            canonical_feeds[_canonical(name)] = value
+
+        scope = _Scope(self, self._nodes, canonical_feeds, is_main=True)
         for name in names:
-            if name not in feeds:
+            if name not in canonical_feeds:
                 scope.evaluate(_node_name(name))
         return [scope.value(name) for name in names]
 
@@ -82,40 +91,52 @@ class GraphWalk:
         parameters = [parameter.name for parameter in function.signature.input_arg]
         if len(parameters) != len(args):
             refute("a function with lists of arguments")
-        nodes = {node.name: node for node in function.node_def}
-        scope = _Scope(self, nodes, dict(zip(parameters, args, strict=True)))
+
+        nodes = _by_name(function.node_def)
+        feeds = dict(zip(parameters, args, strict=True))
+        scope = _Scope(self, nodes, feeds)
         results = {}
         for result in function.signature.output_arg:
             results[result.name] = function.ret[result.name]
+
         self._depth += 1
         try:
-            for reference in (*results.values(), *function.control_ret.values()):
+            references = (*results.values(), *function.control_ret.values())
+            for reference in references:
                 node_name = _node_name(reference)
                 if node_name not in scope.feeds:
                     scope.evaluate(node_name)
         finally:
             self._depth -= 1
-        return {name: [scope.value(reference)] for name, reference in results.items()}
+
+        outputs = {}
+        for result_name, reference in results.items():
+            outputs[result_name] = [scope.value(reference)]
+        return outputs
 
     def apply(self, node: Node, args: Values) -> Outputs:
         """The outputs of one operation."""
         if node.op in _CALLS:
-            returned = self.call(node.attr("f").func.name, args)
+            function_name = node.attr("f").func.name
+            returned = self.call(function_name, args)
             return {"output": _flat(returned)}
         if node.op in self._functions:
             return self.call(node.op, args)
+
         rule = self._rules.get(node.op)
         if rule is None:
             refute(f"{node.op} is not known to treat rows one by one")
         for arg in args:
             if isinstance(arg, Mixed):
                 refute(arg.reason)
+
         try:
             outputs = rule(node, args)
         except NotRowWise as error:
             raise NotRowWise(f"{node.op} {node.name}: {error}") from None
         except (IndexError, ValueError, TypeError) as error:
             raise NotRowWise(f"{node.op} {node.name} is not understood: {error}") from error
+
         if isinstance(outputs, Mapping):
             return outputs
         if isinstance(outputs, Sequence):
@@ -150,7 +171,11 @@ class _Scope:
             if current in self._outputs:
                 stack.pop()
                 continue
-            missing = [other for other in self._dependencies(current) if other not in self._outputs]
+
+            missing = []
+            for other in self._dependencies(current):
+                if other not in self._outputs:
+                    missing.append(other)
             if not missing:
                 self._apply(current)
                 stack.pop()
@@ -168,8 +193,12 @@ class _Scope:
         output_name, _, index = rest.rpartition(":")
         outputs = self._outputs[name]
         if output_name and output_name in outputs:
-            return outputs[output_name][int(index)]
-        return _flat(outputs)[int(index or 0)]
+            values = outputs[output_name]
+        else:
+            values = _flat(outputs)
+        if not index:
+            return values[0]
+        return values[int(index)]
 
     def _dependencies(self, name: str) -> list[str]:
         node_def = self._nodes.get(name)
@@ -179,31 +208,46 @@ class _Scope:
         for reference in node_def.input:
             if reference.startswith("^"):
                 # The node only has to have run before.
-                if reference[1:] not in self.feeds:
-                    names.append(reference[1:])
-            elif self._feed_name(reference) not in self.feeds:
-                names.append(_node_name(reference))
+                node_name = reference[1:]
+                feed_name = node_name
+            else:
+                node_name = _node_name(reference)
+                feed_name = self._feed_name(reference)
+            if feed_name not in self.feeds:
+                names.append(node_name)
         return names
 
     def _apply(self, name: str) -> None:
         node_def = self._nodes[name]
         args = []
         for reference in node_def.input:
-            if not reference.startswith("^"):
-                args.append(self.value(self._feed_name(reference)))
-        self._outputs[name] = self._walk.apply(Node(node_def), args)
+            if reference.startswith("^"):
+                continue
+            feed_name = self._feed_name(reference)
+            args.append(self.value(feed_name))
+        node = Node(node_def)
+        self._outputs[name] = self._walk.apply(node, args)
 
     def _feed_name(self, reference: str) -> str:
         """The key of ``feeds``: in the main graph a tensor without a number is the first output."""
-        return _canonical(reference) if self._is_main else reference
+        if not self._is_main:
+            return reference
+        return _canonical(reference)
+
+
+def _by_name(nodes: Iterable[Any]) -> dict[str, Any]:
+    return {node.name: node for node in nodes}
 
 
 def _canonical(name: str) -> str:
-    return name if ":" in name else f"{name}:0"
+    if ":" in name:
+        return name
+    return f"{name}:0"
 
 
 def _node_name(reference: str) -> str:
-    return reference.partition(":")[0]
+    name, _, _ = reference.partition(":")
+    return name
 
 
 def _flat(outputs: Outputs) -> list[Value]:

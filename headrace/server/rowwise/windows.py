@@ -21,16 +21,22 @@ def _convolution(node: Node, args: Values) -> Value:
     """A fixed filter slides over each row."""
     x = require_rows(args[0])
     kernel = args[1]
-    rank = 5 if node.op == "Conv3D" else 4
+    rank = 4
+    if node.op == "Conv3D":
+        rank = 5
     if not isinstance(kernel, Fixed) or x.rank != rank:
         refute("is not rows by a fixed filter")
     shape = kernel.shape or (UNKNOWN,) * rank
     # The filter's last two dimensions are the channels, before them is the window.
-    window, channels = shape[:-2], shape[-1]
+    window = shape[:-2]
+    channels = shape[-1]
     if node.op == "DepthwiseConv2dNative":
         # Each channel has filters of its own.
-        is_known = UNKNOWN not in shape[-2:]
-        channels = shape[-2] * shape[-1] if is_known else UNKNOWN
+        in_channels = shape[-2]
+        if UNKNOWN in (in_channels, channels):
+            channels = UNKNOWN
+        else:
+            channels *= in_channels
     dilations = node.numbers("dilations", [1] * rank)
     return _slid(node, x, window, dilations, channels)
 
@@ -38,7 +44,10 @@ def _convolution(node: Node, args: Values) -> Value:
 def _pool(node: Node, args: Values) -> Value:
     """A window slides over each row."""
     x = require_rows(args[0])
-    if x.rank != (5 if node.op.endswith("3D") else 4):
+    rank = 4
+    if node.op.endswith("3D"):
+        rank = 5
+    if x.rank != rank:
         refute("pools something else than rows")
     sizes = node.numbers("ksize")
     if sizes[0] != 1:
@@ -50,25 +59,42 @@ def _pool(node: Node, args: Values) -> Value:
 
 
 def _slid(
-    node: Node, x: Rows, window: Sequence[int], dilations: Sequence[int], channels: int
+    node: Node,
+    x: Rows,
+    window: Sequence[int],
+    dilations: Sequence[int],
+    channels: int,
 ) -> Rows:
     strides = node.numbers("strides", [1] * x.rank)
     if strides[0] != 1 or dilations[0] != 1:
         refute("a window over several rows")
     is_last = _is_channels_last(node)
-    spatial = slice(1, -1) if is_last else slice(2, None)
-    sizes = x.inner[:-1] if is_last else x.inner[1:]
+    if is_last:
+        # Batch, height, width, channels.
+        spatial = slice(1, -1)
+        sizes = x.inner[:-1]
+    else:
+        spatial = slice(2, None)
+        sizes = x.inner[1:]
+
     is_same = node.text("padding") == "SAME"
     paddings = _explicit_paddings(node, x.rank)
+    dimensions = zip(
+        sizes,
+        window,
+        strides[spatial],
+        dilations[spatial],
+        paddings[spatial],
+        strict=True,
+    )
     positions = []
-    for size, width, stride, dilation, padding in zip(
-        sizes, window, strides[spatial], dilations[spatial], paddings[spatial], strict=True
-    ):
+    for size, width, stride, dilation, padding in dimensions:
         if is_same:
             count = _same_positions(size, stride)
         else:
             count = _valid_positions(size, padding, width, stride, dilation)
         positions.append(count)
+
     if is_last:
         return x.with_inner((*positions, channels))
     return x.with_inner((channels, *positions))
@@ -98,11 +124,13 @@ def _valid_positions(size: int, padding: int, width: int, stride: int, dilation:
     if size == UNKNOWN or width == UNKNOWN:
         return UNKNOWN
     span = (width - 1) * dilation + 1
-    return max(0, (size + padding - span) // stride + 1)
+    steps = (size + padding - span) // stride
+    return max(0, steps + 1)
 
 
 def _is_channels_last(node: Node) -> bool:
-    return not node.text("data_format", "NHWC").startswith("NC")
+    data_format = node.text("data_format", "NHWC")
+    return not data_format.startswith("NC")
 
 
 def _images(value: Value) -> Rows:
@@ -126,7 +154,8 @@ def _normalize(node: Node, args: Values) -> Value:
 
 def _regroup(node: Node, args: Values) -> Value:
     """Moves blocks of pixels into channels, or back, within each image."""
-    return _images(args[0]).with_inner((UNKNOWN,) * 3)
+    x = _images(args[0])
+    return x.with_inner((UNKNOWN, UNKNOWN, UNKNOWN))
 
 
 RULES: dict[str, Rule] = {
