@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from headrace.protocol import messages, signatures
 from headrace.protocol.errors import HeadraceError
@@ -27,10 +28,7 @@ def read(folder: Path) -> dict[str, Signature]:
         saved_model = messages.parse_text(messages.SavedModel, text)
     for graph in saved_model.meta_graphs:
         if _SERVE in graph.meta_info_def.tags:
-            return {
-                name: signatures.from_signature_def(name, definition)
-                for name, definition in graph.signature_def.items()
-            }
+            return _of_graph(graph)
     return {}
 
 
@@ -43,10 +41,12 @@ def against_live(new: Path, live: Path, *, version: int) -> Check:
         detail = f"not compared: its signatures cannot be read: {error}"
         return Check(name, True, detail, binds=False)
     try:
-        faults = list(differences(live_signatures, read(new)))
+        new_signatures = read(new)
+        faults = list(differences(live_signatures, new_signatures))
     except (HeadraceError, OSError, ValueError) as error:
         return Check(name, False, f"the new signatures cannot be read: {error}")
-    return Check(name, not faults, "; ".join(faults) or "can call this one as they do")
+    detail = "; ".join(faults) or "can call this one as they do"
+    return Check(name, not faults, detail)
 
 
 def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> Iterator[str]:
@@ -58,22 +58,34 @@ def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> 
         if name not in new:
             yield f"signature {name} is gone"
             continue
-        for difference in (*_inputs(old, new[name]), *_outputs(old, new[name])):
+        for difference in _inputs(old, new[name]):
+            yield f"{name}: {difference}"
+        for difference in _outputs(old, new[name]):
             yield f"{name}: {difference}"
 
 
+def _of_graph(graph: Any) -> dict[str, Signature]:
+    by_name = {}
+    for name, definition in graph.signature_def.items():
+        by_name[name] = signatures.from_signature_def(name, definition)
+    return by_name
+
+
 def _inputs(old: Signature, new: Signature) -> Iterator[str]:
-    for alias, spec in old.inputs.items():
-        if alias not in new.inputs:
+    for alias, old_spec in old.inputs.items():
+        spec = new.inputs.get(alias)
+        if spec is None:
             yield f"input {alias} is gone"
-        elif not _accepts(new.inputs[alias], spec):
-            yield f"input {alias} is {_text(new.inputs[alias])}, was {_text(spec)}"
+        elif not _accepts(spec, old_spec):
+            yield f"input {alias} is {_text(spec)}, was {_text(old_spec)}"
         elif alias in old.defaults and alias not in new.defaults:
             yield f"input {alias} has no default any more"
+
     added = [alias for alias in new.inputs if alias not in old.inputs]
     for alias in added:
         if alias not in new.defaults:
             yield f"input {alias} is new and has no default"
+
     # REST callers may leave the name of a single input out, but not that of one among several.
     if len(old.inputs) != 1 or len(new.inputs) == 1:
         return
@@ -83,14 +95,18 @@ def _inputs(old: Signature, new: Signature) -> Iterator[str]:
 
 
 def _outputs(old: Signature, new: Signature) -> Iterator[str]:
-    for alias, spec in old.outputs.items():
-        if alias not in new.outputs:
+    for alias, old_spec in old.outputs.items():
+        spec = new.outputs.get(alias)
+        if spec is None:
             yield f"output {alias} is gone"
-        elif not _gives(new.outputs[alias], spec):
-            yield f"output {alias} is {_text(new.outputs[alias])}, was {_text(spec)}"
+        elif not _gives(spec, old_spec):
+            yield f"output {alias} is {_text(spec)}, was {_text(old_spec)}"
+
     added = [alias for alias in new.outputs if alias not in old.outputs]
-    if len(old.outputs) == 1 < len(new.outputs) and set(old.outputs) <= set(new.outputs):
-        (only,) = old.outputs
+    if len(old.outputs) != 1 or len(new.outputs) == 1:
+        return
+    (only,) = old.outputs
+    if only in new.outputs:
         yield f"output {added[0]} is new, so REST gives {only} no longer without its name"
 
 
@@ -113,4 +129,5 @@ def _gives(new: TensorSpec, old: TensorSpec) -> bool:
 
 
 def _text(spec: TensorSpec) -> str:
-    return f"{spec.dtype or f'dtype {spec.dtype_number}'} {spec.shape_text}"
+    dtype = spec.dtype or f"dtype {spec.dtype_number}"
+    return f"{dtype} {spec.shape_text}"
