@@ -16,12 +16,20 @@ from trainer.runs.run import Figures
 from trainer.runs.score import Confusion
 
 # All sizes are in pixels.
-_WIDTH, _HEIGHT = 420, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, _WIDTH - 16, 36, _HEIGHT - 36
+_WIDTH = 420
+_HEIGHT = 260
+_LEFT = 56
+_RIGHT = _WIDTH - 16
+_TOP = 36
+_BOTTOM = _HEIGHT - 36
 _LABELS = _LEFT + 20
 _CELL = 44
-_INK, _GRID, _PAPER = (40, 40, 40), (225, 225, 225), (255, 255, 255)
-_TRAINING_COLOUR, _VALIDATION_COLOUR = (31, 119, 180), (255, 127, 14)
+
+_INK = (40, 40, 40)
+_GRID = (225, 225, 225)
+_PAPER = (255, 255, 255)
+_TRAINING_COLOUR = (31, 119, 180)
+_VALIDATION_COLOUR = (255, 127, 14)
 _GRID_LINES = 5
 
 
@@ -29,8 +37,13 @@ def curves(history: Sequence[Figures], path: Path) -> None:
     """One plot for each figure, with training and validation rows in it; none without epochs."""
     if not history:
         return
-    names = list(dict.fromkeys(name.removeprefix("val_") for name in history[0]))
-    picture = Image.new("RGB", (_WIDTH * len(names), _HEIGHT), _PAPER)
+    names: list[str] = []
+    for figure in history[0]:
+        name = figure.removeprefix("val_")
+        if name not in names:
+            names.append(name)
+    width = _WIDTH * len(names)
+    picture = Image.new("RGB", (width, _HEIGHT), _PAPER)
     draw = ImageDraw.Draw(picture)
     for column, name in enumerate(names):
         _plot(draw, column * _WIDTH, name, history)
@@ -44,55 +57,83 @@ def confusion(matrix: Confusion, path: Path) -> None:
     """
     side = _LABELS + _CELL * len(matrix.labels) + 16
     picture = Image.new("RGB", (side, side), _PAPER)
-    draw, font = ImageDraw.Draw(picture), _font()
+    draw = ImageDraw.Draw(picture)
+    font = _font()
     draw.text((_LABELS, 4), "taken for", _INK, font)
     draw.text((4, _LABELS - 16), "is", _INK, font)
+
     for row, label in enumerate(matrix.labels):
         middle = _LABELS + _CELL * (row + 0.5)
         draw.text((_LABELS - 8, middle), label, _INK, font, anchor="rm")
         draw.text((middle, _LABELS - 10), label, _INK, font, anchor="mm")
-        for column, count in enumerate(matrix.counts[row]):
-            share = count / max(1, matrix.counts[row].sum())
-            left, top = _LABELS + column * _CELL, _LABELS + row * _CELL
-            _draw_cell(draw, left, top, share=float(share), count=int(count))
+
+        counts = matrix.counts[row]
+        total = max(1, counts.sum())
+        for column, count in enumerate(counts):
+            left = _LABELS + column * _CELL
+            top = _LABELS + row * _CELL
+            share = float(count / total)
+            _draw_cell(draw, left, top, share=share, count=int(count))
     picture.save(path, optimize=True)
 
 
 def _draw_cell(draw: ImageDraw.ImageDraw, left: int, top: int, *, share: float, count: int) -> None:
-    red, green, blue = (round(255 - share * (255 - part)) for part in _TRAINING_COLOUR)
-    ink = _PAPER if share > 0.5 else _INK
+    right = left + _CELL - 2
+    bottom = top + _CELL - 2
+    draw.rectangle((left, top, right, bottom), fill=_shade(share))
+    ink = _INK
+    if share > 0.5:
+        ink = _PAPER
     middle = (left + _CELL / 2, top + _CELL / 2)
-    draw.rectangle((left, top, left + _CELL - 2, top + _CELL - 2), fill=(red, green, blue))
     draw.text(middle, str(count), ink, _font(), anchor="mm")
+
+
+def _shade(share: float) -> tuple[int, int, int]:
+    """From white for 0 to the colour of training for 1."""
+    red, green, blue = _TRAINING_COLOUR
+    return (
+        round(255 - share * (255 - red)),
+        round(255 - share * (255 - green)),
+        round(255 - share * (255 - blue)),
+    )
 
 
 def _plot(draw: ImageDraw.ImageDraw, offset: int, name: str, history: Sequence[Figures]) -> None:
     training = _values(name, history)
     validation = _values(f"val_{name}", history)
-    low = min([*training, *validation], default=0.0)
-    high = max([*training, *validation], default=1.0)
-    left, right = offset + _LEFT, offset + _RIGHT
+    values = [*training, *validation]
+    low = min(values, default=0.0)
+    high = max(values, default=1.0)
+    left = offset + _LEFT
+    right = offset + _RIGHT
     font = _font()
+
     draw.text((left, 8), name, _INK, font)
     _draw_grid(draw, left, right, low=low, high=high)
-    draw.text((left, _BOTTOM + 8), "epoch 1", _INK, font)
-    draw.text((right, _BOTTOM + 8), str(len(history)), _INK, font, anchor="ra")
-    for values, colour, legend, legend_right in (
-        (training, _TRAINING_COLOUR, "training", right - 70),
-        (validation, _VALIDATION_COLOUR, "validation", right),
-    ):
-        if values:
-            points = _points(values, left, right, low=low, high=high)
-            _draw_line(draw, points, colour)
-            draw.text((legend_right, 8), legend, colour, font, anchor="ra")
+    below = _BOTTOM + 8
+    draw.text((left, below), "epoch 1", _INK, font)
+    draw.text((right, below), str(len(history)), _INK, font, anchor="ra")
+    if training:
+        points = _points(training, left, right, low=low, high=high)
+        _draw_line(draw, points, _TRAINING_COLOUR)
+        draw.text((right - 70, 8), "training", _TRAINING_COLOUR, font, anchor="ra")
+    if validation:
+        points = _points(validation, left, right, low=low, high=high)
+        _draw_line(draw, points, _VALIDATION_COLOUR)
+        draw.text((right, 8), "validation", _VALIDATION_COLOUR, font, anchor="ra")
 
 
 def _values(name: str, history: Sequence[Figures]) -> list[float]:
     """A figure epoch by epoch; none at all if one of them cannot be drawn."""
-    values = [figures[name] for figures in history if name in figures]
-    if all(math.isfinite(value) and abs(value) < 1e30 for value in values):
-        return values
-    return []
+    values = []
+    for figures in history:
+        if name not in figures:
+            continue
+        value = figures[name]
+        if not math.isfinite(value) or abs(value) >= 1e30:
+            return []
+        values.append(value)
+    return values
 
 
 def _draw_grid(
@@ -101,9 +142,15 @@ def _draw_grid(
     spread = (high - low) or 1.0
     for index in range(_GRID_LINES):
         share = index / (_GRID_LINES - 1)
-        y = _BOTTOM + (_TOP - _BOTTOM) * share
+        value = low + spread * share
+        y = _height(share)
         draw.line((left, y, right, y), _GRID)
-        draw.text((left - 6, y), f"{low + spread * share:.3g}", _INK, _font(), anchor="rm")
+        draw.text((left - 6, y), f"{value:.3g}", _INK, _font(), anchor="rm")
+
+
+def _height(share: float) -> float:
+    """The y of 0 at the bottom of a plot, of 1 at its top."""
+    return _BOTTOM + (_TOP - _BOTTOM) * share
 
 
 def _points(
@@ -113,8 +160,9 @@ def _points(
     spread = (high - low) or 1.0
     points = []
     for index, value in enumerate(values):
+        x = left + step * index
         share = (value - low) / spread
-        points.append((left + step * index, _BOTTOM + (_TOP - _BOTTOM) * share))
+        points.append((x, _height(share)))
     return points
 
 
