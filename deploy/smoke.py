@@ -20,6 +20,8 @@ from headrace.store import golden
 _TOLERANCE = 1e-3
 # Characters shown of an answer.
 _ANSWER_LENGTH = 100
+# Characters shown of an error's body.
+_ERROR_LENGTH = 500
 
 
 def smoke(gateway: str | None, store: Path) -> None:
@@ -27,10 +29,11 @@ def smoke(gateway: str | None, store: Path) -> None:
     if gateway is None:
         raise Stop("Nothing runs; `make up` starts the stack.")
     try:
-        models = _call(f"{gateway}/v1/models")["models"]
+        listed = _call(f"{gateway}/v1/models")
     except OSError as error:
         message = f"The gateway at {gateway} does not answer ({error}); `make up` starts it."
         raise Stop(message) from error
+    models = listed["models"]
     if not models:
         raise Stop("No model is served.")
     failed = []
@@ -47,13 +50,21 @@ def close(expected: Any, answer: Any) -> bool:
     if isinstance(expected, dict) and isinstance(answer, dict):
         if expected.keys() != answer.keys():
             return False
-        return all(close(expected[key], answer[key]) for key in expected)
+        for key, value in expected.items():
+            if not close(value, answer[key]):
+                return False
+        return True
     if isinstance(expected, list) and isinstance(answer, list):
         if len(expected) != len(answer):
             return False
         return all(map(close, expected, answer))
     if isinstance(expected, float) and isinstance(answer, int | float):
-        return math.isclose(expected, answer, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        return math.isclose(
+            expected,
+            answer,
+            rel_tol=_TOLERANCE,
+            abs_tol=_TOLERANCE,
+        )
     return bool(expected == answer)
 
 
@@ -66,17 +77,19 @@ def _try_model(gateway: str, store: Path, model: Mapping[str, Any]) -> bool:
             state = model["state"]
             reason = model["reason"] or "no version is AVAILABLE"
             raise ValueError(f"{state}: {reason}")
-        body, recorded = _request(store / name / str(version), model["signatures"])
+        path = store / name / str(version)
+        body, recorded = _request(path, model["signatures"])
         answer = _call(f"{gateway}/v1/models/{name}:predict", body)
         outputs = answer["outputs"]
+        output_text = _short(outputs)
         if recorded is not None and not close(recorded, outputs):
-            raise ValueError(f"answered {_short(outputs)}, recorded {_short(recorded)}")
+            raise ValueError(f"answered {output_text}, recorded {_short(recorded)}")
     except (OSError, ValueError) as error:
         say(f" FAIL {name}: {error}")
         return False
     took_ms = (time.monotonic() - began) * 1000
-    exchange = f"{_short(body['inputs'])} -> {_short(outputs)}"
-    say(f"   ok {name} version {version}: {exchange} ({took_ms:.0f} ms)")
+    input_text = _short(body["inputs"])
+    say(f"   ok {name} version {version}: {input_text} -> {output_text} ({took_ms:.0f} ms)")
     return True
 
 
@@ -88,7 +101,10 @@ def _request(version: Path, signatures: Mapping[str, Any]) -> tuple[dict[str, An
         requests = []
     if requests:
         request = requests[0]
-        body = {"signature_name": request.signature_name, "inputs": request.inputs}
+        body = {
+            "signature_name": request.signature_name,
+            "inputs": request.inputs,
+        }
         return body, _without_single_name(request.outputs)
     if not signatures:
         raise ValueError("it has no signature that can be called")
@@ -131,8 +147,9 @@ def _call(url: str, body: Any = None) -> Any:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace")[:500]
-        raise ValueError(f"HTTP {error.code}: {text}") from error
+        content = error.read()
+        text = content.decode(errors="replace")
+        raise ValueError(f"HTTP {error.code}: {text[:_ERROR_LENGTH]}") from error
 
 
 def _short(value: Any) -> str:

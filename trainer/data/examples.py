@@ -33,8 +33,10 @@ def _set(feature: Any, value: object) -> None:
     if isinstance(value, bytes):
         feature.bytes_list.value.append(value)
         return
+
     number = np.asarray(value)
-    if np.issubdtype(number.dtype, np.integer):
+    is_integer = np.issubdtype(number.dtype, np.integer)
+    if is_integer:
         feature.int64_list.value.append(int(number))
     else:
         feature.float_list.value.append(float(number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headrace.store.card import Card
@@ -27,37 +27,36 @@ def line(card: Card) -> str:
 
 def lines(card: Card) -> list[tuple[str, str]]:
     """Pairs of title and text; what the card does not say is left out."""
-    pairs: list[tuple[str, Any]] = [
-        ("what", card.get("summary")),
-        ("exported", _pairs(card.get("exported", {}), length=40)),
-        ("written", card.get("written")),
-        ("parent", card.get("parent")),
-    ]
-    for source in card.get("data", []):
-        pairs.append(("data", _archive(source)))
-    pairs.append(("rows", _pairs(card.get("rows", {}))))
-    pairs.append(("settings", _pairs(card.get("settings", {}))))
-    for name, signature in card.get("signatures", {}).items():
-        inputs = _pairs(signature.get("inputs", {}))
-        outputs = _pairs(signature.get("outputs", {}))
-        pairs.append(("signature", f"{name}: {inputs} -> {outputs}"))
-    pairs.append(("measured", _figures(card)))
-    for check in card.get("checks", []):
-        pairs.append(("checked", _check(check)))
-    for reason in card.get("forced", []):
-        pairs.append(("forced", reason))
-    pairs.append(("code", _code(card)))
-    for name, value in card.get("claimed", {}).items():
-        pairs.append(("claimed", _claim(name, value)))
-    return _without_empty(pairs)
-
-
-def _without_empty(pairs: list[tuple[str, Any]]) -> list[tuple[str, str]]:
     texts = []
-    for title, value in pairs:
+    for title, value in _titled(card):
         if value not in (None, "", [], {}):
             texts.append((title, str(value)))
     return texts
+
+
+def _titled(card: Card) -> Iterator[tuple[str, Any]]:
+    exported = card.get("exported", {})
+    rows = card.get("rows", {})
+    settings = card.get("settings", {})
+
+    yield "what", card.get("summary")
+    yield "exported", _pairs(exported, length=40)
+    yield "written", card.get("written")
+    yield "parent", card.get("parent")
+    for source in card.get("data", []):
+        yield "data", _archive(source)
+    yield "rows", _pairs(rows)
+    yield "settings", _pairs(settings)
+    for name, signature in card.get("signatures", {}).items():
+        yield "signature", _signature(name, signature)
+    yield "measured", _figures(card)
+    for check in card.get("checks", []):
+        yield "checked", _check(check)
+    for reason in card.get("forced", []):
+        yield "forced", reason
+    yield "code", _code(card)
+    for name, value in card.get("claimed", {}).items():
+        yield "claimed", _claim(name, value)
 
 
 def _metric(source: Mapping[str, Any]) -> str:
@@ -89,11 +88,20 @@ def _archive(source: Mapping[str, Any]) -> str:
     return f"{archive} sha256 {sha256}, {licence}"
 
 
+def _signature(name: str, signature: Mapping[str, Any]) -> str:
+    inputs = _pairs(signature.get("inputs", {}))
+    outputs = _pairs(signature.get("outputs", {}))
+    return f"{name}: {inputs} -> {outputs}"
+
+
 def _figures(card: Card) -> str | None:
     figures = card.get("figures", {})
     if not figures:
         return None
-    text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    texts = []
+    for name, value in figures.items():
+        texts.append(f"{name} {value:.4g}")
+    text = ", ".join(texts)
     return f"{text}, by the training here, on held-out rows"
 
 

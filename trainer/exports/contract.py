@@ -13,6 +13,8 @@ from trainer.exports.gate import Check
 
 # The tag of the graph that servers load.
 _SERVE = "serve"
+# What reading the signatures of a broken SavedModel raises.
+_UNREADABLE = (HeadraceError, OSError, ValueError)
 
 
 def read(folder: Path) -> dict[str, Signature]:
@@ -37,14 +39,15 @@ def against_live(new: Path, live: Path, *, version: int) -> Check:
     name = f"callers of version {version}"
     try:
         live_signatures = read(live)
-    except (HeadraceError, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         detail = f"not compared: its signatures cannot be read: {error}"
         return Check(name, True, detail, binds=False)
     try:
         new_signatures = read(new)
         faults = list(differences(live_signatures, new_signatures))
-    except (HeadraceError, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         return Check(name, False, f"the new signatures cannot be read: {error}")
+
     detail = "; ".join(faults) or "can call this one as they do"
     return Check(name, not faults, detail)
 

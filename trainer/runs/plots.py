@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from trainer.runs.run import Figures
@@ -66,15 +67,17 @@ def confusion(matrix: Confusion, path: Path) -> None:
         middle = _LABELS + _CELL * (row + 0.5)
         draw.text((_LABELS - 8, middle), label, _INK, font, anchor="rm")
         draw.text((middle, _LABELS - 10), label, _INK, font, anchor="mm")
-
-        counts = matrix.counts[row]
-        total = max(1, counts.sum())
-        for column, count in enumerate(counts):
-            left = _LABELS + column * _CELL
-            top = _LABELS + row * _CELL
-            share = float(count / total)
-            _draw_cell(draw, left, top, share=share, count=int(count))
+        top = _LABELS + _CELL * row
+        _draw_row(draw, top, matrix.counts[row])
     picture.save(path, optimize=True)
+
+
+def _draw_row(draw: ImageDraw.ImageDraw, top: int, counts: np.ndarray) -> None:
+    total = max(1, counts.sum())
+    for column, count in enumerate(counts):
+        left = _LABELS + _CELL * column
+        share = float(count / total)
+        _draw_cell(draw, left, top, share=share, count=int(count))
 
 
 def _draw_cell(draw: ImageDraw.ImageDraw, left: int, top: int, *, share: float, count: int) -> None:
@@ -92,10 +95,14 @@ def _shade(share: float) -> tuple[int, int, int]:
     """From white for 0 to the colour of training for 1."""
     red, green, blue = _TRAINING_COLOUR
     return (
-        round(255 - share * (255 - red)),
-        round(255 - share * (255 - green)),
-        round(255 - share * (255 - blue)),
+        _shaded(share, red),
+        _shaded(share, green),
+        _shaded(share, blue),
     )
+
+
+def _shaded(share: float, part: int) -> int:
+    return round(255 - share * (255 - part))
 
 
 def _plot(draw: ImageDraw.ImageDraw, offset: int, name: str, history: Sequence[Figures]) -> None:
