@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
+from PIL.ImageDraw import Draw, ImageDraw
 
 from trainer.runs.run import Figures
 from trainer.runs.score import Confusion
@@ -32,6 +34,13 @@ _PAPER = (255, 255, 255)
 _TRAINING_COLOUR = (31, 119, 180)
 _VALIDATION_COLOUR = (255, 127, 14)
 _GRID_LINES = 5
+_BELOW = _BOTTOM + 8
+# Between the plot and what is written beside it.
+_GAP = 8
+_MARGIN = 16
+
+Point = tuple[float, float]
+Colour = tuple[int, int, int]
 
 
 def curves(history: Sequence[Figures], path: Path) -> None:
@@ -43,9 +52,10 @@ def curves(history: Sequence[Figures], path: Path) -> None:
         name = figure.removeprefix("val_")
         if name not in names:
             names.append(name)
+
     width = _WIDTH * len(names)
     picture = Image.new("RGB", (width, _HEIGHT), _PAPER)
-    draw = ImageDraw.Draw(picture)
+    draw = Draw(picture)
     for column, name in enumerate(names):
         _plot(draw, column * _WIDTH, name, history)
     picture.save(path, optimize=True)
@@ -56,23 +66,22 @@ def confusion(matrix: Confusion, path: Path) -> None:
 
     The darker a cell, the larger its share of the row.
     """
-    side = _LABELS + _CELL * len(matrix.labels) + 16
+    side = _LABELS + _CELL * len(matrix.labels) + _MARGIN
     picture = Image.new("RGB", (side, side), _PAPER)
-    draw = ImageDraw.Draw(picture)
-    font = _font()
-    draw.text((_LABELS, 4), "taken for", _INK, font)
-    draw.text((4, _LABELS - 16), "is", _INK, font)
+    draw = Draw(picture)
+    _write(draw, (_LABELS, 4), "taken for")
+    _write(draw, (4, _LABELS - 16), "is")
 
     for row, label in enumerate(matrix.labels):
         middle = _LABELS + _CELL * (row + 0.5)
-        draw.text((_LABELS - 8, middle), label, _INK, font, anchor="rm")
-        draw.text((middle, _LABELS - 10), label, _INK, font, anchor="mm")
+        _write(draw, (_LABELS - _GAP, middle), label, anchor="rm")
+        _write(draw, (middle, _LABELS - 10), label, anchor="mm")
         top = _LABELS + _CELL * row
         _draw_row(draw, top, matrix.counts[row])
     picture.save(path, optimize=True)
 
 
-def _draw_row(draw: ImageDraw.ImageDraw, top: int, counts: np.ndarray) -> None:
+def _draw_row(draw: ImageDraw, top: int, counts: np.ndarray) -> None:
     total = max(1, counts.sum())
     for column, count in enumerate(counts):
         left = _LABELS + _CELL * column
@@ -80,18 +89,19 @@ def _draw_row(draw: ImageDraw.ImageDraw, top: int, counts: np.ndarray) -> None:
         _draw_cell(draw, left, top, share=share, count=int(count))
 
 
-def _draw_cell(draw: ImageDraw.ImageDraw, left: int, top: int, *, share: float, count: int) -> None:
+def _draw_cell(draw: ImageDraw, left: int, top: int, *, share: float, count: int) -> None:
     right = left + _CELL - 2
     bottom = top + _CELL - 2
     draw.rectangle((left, top, right, bottom), fill=_shade(share))
-    ink = _INK
+
+    colour = _INK
     if share > 0.5:
-        ink = _PAPER
+        colour = _PAPER
     middle = (left + _CELL / 2, top + _CELL / 2)
-    draw.text(middle, str(count), ink, _font(), anchor="mm")
+    _write(draw, middle, str(count), colour, anchor="mm")
 
 
-def _shade(share: float) -> tuple[int, int, int]:
+def _shade(share: float) -> Colour:
     """From white for 0 to the colour of training for 1."""
     red, green, blue = _TRAINING_COLOUR
     return (
@@ -105,29 +115,30 @@ def _shaded(share: float, part: int) -> int:
     return round(255 - share * (255 - part))
 
 
-def _plot(draw: ImageDraw.ImageDraw, offset: int, name: str, history: Sequence[Figures]) -> None:
+def _plot(draw: ImageDraw, offset: int, name: str, history: Sequence[Figures]) -> None:
     training = _values(name, history)
     validation = _values(f"val_{name}", history)
     values = [*training, *validation]
-    low = min(values, default=0.0)
-    high = max(values, default=1.0)
-    left = offset + _LEFT
-    right = offset + _RIGHT
-    font = _font()
+    axes = _Axes(
+        left=offset + _LEFT,
+        right=offset + _RIGHT,
+        low=min(values, default=0.0),
+        high=max(values, default=1.0),
+    )
 
-    draw.text((left, 8), name, _INK, font)
-    _draw_grid(draw, left, right, low=low, high=high)
-    below = _BOTTOM + 8
-    draw.text((left, below), "epoch 1", _INK, font)
-    draw.text((right, below), str(len(history)), _INK, font, anchor="ra")
+    _draw_grid(draw, axes)
+    _write(draw, (axes.left, _GAP), name)
+    _write(draw, (axes.left, _BELOW), "epoch 1")
+    _write(draw, (axes.right, _BELOW), str(len(history)), anchor="ra")
+
     if training:
-        points = _points(training, left, right, low=low, high=high)
-        _draw_line(draw, points, _TRAINING_COLOUR)
-        draw.text((right - 70, 8), "training", _TRAINING_COLOUR, font, anchor="ra")
+        legend = (axes.right - 70, _GAP)
+        _write(draw, legend, "training", _TRAINING_COLOUR, anchor="ra")
+        _draw_line(draw, axes, training, _TRAINING_COLOUR)
     if validation:
-        points = _points(validation, left, right, low=low, high=high)
-        _draw_line(draw, points, _VALIDATION_COLOUR)
-        draw.text((right, 8), "validation", _VALIDATION_COLOUR, font, anchor="ra")
+        legend = (axes.right, _GAP)
+        _write(draw, legend, "validation", _VALIDATION_COLOUR, anchor="ra")
+        _draw_line(draw, axes, validation, _VALIDATION_COLOUR)
 
 
 def _values(name: str, history: Sequence[Figures]) -> list[float]:
@@ -143,16 +154,22 @@ def _values(name: str, history: Sequence[Figures]) -> list[float]:
     return values
 
 
-def _draw_grid(
-    draw: ImageDraw.ImageDraw, left: int, right: int, *, low: float, high: float
-) -> None:
-    spread = (high - low) or 1.0
-    for index in range(_GRID_LINES):
-        share = index / (_GRID_LINES - 1)
-        value = low + spread * share
-        y = _height(share)
-        draw.line((left, y, right, y), _GRID)
-        draw.text((left - 6, y), f"{value:.3g}", _INK, _font(), anchor="rm")
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Where one plot is in the picture, and the values at its bottom and top."""
+
+    left: int
+    right: int
+    low: float
+    high: float
+
+    @property
+    def spread(self) -> float:
+        return (self.high - self.low) or 1.0
+
+    def y(self, value: float) -> float:
+        share = (value - self.low) / self.spread
+        return _height(share)
 
 
 def _height(share: float) -> float:
@@ -160,27 +177,35 @@ def _height(share: float) -> float:
     return _BOTTOM + (_TOP - _BOTTOM) * share
 
 
-def _points(
-    values: Sequence[float], left: int, right: int, *, low: float, high: float
-) -> list[tuple[float, float]]:
-    step = (right - left) / max(1, len(values) - 1)
-    spread = (high - low) or 1.0
-    points = []
+def _draw_grid(draw: ImageDraw, axes: _Axes) -> None:
+    for index in range(_GRID_LINES):
+        share = index / (_GRID_LINES - 1)
+        value = axes.low + axes.spread * share
+        y = _height(share)
+        draw.line((axes.left, y, axes.right, y), _GRID)
+        _write(draw, (axes.left - 6, y), f"{value:.3g}", anchor="rm")
+
+
+def _draw_line(draw: ImageDraw, axes: _Axes, values: Sequence[float], colour: Colour) -> None:
+    step = (axes.right - axes.left) / max(1, len(values) - 1)
+    points: list[Point] = []
     for index, value in enumerate(values):
-        x = left + step * index
-        share = (value - low) / spread
-        points.append((x, _height(share)))
-    return points
-
-
-def _draw_line(
-    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: tuple[int, int, int]
-) -> None:
+        x = axes.left + step * index
+        points.append((x, axes.y(value)))
     if len(points) > 1:
         draw.line(points, colour, 2)
     else:
         draw.circle(points[0], 3, colour)
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=13)
+def _write(
+    draw: ImageDraw,
+    place: Point,
+    text: str,
+    colour: Colour = _INK,
+    *,
+    anchor: str = "la",
+) -> None:
+    """``anchor`` is Pillow's: "la" is left and top, "rm" right and middle."""
+    font = ImageFont.load_default(size=13)
+    draw.text(place, text, colour, font, anchor=anchor)
