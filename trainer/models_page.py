@@ -78,18 +78,20 @@ def page(cards: Mapping[str, Card], requests: Mapping[str, Sequence[GoldenReques
 
 def _rows(model_card: Card) -> Iterator[str]:
     """One row of the table for each metric; the seeds stand in the first."""
+    name = model_card["model"]
+    settings = model_card["settings"]["are"]
     seeds = "1"
     if len(model_card["seeds"]) > 1:
         values = [f"{value:.4g}" for value in model_card["seeds"].values()]
         seeds = ", ".join(values)
     for metric in (model_card["metric"], *model_card["also"]):
         cells = (
-            model_card["model"],
+            name,
             _figure(metric),
             f"{metric['baseline']:.4g} ({metric['baseline_is']})",
             metric["wanted"],
             seeds,
-            model_card["settings"]["are"],
+            settings,
         )
         row = " | ".join(cells)
         yield f"| {row} |\n"

@@ -84,7 +84,7 @@ def _inputs(old: Signature, new: Signature) -> Iterator[str]:
         elif alias in old.defaults and alias not in new.defaults:
             yield f"input {alias} has no default any more"
 
-    added = [alias for alias in new.inputs if alias not in old.inputs]
+    added = _added(old.inputs, new.inputs)
     for alias in added:
         if alias not in new.defaults:
             yield f"input {alias} is new and has no default"
@@ -105,12 +105,18 @@ def _outputs(old: Signature, new: Signature) -> Iterator[str]:
         elif not _gives(spec, old_spec):
             yield f"output {alias} is {_text(spec)}, was {_text(old_spec)}"
 
-    added = [alias for alias in new.outputs if alias not in old.outputs]
+    # The same holds for the answer.
     if len(old.outputs) != 1 or len(new.outputs) == 1:
         return
     (only,) = old.outputs
     if only in new.outputs:
+        added = _added(old.outputs, new.outputs)
         yield f"output {added[0]} is new, so REST gives {only} no longer without its name"
+
+
+def _added(old: Mapping[str, TensorSpec], new: Mapping[str, TensorSpec]) -> list[str]:
+    """The aliases that only ``new`` has."""
+    return [alias for alias in new if alias not in old]
 
 
 def _accepts(new: TensorSpec, old: TensorSpec) -> bool:

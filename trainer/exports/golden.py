@@ -41,7 +41,9 @@ def from_arrays(signature_name: str, inputs: Arrays, outputs: Arrays) -> GoldenR
 def write(requests: Sequence[GoldenRequest], folder: Path) -> None:
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
-    rows = [asdict(request) for request in requests]
+    rows = []
+    for request in requests:
+        rows.append(asdict(request))
     text = json.dumps(rows)
     path.write_text(text + "\n", encoding="utf-8")
 
@@ -85,5 +87,6 @@ def _without_bytes(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_bytes(item) for item in value]
     if isinstance(value, bytes):
-        return {"b64": base64.b64encode(value).decode()}
+        base64_text = base64.b64encode(value).decode()
+        return {"b64": base64_text}
     return value

@@ -99,7 +99,11 @@ def _size(folder: Path, names: Iterable[str], *, max_bytes: int) -> Check:
 
 def _callable(model: LoadedModel) -> list[str]:
     # TensorFlow keeps its initialisation among the signatures, under names that nobody can call.
-    return sorted(name for name in model.signatures if not name.startswith("__"))
+    names = []
+    for name in sorted(model.signatures):
+        if not name.startswith("__"):
+            names.append(name)
+    return names
 
 
 def _signatures(folder: Path, model: LoadedModel) -> list[Check]:
@@ -132,6 +136,7 @@ def _golden(folder: Path, model: LoadedModel) -> Iterator[Check]:
     for request in golden.read(folder):
         name = request.signature_name
         called.add(name)
+
         fastest_ms = None
         try:
             faults, fastest_ms = _replay(request, model, tolerance=tolerance)
@@ -146,7 +151,8 @@ def _golden(folder: Path, model: LoadedModel) -> Iterator[Check]:
     not_called = [name for name in _callable(model) if name not in called]
     if not_called:
         # An export from elsewhere need not bring examples; one with promised signatures must.
-        detail = f"none for {', '.join(not_called)}: not called"
+        names = ", ".join(not_called)
+        detail = f"none for {names}: not called"
         yield Check("examples", False, detail, binds="signatures" in model_card)
 
 
