@@ -180,8 +180,10 @@ def build(space: Any) -> Any:
     parts.append(layers.Flatten()(ticket))
 
     x = layers.Concatenate()(parts)
+    # First, because the order in which layers are made decides what a seed gives each of them.
+    dropout = layers.Dropout(0.2)
     x = layers.Dense(32, activation="relu", kernel_regularizer="l2")(x)
-    x = layers.Dropout(0.2)(x)
+    x = dropout(x)
     survived = layers.Dense(1, activation="sigmoid")(x)
     return tf.keras.Model(inputs, survived)
 
