@@ -13,6 +13,10 @@ from deploy.compose.compose_settings import compose_command
 PAGE = ROOT / "docs/reference/images.md"
 IMAGES = ("gateway", "serving", "trainer")
 _SERVICES = ("trainer", "serving", "gateway")
+# One service as `docker compose config` prints it.
+Service = dict[str, Any]
+# The cells of one column of a table, by the name of the row.
+Column = dict[str, str]
 _HEAD = """\
 # Images and containers
 
@@ -61,7 +65,7 @@ def _images() -> str:
     return _table(columns)
 
 
-def _image(image: str) -> dict[str, str]:
+def _image(image: str) -> Column:
     base = os.environ.get("HEADRACE_BASE_IMAGE") or "python:3.11-slim"
     config = inspect(image)["Config"]
     ports = config.get("ExposedPorts") or {}
@@ -95,7 +99,7 @@ def _containers(serving: str) -> str:
     return _table(columns)
 
 
-def _container(service: dict[str, Any]) -> dict[str, str]:
+def _container(service: Service) -> Column:
     cells = {
         "image": service["image"],
         "user": service["user"],
@@ -122,14 +126,14 @@ def _container(service: dict[str, Any]) -> dict[str, str]:
     return cells
 
 
-def _published(service: dict[str, Any]) -> list[str]:
+def _published(service: Service) -> list[str]:
     addresses = []
     for port in service.get("ports", []):
         addresses.append(f"{port['host_ip']}:{port['published']}")
     return addresses
 
 
-def _mounts(service: dict[str, Any]) -> list[str]:
+def _mounts(service: Service) -> list[str]:
     mounts = []
     for volume in service["volumes"]:
         target = volume["target"]
@@ -139,7 +143,7 @@ def _mounts(service: dict[str, Any]) -> list[str]:
     return mounts
 
 
-def _conditions(service: dict[str, Any]) -> list[str]:
+def _conditions(service: Service) -> list[str]:
     """The services that this one waits for, and what they must have reached."""
     conditions = []
     for name, dependency in service.get("depends_on", {}).items():
@@ -147,7 +151,7 @@ def _conditions(service: dict[str, Any]) -> list[str]:
     return conditions
 
 
-def _devices(service: dict[str, Any]) -> list[Any]:
+def _devices(service: Service) -> list[Any]:
     resources = service.get("deploy", {}).get("resources", {})
     devices: list[Any] = resources.get("reservations", {}).get("devices", [])
     return devices
@@ -182,7 +186,7 @@ def _words(words: list[str], *, otherwise: str = "") -> str:
     return " ".join(words) or otherwise
 
 
-def _table(columns: dict[str, dict[str, str]]) -> str:
+def _table(columns: dict[str, Column]) -> str:
     """``columns``: by title, cells by row name. All have the rows of the first."""
     titles = list(columns)
     rule = ["---"] * (len(titles) + 1)

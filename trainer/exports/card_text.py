@@ -8,6 +8,9 @@ from typing import Any
 
 from headrace.store.card import Card
 
+# One part of a card, an object of its JSON.
+Section = Mapping[str, Any]
+
 # Characters shown of a claim.
 _CLAIM_LENGTH = 100
 
@@ -59,7 +62,7 @@ def _titled(card: Card) -> Iterator[tuple[str, Any]]:
         yield "claimed", _claim(name, value)
 
 
-def _metric(source: Mapping[str, Any]) -> str:
+def _metric(source: Section) -> str:
     """``source`` is a card, or what a card claims. Raises what a missing or odd value raises."""
     metric = source["metric"]
     settings = source["settings"]["are"]
@@ -72,7 +75,7 @@ def _metric(source: Mapping[str, Any]) -> str:
     return text
 
 
-def _pairs(values: Mapping[str, Any], *, length: int | None = None) -> str:
+def _pairs(values: Section, *, length: int | None = None) -> str:
     """Names and values, the latter cut to ``length`` characters."""
     texts = []
     for name, value in values.items():
@@ -81,14 +84,14 @@ def _pairs(values: Mapping[str, Any], *, length: int | None = None) -> str:
     return ", ".join(texts)
 
 
-def _archive(source: Mapping[str, Any]) -> str:
+def _archive(source: Section) -> str:
     archive = source.get("archive")
     sha256 = str(source.get("sha256"))[:12]
     licence = source.get("licence")
     return f"{archive} sha256 {sha256}, {licence}"
 
 
-def _signature(name: str, signature: Mapping[str, Any]) -> str:
+def _signature(name: str, signature: Section) -> str:
     inputs = _pairs(signature.get("inputs", {}))
     outputs = _pairs(signature.get("outputs", {}))
     return f"{name}: {inputs} -> {outputs}"
@@ -105,7 +108,7 @@ def _figures(card: Card) -> str | None:
     return f"{text}, by the training here, on held-out rows"
 
 
-def _check(check: Mapping[str, Any]) -> str:
+def _check(check: Section) -> str:
     if check.get("passed"):
         verdict = "pass"
     elif check.get("binds"):

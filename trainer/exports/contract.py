@@ -11,6 +11,11 @@ from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import Signature, TensorSpec
 from trainer.exports.gate import Check
 
+# By name.
+Signatures = Mapping[str, Signature]
+# By alias.
+Specs = Mapping[str, TensorSpec]
+
 # The tag of the graph that servers load.
 _SERVE = "serve"
 # What reading the signatures of a broken SavedModel raises.
@@ -52,7 +57,7 @@ def against_live(new: Path, live: Path, *, version: int) -> Check:
     return Check(name, not faults, detail)
 
 
-def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> Iterator[str]:
+def differences(live: Signatures, new: Signatures) -> Iterator[str]:
     """What breaks callers of ``live``. A wider shape or a further signature breaks nobody."""
     for name, old in sorted(live.items()):
         if name.startswith("__"):
@@ -114,7 +119,7 @@ def _outputs(old: Signature, new: Signature) -> Iterator[str]:
         yield f"output {added[0]} is new, so REST gives {only} no longer without its name"
 
 
-def _added(old: Mapping[str, TensorSpec], new: Mapping[str, TensorSpec]) -> list[str]:
+def _added(old: Specs, new: Specs) -> list[str]:
     """The aliases that only ``new`` has."""
     return [alias for alias in new if alias not in old]
 
