@@ -60,7 +60,8 @@ def _first_rows(tensors: Mapping[str, Any]) -> dict[str, Any]:
 def _without_single_name(tensors: Mapping[str, Any]) -> Any:
     """TensorFlow Serving leaves the name of a single tensor out."""
     if len(tensors) == 1:
-        return next(iter(tensors.values()))
+        (value,) = tensors.values()
+        return value
     return tensors
 
 

@@ -8,6 +8,7 @@ layers' state, the figures so far) or follows from seed and epoch.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,13 +46,15 @@ class EarlyStopping:
 
     def best(self, history: Sequence[Figures]) -> int:
         """The index of the best epoch, the first of equals. NaN is never the best."""
-        best_index, best_value = 0, float("inf")
+        best_index = 0
+        best_value = math.inf
         for index, figures in enumerate(history):
             value = figures[self.figure]
             if self.better == "higher":
                 value = -value
             if value < best_value:
-                best_index, best_value = index, value
+                best_index = index
+                best_value = value
         return best_index
 
 
@@ -185,7 +188,9 @@ class Run:
             for i, variable in enumerate(self._variables):
                 variable.assign(arrays[f"v{i}"])
             if "b0" in arrays:
-                self._best_weights = [arrays[f"b{i}"] for i in range(self._model_variables)]
+                self._best_weights = []
+                for i in range(self._model_variables):
+                    self._best_weights.append(arrays[f"b{i}"])
             history = str(arrays["history"])
             self.history = json.loads(history)
 

@@ -127,8 +127,9 @@ def _follow_plan(current: ModelVersions, settings: Settings) -> Plan:
 
 def _pin_plan(current: ModelVersions, target: int) -> Plan:
     if target not in current.complete:
+        name = current.model.name
         numbers = ", ".join(map(str, current.complete))
-        raise Usage(f"{current.model.name} has no version {target}; there are {numbers}")
+        raise Usage(f"{name} has no version {target}; there are {numbers}")
     labels = _labels_moved_to(target, current)
     pinned = sorted({target, *labels.values()})
     return _plan(current, target, Specific(tuple(pinned)), labels)
