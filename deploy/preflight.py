@@ -67,7 +67,9 @@ def check_ports(
             raise Stop(
                 f"HEADRACE_BIND_ADDRESS={door.host} cannot be listened on: {fault}.\n{UNTOUCHED}"
             )
-        advice = "End what uses it, or choose another" if fault == _TAKEN else "Choose another"
+        advice = "Choose another"
+        if fault == _TAKEN:
+            advice = "End what uses it, or choose another"
         raise Stop(
             f"Port {door.port} on {door.host} cannot be had: {fault}. "
             f"{advice}: make up {door.variable}={free}\n{UNTOUCHED}"
@@ -86,7 +88,7 @@ def _fault(
         # the new address.
         port = 0
     try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        with socket.socket(_address_family(host)) as probe:
             # As servers do it: a port whose last connections only linger is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
@@ -94,8 +96,16 @@ def _fault(
     except OSError as error:
         if low_ports and isinstance(error, PermissionError):
             return None
-        return _TAKEN if error.errno in _ADDRESS_IN_USE else str(error.strerror or error)
+        if error.errno in _ADDRESS_IN_USE:
+            return _TAKEN
+        return str(error.strerror or error)
     return None
+
+
+def _address_family(host: str) -> socket.AddressFamily:
+    if ":" in host:
+        return socket.AF_INET6
+    return socket.AF_INET
 
 
 def _free_port_after(host: str, port: int, *, chosen: Collection[int]) -> int | None:

@@ -20,6 +20,8 @@ from headrace.store import golden
 _TOLERANCE = 1e-3
 # Characters shown of an answer.
 _ANSWER_LENGTH = 100
+# Characters shown of an error's body.
+_ERROR_LENGTH = 500
 
 
 def smoke(gateway: str | None, store: Path) -> None:
@@ -27,15 +29,20 @@ def smoke(gateway: str | None, store: Path) -> None:
     if gateway is None:
         raise Stop("Nothing runs; `make up` starts the stack.")
     try:
-        models = _call(f"{gateway}/v1/models")["models"]
+        listed = _call(f"{gateway}/v1/models")
     except OSError as error:
         message = f"The gateway at {gateway} does not answer ({error}); `make up` starts it."
         raise Stop(message) from error
+    models = listed["models"]
     if not models:
         raise Stop("No model is served.")
-    failed = [model["name"] for model in models if not _try_model(gateway, store, model)]
+    failed = []
+    for model in models:
+        if not _try_model(gateway, store, model):
+            failed.append(model["name"])
     if failed:
-        raise Stop(f"{', '.join(failed)} did not answer as wanted; `make logs` may say why.")
+        names = ", ".join(failed)
+        raise Stop(f"{names} did not answer as wanted; `make logs` may say why.")
 
 
 def close(expected: Any, answer: Any) -> bool:
@@ -43,31 +50,46 @@ def close(expected: Any, answer: Any) -> bool:
     if isinstance(expected, dict) and isinstance(answer, dict):
         if expected.keys() != answer.keys():
             return False
-        return all(close(expected[key], answer[key]) for key in expected)
+        for key, value in expected.items():
+            if not close(value, answer[key]):
+                return False
+        return True
     if isinstance(expected, list) and isinstance(answer, list):
-        return len(expected) == len(answer) and all(map(close, expected, answer))
+        if len(expected) != len(answer):
+            return False
+        return all(map(close, expected, answer))
     if isinstance(expected, float) and isinstance(answer, int | float):
-        return math.isclose(expected, answer, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        return math.isclose(
+            expected,
+            answer,
+            rel_tol=_TOLERANCE,
+            abs_tol=_TOLERANCE,
+        )
     return bool(expected == answer)
 
 
 def _try_model(gateway: str, store: Path, model: Mapping[str, Any]) -> bool:
     began = time.monotonic()
-    name, version = model["name"], model["default_version"]
+    name = model["name"]
+    version = model["default_version"]
     try:
         if version is None:
+            state = model["state"]
             reason = model["reason"] or "no version is AVAILABLE"
-            raise ValueError(f"{model['state']}: {reason}")
-        body, recorded = _request(store / name / str(version), model["signatures"])
-        answer = _call(f"{gateway}/v1/models/{name}:predict", body)["outputs"]
-        if recorded is not None and not close(recorded, answer):
-            raise ValueError(f"answered {_short(answer)}, recorded {_short(recorded)}")
+            raise ValueError(f"{state}: {reason}")
+        path = store / name / str(version)
+        body, recorded = _request(path, model["signatures"])
+        answer = _call(f"{gateway}/v1/models/{name}:predict", body)
+        outputs = answer["outputs"]
+        output_text = _short(outputs)
+        if recorded is not None and not close(recorded, outputs):
+            raise ValueError(f"answered {output_text}, recorded {_short(recorded)}")
     except (OSError, ValueError) as error:
         say(f" FAIL {name}: {error}")
         return False
     took_ms = (time.monotonic() - began) * 1000
-    inputs = _short(body["inputs"])
-    say(f"   ok {name} version {version}: {inputs} -> {_short(answer)} ({took_ms:.0f} ms)")
+    input_text = _short(body["inputs"])
+    say(f"   ok {name} version {version}: {input_text} -> {output_text} ({took_ms:.0f} ms)")
     return True
 
 
@@ -79,11 +101,16 @@ def _request(version: Path, signatures: Mapping[str, Any]) -> tuple[dict[str, An
         requests = []
     if requests:
         request = requests[0]
-        body = {"signature_name": request.signature_name, "inputs": request.inputs}
+        body = {
+            "signature_name": request.signature_name,
+            "inputs": request.inputs,
+        }
         return body, _without_single_name(request.outputs)
     if not signatures:
         raise ValueError("it has no signature that can be called")
-    name = "serving_default" if "serving_default" in signatures else min(signatures)
+    name = "serving_default"
+    if name not in signatures:
+        name = min(signatures)
     inputs = {}
     for alias, spec in signatures[name]["inputs"].items():
         inputs[alias] = _ones(spec["dtype"], spec["shape"])
@@ -92,29 +119,37 @@ def _request(version: Path, signatures: Mapping[str, Any]) -> tuple[dict[str, An
 
 def _ones(dtype: str, shape: list[int] | None) -> Any:
     if shape:
-        return [_ones(dtype, shape[1:])] * max(shape[0], 1)
+        size, *rest = shape
+        return [_ones(dtype, rest)] * max(size, 1)
     if dtype == "string":
         return "1"
     if dtype == "bool":
         return True
-    return 1.0 if "float" in dtype else 1
+    if "float" in dtype:
+        return 1.0
+    return 1
 
 
 def _without_single_name(outputs: Mapping[str, Any]) -> Any:
     """TensorFlow Serving leaves the name of a single output out."""
     if not outputs:
         return None
-    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+    if len(outputs) == 1:
+        return next(iter(outputs.values()))
+    return outputs
 
 
 def _call(url: str, body: Any = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url)
+    if body is not None:
+        request.data = json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace")[:500]
-        raise ValueError(f"HTTP {error.code}: {text}") from error
+        content = error.read()
+        text = content.decode(errors="replace")
+        raise ValueError(f"HTTP {error.code}: {text[:_ERROR_LENGTH]}") from error
 
 
 def _short(value: Any) -> str:
@@ -129,4 +164,6 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return round(value, 4) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return round(value, 4)
+    return value

@@ -71,7 +71,8 @@ def _train_one(name: str, settings: Settings, options: TrainOptions) -> int:
     """
     try:
         entry = zoo.find(name)
-        data = ", ".join(archive.title for archive in entry.data) or "no data needed"
+        titles = [archive.title for archive in entry.data]
+        data = ", ".join(titles) or "no data needed"
         _tell(f"{name}: {entry.summary}; {data}")
         published = train(entry, settings, options, tell=_tell)
         commands.tell_published(published, settings)
@@ -92,16 +93,24 @@ def _train_one(name: str, settings: Settings, options: TrainOptions) -> int:
 
 def _ensure(arguments: argparse.Namespace, settings: Settings) -> int:
     """0 if at least one listed model has a version: the stack starts without the others."""
-    names = [model.name for model in model_list.load(settings.config).models]
+    config = model_list.load(settings.config)
+    names = [model.name for model in config.models]
     if not names:
         raise Usage(f"{settings.config} names no model")
+
     codes = [_ensure_one(name, arguments.seed, settings) for name in names]
     rendered = folders.render_live(settings.config, settings.store)
     if rendered.removed:
-        _tell(f"no longer served, not in the list of models: {', '.join(rendered.removed)}")
-    missing = [name for name in names if not versions.complete(name, settings)]
+        removed = ", ".join(rendered.removed)
+        _tell(f"no longer served, not in the list of models: {removed}")
+
+    missing = []
+    for name in names:
+        if not versions.complete(name, settings):
+            missing.append(name)
     if missing:
-        _tell(f"still without a version: {', '.join(missing)}")
+        without_version = ", ".join(missing)
+        _tell(f"still without a version: {without_version}")
     if len(missing) < len(names):
         return 0
     return _first_failure(codes, default=1)
@@ -113,7 +122,8 @@ def _ensure_one(name: str, seed: int, settings: Settings) -> int:
         _tell(f"{name}: version {present[-1]} is there")
         return 0
     if name in zoo.names():
-        return _train_one(name, settings, TrainOptions(quick=True, seed=seed))
+        options = TrainOptions(quick=True, seed=seed)
+        return _train_one(name, settings, options)
     _tell(
         f"{name}: no version, and not in the zoo; export it, then: "
         f"python -m trainer publish {name} FOLDER"
@@ -145,14 +155,18 @@ def _message(error: Exception, settings: Settings) -> str | None:
         path = Path(error.filename or settings.store)
         return f"{path}: {error.strerror}; {permissions.hint(path)}"
     if isinstance(error, OSError):
-        return f"{error.filename or 'the store'}: {error.strerror or error}"
+        place = error.filename or "the store"
+        reason = error.strerror or error
+        return f"{place}: {reason}"
     return None
 
 
 def _exit_code(error: Exception) -> int:
     if isinstance(error, TrainerError):
         return error.exit_code
-    return Usage.exit_code if isinstance(error, ConfigError) else 1
+    if isinstance(error, ConfigError):
+        return Usage.exit_code
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

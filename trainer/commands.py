@@ -4,6 +4,7 @@ data."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,21 @@ def _add(parsers: Any, name: str, run: Any, help_text: str) -> argparse.Argument
 
 def _add_version(command: argparse.ArgumentParser, help_text: str) -> None:
     command.add_argument("name", metavar="NAME", help="the model")
-    command.add_argument("version", metavar="VERSION", type=int, nargs="?", help=help_text)
+    command.add_argument(
+        "version",
+        metavar="VERSION",
+        type=int,
+        nargs="?",
+        help=help_text,
+    )
 
 
 def _add_publish(parsers: Any) -> None:
     command = _add(
-        parsers, "publish", _publish, "publish a SavedModel, or a model that Keras saved"
+        parsers,
+        "publish",
+        _publish,
+        "publish a SavedModel, or a model that Keras saved",
     )
     command.add_argument("name", metavar="NAME", help="the model to add a version to")
     command.add_argument(
@@ -73,7 +83,9 @@ def _add_publish(parsers: Any) -> None:
         help="the folder with saved_model.pb, or a .keras or .h5 file",
     )
     command.add_argument(
-        "--force", action="store_true", help="publish even if the gate refuses; the card says so"
+        "--force",
+        action="store_true",
+        help="publish even if the gate refuses; the card says so",
     )
 
 
@@ -94,7 +106,10 @@ def _add_reload(parsers: Any) -> None:
 def _add_gc(parsers: Any) -> None:
     command = _add(parsers, "gc", _gc, "remove old versions, never one that is live or has a label")
     command.add_argument(
-        "names", metavar="NAME", nargs="*", help="models (default: all in the list of models)"
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="models (default: all in the list of models)",
     )
     command.add_argument(
         "--keep",
@@ -103,7 +118,9 @@ def _add_gc(parsers: Any) -> None:
         help="versions of each model to keep, newest first (default: 3)",
     )
     command.add_argument(
-        "--dry-run", action="store_true", help="say what would be removed, and remove nothing"
+        "--dry-run",
+        action="store_true",
+        help="say what would be removed, and remove nothing",
     )
 
 
@@ -114,21 +131,31 @@ def _add_data(parsers: Any) -> None:
         choices=("list", "fetch", "verify"),
         help="list them, fetch them into the cache, or check the cache",
     )
-    command.add_argument("names", metavar="NAME", nargs="*", help="models (default: the whole zoo)")
+    command.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="models (default: the whole zoo)",
+    )
 
 
 def tell_published(published: Published, settings: Settings) -> None:
-    name, version = published.name, published.version
-    _tell(
-        f"{name} version {version} published in {published.path}: {card_text.line(published.card)}"
-    )
+    name = published.name
+    version = published.version
+    live = published.live
+
+    figures = card_text.line(published.card)
+    _tell(f"{name} version {version} published in {published.path}: {figures}")
+
     forced = published.card.get("forced")
     if forced:
-        _tell(f"{name} version {version} was forced: {'; '.join(forced)}")
-    if published.live.removed:
-        removed = ", ".join(published.live.removed)
+        reasons = "; ".join(forced)
+        _tell(f"{name} version {version} was forced: {reasons}")
+    if live.removed:
+        removed = ", ".join(live.removed)
         _tell(f"no longer served, not in the list of models: {removed}")
-    if name not in published.live.served + published.live.waiting:
+
+    if name not in live.served + live.waiting:
         _tell(f"{name} is not live: add it to {settings.config}")
     elif version not in published.serves:
         pinned = ", ".join(map(str, published.serves)) or "other versions"
@@ -140,7 +167,11 @@ def tell_published(published: Published, settings: Settings) -> None:
 
 def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
     published = publish.publish_export(
-        arguments.name, arguments.export, settings, tell=_tell, force=arguments.force
+        arguments.name,
+        arguments.export,
+        settings,
+        tell=_tell,
+        force=arguments.force,
     )
     tell_published(published, settings)
     return 0
@@ -148,16 +179,22 @@ def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     """What is served is what the gateway reports; if none answers, what the list asks for."""
-    listed = {model.name: model for model in model_list.load(settings.config).models}
+    config = model_list.load(settings.config)
+    listed = {model.name: model for model in config.models}
     statuses = gateway_status.read(settings.gateway)
+
     rows = [("MODEL", "VERSIONS", "SERVES", "NEEDS", "LATEST")]
     for name in sorted({*zoo.names(), *listed}):
-        rows.append(_row(name, listed.get(name), statuses.get(name), settings))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        *cells, last = row
-        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
-        _tell("  ".join([*padded, last]))
+        row = _row(
+            name,
+            listed.get(name),
+            statuses.get(name),
+            settings,
+        )
+        rows.append(row)
+    for line in _aligned(rows):
+        _tell(line)
+
     for name in sorted(listed):
         status = statuses.get(name)
         if status is not None and status.trouble:
@@ -165,21 +202,38 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _aligned(rows: list[tuple[str, str, str, str, str]]) -> Iterator[str]:
+    """The rows as lines, all columns but the last as wide as their longest cell."""
+    widths = []
+    for column in zip(*rows, strict=True):
+        widths.append(max(map(len, column)))
+    for row in rows:
+        *cells, last = row
+        padded = []
+        for cell, width in zip(cells, widths, strict=False):
+            padded.append(cell.ljust(width))
+        yield "  ".join([*padded, last])
+
+
 def _row(
     name: str, model: ModelConfig | None, status: ModelStatus | None, settings: Settings
 ) -> tuple[str, str, str, str, str]:
     present = versions.complete(name, settings)
     numbers = " ".join(map(str, present)) or "none"
+    serves = _serves(model, present, status)
     latest = "-"
     if present:
-        latest = card_text.line(versions.read_card(name, present[-1], settings))
+        version_card = versions.read_card(name, present[-1], settings)
+        latest = card_text.line(version_card)
     needs = "-"
     if name in zoo.names():
         try:
-            needs = ", ".join(each.title for each in zoo.find(name).data) or "nothing"
+            entry = zoo.find(name)
+            needs = ", ".join(each.title for each in entry.data) or "nothing"
         except Broken as error:
-            needs, latest = "?", error.message
-    return name, numbers, _serves(model, present, status), needs, latest
+            needs = "?"
+            latest = error.message
+    return name, numbers, serves, needs, latest
 
 
 def _serves(model: ModelConfig | None, present: tuple[int, ...], status: ModelStatus | None) -> str:
@@ -192,21 +246,32 @@ def _serves(model: ModelConfig | None, present: tuple[int, ...], status: ModelSt
     is_pinned = isinstance(model.policy, version_policy.Specific)
     texts = []
     for number in numbers:
-        notes = ["pinned"] if is_pinned else []
-        notes += [label for label, version in model.labels.items() if version == number]
-        texts.append(f"{number}({','.join(notes)})" if notes else str(number))
+        notes = []
+        if is_pinned:
+            notes.append("pinned")
+        for label, version in model.labels.items():
+            if version == number:
+                notes.append(label)
+        text = str(number)
+        if notes:
+            text += f"({','.join(notes)})"
+        texts.append(text)
     return " ".join(texts) or "-"
 
 
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     version, path = _version(arguments, settings)
     version_card = card.read(path)
-    is_served = version in versions.served(arguments.name, settings)
-    live = ", live" if is_served else ""
-    _tell(f"{arguments.name} version {version}{live}: {card_text.line(version_card)}")
-    for title, text in card_text.lines(version_card):
-        _tell(f"  {title:<10} {text}")
-    _tell(f"  {'files':<10} {len(card.checksums(path))} in {path}")
+    title = f"{arguments.name} version {version}"
+    if version in versions.served(arguments.name, settings):
+        title += ", live"
+    _tell(f"{title}: {card_text.line(version_card)}")
+
+    pairs = card_text.lines(version_card)
+    file_count = len(card.checksums(path))
+    pairs.append(("files", f"{file_count} in {path}"))
+    for name, text in pairs:
+        _tell(f"  {name:<10} {text}")
     return 0
 
 
@@ -224,7 +289,8 @@ def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _version(arguments: argparse.Namespace, settings: Settings) -> tuple[int, Path]:
     """The version that the arguments name, or the live one, and its folder."""
-    name, version = arguments.name, arguments.version
+    name = arguments.name
+    version = arguments.version
     folder = versions.folder(name, settings)
     present = folders.versions(folder)
     if version is None:
@@ -253,11 +319,19 @@ def _rollback(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _gc(arguments: argparse.Namespace, settings: Settings) -> int:
-    listed = [model.name for model in model_list.load(settings.config).models]
+    config = model_list.load(settings.config)
+    listed = [model.name for model in config.models]
     for name in arguments.names or listed:
         if name not in listed and not versions.complete(name, settings):
-            raise Usage(f"there is no model {name!r}; there are {', '.join(listed)}")
-        gc.collect(name, settings, keep=arguments.keep, dry_run=arguments.dry_run, tell=_tell)
+            names = ", ".join(listed)
+            raise Usage(f"there is no model {name!r}; there are {names}")
+        gc.collect(
+            name,
+            settings,
+            keep=arguments.keep,
+            dry_run=arguments.dry_run,
+            tell=_tell,
+        )
     return 0
 
 
@@ -271,29 +345,40 @@ def _data(arguments: argparse.Namespace, settings: Settings) -> int:
         try:
             entries.append(zoo.find(name))
         except Broken as error:
-            _tell(f"{'FAIL':<9} {error.message}")
+            _tell_state("FAIL", error.message)
             code = code or error.exit_code
-    for each, users in _archives(entries).items():
-        title = f"{each.title} ({each.file}) for {', '.join(users)}"
+
+    archives = _archives(entries)
+    for each, users in archives.items():
+        models = ", ".join(users)
+        title = f"{each.title} ({each.file}) for {models}"
         try:
             state, details = _data_state(each, arguments.action, settings.archives)
-            _tell(f"{state:<9} {title}{details}")
+            _tell_state(state, f"{title}{details}")
         except NotAvailable as error:
-            _tell(f"{'FAIL':<9} {title}: {error.message}")
+            _tell_state("FAIL", f"{title}: {error.message}")
             code = code or error.exit_code
     return code
+
+
+def _tell_state(state: str, text: str) -> None:
+    _tell(f"{state:<9} {text}")
 
 
 def _data_state(each: Archive, action: str, cache: Path) -> tuple[str, str]:
     """The state of an archive after ``action``, and details. Raises NotAvailable."""
     is_there = (cache / each.file).is_file()
     if action == "list":
-        state = "kept" if is_there else "not here"
-        return state, f"; {each.kind}, sha256 {each.sha256[:12]}; {each.licence}"
+        details = f"; {each.kind}, sha256 {each.sha256[:12]}; {each.licence}"
+        if is_there:
+            return "kept", details
+        return "not here", details
     if action == "fetch":
         archive.fetch(each, cache)
     elif not archive.is_cached(each, cache):
-        damage = "its sha256 is not the pinned one" if is_there else "it is not here"
+        damage = "it is not here"
+        if is_there:
+            damage = "its sha256 is not the pinned one"
         raise NotAvailable(f"{damage}; `data fetch` brings it")
     return "ok", ""
 

@@ -44,16 +44,23 @@ def main() -> int:
     for name in zoo.names():
         present = versions.complete(name, settings)
         if present:
-            path = folders.version_path(versions.folder(name, settings), present[-1])
+            folder = versions.folder(name, settings)
+            path = folders.version_path(folder, present[-1])
             cards[name] = card.read(path)
             requests[name] = golden.read(path)
-    missing = " ".join(name for name in zoo.names() if "metric" not in cards.get(name, {}))
-    if missing:
+
+    untrained = []
+    for name in zoo.names():
+        if "metric" not in cards.get(name, {}):
+            untrained.append(name)
+    if untrained:
+        names = " ".join(untrained)
         print(
-            f"no trained version here of: {missing}; run: python -m trainer train {missing}",
+            f"no trained version here of: {names}; run: python -m trainer train {names}",
             file=sys.stderr,
         )
         return 1
+
     PAGE.write_text(page(cards, requests), encoding="utf-8")
     print(f"{PAGE} written, {len(cards)} models")
     return 0
@@ -71,40 +78,53 @@ def page(cards: Mapping[str, Card], requests: Mapping[str, Sequence[GoldenReques
 
 def _rows(model_card: Card) -> Iterator[str]:
     """One row of the table for each metric; the seeds stand in the first."""
+    name = model_card["model"]
+    settings = model_card["settings"]["are"]
     seeds = "1"
     if len(model_card["seeds"]) > 1:
-        seeds = ", ".join(f"{value:.4g}" for value in model_card["seeds"].values())
+        values = [f"{value:.4g}" for value in model_card["seeds"].values()]
+        seeds = ", ".join(values)
     for metric in (model_card["metric"], *model_card["also"]):
         cells = (
-            model_card["model"],
+            name,
             _figure(metric),
             f"{metric['baseline']:.4g} ({metric['baseline_is']})",
             metric["wanted"],
             seeds,
-            model_card["settings"]["are"],
+            settings,
         )
-        yield f"| {' | '.join(cells)} |\n"
+        row = " | ".join(cells)
+        yield f"| {row} |\n"
         seeds = ""
 
 
 def _figure(metric: Mapping[str, Any]) -> str:
     text = f"{metric['name']} {metric['value']:.4g}"
-    return text if metric["reached"] else f"{text} (below)"
+    if not metric["reached"]:
+        text += " (below)"
+    return text
 
 
 def _section(name: str, model_card: Card) -> str:
-    lines = [f"\n## {name}\n\n`{model_card['summary']}`\n", f"* rows: {_row_counts(model_card)}"]
+    lines = [
+        f"\n## {name}\n",
+        f"`{model_card['summary']}`\n",
+        f"* rows: {_row_counts(model_card)}",
+    ]
     for source in model_card["data"]:
         lines.append(f"* data: {source['archive']}; {source['licence']}")
     if not model_card["data"]:
         lines.append("* data: none needed")
     if model_card["settings"]["epochs"]:
         lines.append(f"* training: {_training(model_card)}")
-    lines.append("\n| signature | inputs | outputs | method |\n|---|---|---|---|")
+
+    lines.append("\n| signature | inputs | outputs | method |")
+    lines.append("|---|---|---|---|")
     for signature, spec in model_card["signatures"].items():
         inputs = _columns(spec["inputs"])
         outputs = _columns(spec["outputs"])
-        lines.append(f"| {signature} | {inputs} | {outputs} | {spec['method']} |")
+        method = spec["method"]
+        lines.append(f"| {signature} | {inputs} | {outputs} | {method} |")
     return "\n".join(lines) + "\n"
 
 
@@ -112,27 +132,35 @@ def _row_counts(model_card: Card) -> str:
     counts = []
     for side, count in model_card["rows"].items():
         if count:
-            counts.append(f"{count} {side.replace('_', ' ')}")
+            title = side.replace("_", " ")
+            counts.append(f"{count} {title}")
     text = ", ".join(counts)
-    if model_card["folds"] > 1:
-        text += f", mean of {model_card['folds']} folds"
+    folds = model_card["folds"]
+    if folds > 1:
+        text += f", mean of {folds} folds"
     return text
 
 
 def _training(model_card: Card) -> str:
-    hyper, training = model_card["settings"], model_card["training"]
+    hyper = model_card["settings"]
+    training = model_card["training"]
+    cores = model_card["hardware"]["cpus"]
     return (
-        f"{hyper['epochs']} epochs at most, batches of {hyper['batch_size']}, "
-        f"learning rate {hyper['learning_rate']:g}; {training['cpu_s']:.0f} s of CPU in all, "
-        f"{training['wall_s']:.0f} s on {model_card['hardware']['cpus']} cores"
+        f"{hyper['epochs']} epochs at most, "
+        f"batches of {hyper['batch_size']}, "
+        f"learning rate {hyper['learning_rate']:g}; "
+        f"{training['cpu_s']:.0f} s of CPU in all, "
+        f"{training['wall_s']:.0f} s on {cores} cores"
     )
 
 
 def _examples(name: str, model_card: Card, requests: Sequence[GoldenRequest]) -> Iterator[str]:
     """The first row of each golden request, as a REST call."""
     for request in requests:
-        method = model_card["signatures"][request.signature_name]["method"]
-        example = rest_example.from_golden(rest_example.first_row(request), method)
+        signature = model_card["signatures"][request.signature_name]
+        method = signature["method"]
+        row = rest_example.first_row(request)
+        example = rest_example.from_golden(row, method)
         body = _json(example.body)
         answer = _json(example.answer)
         if len(body) <= _MAX_BODY:
@@ -152,7 +180,9 @@ def _rounded(value: Any) -> Any:
         return {name: _rounded(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return float(f"{value:.9g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    return value
 
 
 def _columns(specs: Mapping[str, str]) -> str:

@@ -43,15 +43,19 @@ def publish(
     model = versions.folder(name, settings)
     parent = versions.live(name, settings)
     with new_version.staged(model) as staged:
-        export_card = new_card.finished(fill(staged.path), staged.path, parent=parent)
+        filled_card = fill(staged.path)
+        export_card = new_card.finished(filled_card, staged.path, parent=parent)
         new_card.write(export_card, staged.path)
+
         checks = gate.check(staged.path)
         if parent is not None:
             live_path = folders.version_path(model, parent)
+            live_card = card.read(live_path)
             checks.append(contract.against_live(staged.path, live_path, version=parent))
-            checks += gate.against_live(export_card, card.read(live_path), version=parent)
+            checks += gate.against_live(export_card, live_card, version=parent)
         for check in checks:
             tell(check.line)
+
         export_card["checks"] = [asdict(check) for check in checks]
         export_card["forced"] = _overruled(name, checks, force=force)
         new_card.write(export_card, staged.path)
@@ -75,10 +79,12 @@ def publish_export(
 
     def fill(folder: Path) -> Card:
         if is_keras:
-            export_card = {"model": name, **keras_file.export(export, folder, tell=tell)}
+            keras_card = keras_file.export(export, folder, tell=tell)
+            export_card = {"model": name, **keras_card}
         else:
             export_card = _copy_saved_model(name, export, folder)
-        tell(f"  {warmup.add_missing(name, folder)}")
+        added = warmup.add_missing(name, folder)
+        tell(f"  {added}")
         return export_card
 
     return publish(name, settings, fill, tell=tell, force=force)
@@ -121,7 +127,8 @@ def _overruled(name: str, checks: list[Check], *, force: bool) -> list[str]:
         advice = " (--force publishes it, and its card says so)"
     else:
         advice = ""
-    raise Refused(f"{name} was not published: {gate.refusal(checks)}{advice}")
+    reasons = gate.refusal(checks)
+    raise Refused(f"{name} was not published: {reasons}{advice}")
 
 
 def _copy(source: Path, target: Path) -> None:

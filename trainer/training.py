@@ -7,9 +7,9 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ class TrainOptions:
     force: bool = False
 
     def hyper(self, entry: Entry) -> Hyper:
-        default = entry.quick if self.quick else entry.full
+        default = entry.full
+        if self.quick:
+            default = entry.quick
         return Hyper(
             epochs=self.epochs or default.epochs,
             batch_size=self.batch_size or default.batch_size,
@@ -54,12 +56,17 @@ class TrainOptions:
 
     def settings_are(self, entry: Entry) -> str:
         """For the card: full, quick or chosen."""
-        if self.hyper(entry) == entry.full and (not self.quick or entry.full == entry.quick):
+        is_quick = self.quick and entry.full != entry.quick
+        if self.hyper(entry) == entry.full and not is_quick:
             return "full"
-        return "quick" if self.quick else "chosen"
+        if self.quick:
+            return "quick"
+        return "chosen"
 
     def folds(self, entry: Entry) -> int:
-        return 1 if self.quick else entry.folds
+        if self.quick:
+            return 1
+        return entry.folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +94,14 @@ def train(entry: Entry, settings: Settings, options: TrainOptions, *, tell: Tell
             trials.append(trial)
             if options.seeds > 1:
                 tell(f"{entry.name}: seed {seed}: {_figures(entry, trial.score)}")
+
         median = _median(entry, trials)
+        scores = {trial.seed: trial.score for trial in trials}
         training = TrainingRecord(
             hyper=options.hyper(entry),
             settings_are=options.settings_are(entry),
             seed=median.seed,
-            scores={trial.seed: trial.score for trial in trials},
+            scores=scores,
             folds=options.folds(entry),
             cpu_s=time.process_time() - cpu_began,
             wall_s=time.monotonic() - wall_began,
@@ -101,7 +110,8 @@ def train(entry: Entry, settings: Settings, options: TrainOptions, *, tell: Tell
         def fill(folder: Path) -> Card:
             savedmodel.save(median.served, entry, folder)
             examples = entry.examples(median.data)
-            golden.write(golden.record(median.served, examples), folder)
+            requests = golden.record(median.served, examples)
+            golden.write(requests, folder)
             warmup.write(entry.name, examples, folder)
             _draw_plots(median, folder / card.FOLDER)
             return new_card.of_training(entry, median.data, median.score, training)
@@ -120,21 +130,30 @@ def _trial(entry: Entry, settings: Settings, options: TrainOptions, seed: int) -
             # Before TensorFlow is imported: nobody should wait for that when the data is missing.
             request = LoadRequest(settings.archives, quick=options.quick, fold=fold)
             data = entry.load(request)
-            folder = stack.enter_context(
-                run_folder.resume_or_start(
-                    settings.runs / entry.name,
-                    _key(entry, options, data, seed, fold),
-                    fresh=options.fresh,
-                )
+            key = _key(entry, options, data, seed, fold)
+            run_context = run_folder.resume_or_start(
+                settings.runs / entry.name,
+                key,
+                fresh=options.fresh,
             )
+            folder = stack.enter_context(run_context)
             run_folders.append(folder)
+
             title = entry.name
             if folds > 1:
                 title += f", fold {fold + 1} of {folds}"
-            trials.append(_train_once(entry, options, data, seed, folder.path, title=title))
-        first = trials[0]
-        score = _mean([trial.score for trial in trials])
-        yield Trial(seed, first.served, first.data, score, first.folder, first.run)
+            trial = _train_once(
+                entry,
+                options,
+                data,
+                seed,
+                folder.path,
+                title=title,
+            )
+            trials.append(trial)
+
+        scores = [trial.score for trial in trials]
+        yield replace(trials[0], score=_mean(scores))
         for folder in run_folders:
             folder.remove_checkpoint()
 
@@ -144,14 +163,18 @@ def _train_once(
 ) -> Trial:
     runtime.prepare(seed)
     hyper = options.hyper(entry)
-    run = Run(hyper, seed=seed, progress=Progress(title, epochs=hyper.epochs), folder=folder)
-    served = entry.serve(entry.train(data, run))
+    progress = Progress(title, epochs=hyper.epochs)
+    run = Run(hyper, seed=seed, progress=progress, folder=folder)
+
+    trained = entry.train(data, run)
+    served = entry.serve(trained)
     score = entry.judge(served, data)
     if not math.isfinite(score.value):
         raise Refused(
             f"{entry.name} was not published: its {entry.metric.name} is {score.value}; "
             "the training diverged"
         )
+
     trial = Trial(seed, served, data, score, folder, run)
     _draw_plots(trial, folder)
     return trial
@@ -171,22 +194,30 @@ def _draw_plots(trial: Trial, folder: Path) -> None:
 def _median(entry: Entry, trials: list[Trial]) -> Trial:
     """Of an even number, the worse of the two in the middle."""
     best_last = sorted(
-        trials, key=lambda trial: trial.score.value, reverse=entry.metric.better == "lower"
+        trials,
+        key=lambda trial: trial.score.value,
+        reverse=entry.metric.better == "lower",
     )
-    return best_last[(len(best_last) - 1) // 2]
+    middle = (len(best_last) - 1) // 2
+    return best_last[middle]
 
 
 def _mean(scores: list[Score]) -> Score:
+    """The mean of the figures, with the confusion matrix of the first."""
+    first = scores[0]
     if len(scores) == 1:
-        return scores[0]
-    also: Mapping[str, float] = {
-        name: float(np.mean([score.also[name] for score in scores])) for name in scores[0].also
-    }
+        return first
+    values = [score.value for score in scores]
+    baselines = [score.baseline for score in scores]
+    also = {}
+    for name in first.also:
+        figures = [score.also[name] for score in scores]
+        also[name] = float(np.mean(figures))
     return Score(
-        value=float(np.mean([score.value for score in scores])),
-        baseline=float(np.mean([score.baseline for score in scores])),
+        value=float(np.mean(values)),
+        baseline=float(np.mean(baselines)),
         also=also,
-        confusion=scores[0].confusion,
+        confusion=first.confusion,
     )
 
 
@@ -196,9 +227,10 @@ def _key(entry: Entry, options: TrainOptions, data: Split, seed: int, fold: int)
     for side in ("train", "validation", "held_out"):
         columns = getattr(data, side)
         rows[side] = len(next(iter(columns.values()), ()))
+    hyper = options.hyper(entry)
     dependencies = [
         entry.name,
-        asdict(options.hyper(entry)),
+        asdict(hyper),
         seed,
         fold,
         new_card.trainer_sha256(),
@@ -206,7 +238,8 @@ def _key(entry: Entry, options: TrainOptions, data: Split, seed: int, fold: int)
         [archive.sha256 for archive in data.data],
         runtime.version(),
     ]
-    return hashlib.sha256(json.dumps(dependencies).encode()).hexdigest()
+    text = json.dumps(dependencies)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _figures(entry: Entry, score: Score) -> str:

@@ -13,7 +13,11 @@ from deploy.terminal import Stop, say
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIMES = ("compose", "local")
-OVERRIDES = {"gpu": (), "cpu": ("compose.cpu.yml",), "embedded": ("compose.embedded.yml",)}
+OVERRIDES = {
+    "gpu": (),
+    "cpu": ("compose.cpu.yml",),
+    "embedded": ("compose.embedded.yml",),
+}
 
 
 class Engine(Protocol):
@@ -37,10 +41,13 @@ class Choice:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (ROOT / "docker-compose.yml", *(ROOT / name for name in OVERRIDES[self.serving]))
+        names = ("docker-compose.yml", *OVERRIDES[self.serving])
+        return tuple(ROOT / name for name in names)
 
     def __str__(self) -> str:
-        name = f"{self.runtime} ({self.serving})" if self.serving else self.runtime
+        name = self.runtime
+        if self.serving:
+            name += f" ({self.serving})"
         return f"{name}: {self.why}"
 
 
@@ -60,7 +67,9 @@ def choose(environ: Mapping[str, str], engine: Engine) -> Choice:
         return Choice("local", "", "RUNTIME=local asks for it")
     if engine.fault:
         if runtime or serving:
-            setting = "RUNTIME=compose" if runtime else f"SERVING={serving}"
+            setting = f"SERVING={serving}"
+            if runtime:
+                setting = "RUNTIME=compose"
             raise Stop(f"{setting} needs a Docker engine with Compose, but {engine.fault}.")
         return Choice("local", "", engine.fault)
     return _choose_serving(serving, serving_version(environ), engine)
@@ -70,18 +79,22 @@ def serving_version(environ: Mapping[str, str]) -> str:
     """The tag of TensorFlow Serving's image. An older server may not load what is trained here."""
     pinned = pinned_tensorflow()
     version = environ.get("TF_SERVING_VERSION") or pinned
-    if _minor(version) and _minor(version) < _minor(pinned):
+    minor = _minor(version)
+    oldest = _minor(pinned)
+    if minor and minor < oldest:
+        oldest_text = ".".join(map(str, oldest))
         raise Stop(
             f"TF_SERVING_VERSION={version} is older than the TensorFlow that trains the models "
             f"here ({pinned}), and may not load them. "
-            f"Set {'.'.join(map(str, _minor(pinned)))} or newer, or leave it unset."
+            f"Set {oldest_text} or newer, or leave it unset."
         )
     return version
 
 
 def pinned_tensorflow(pyproject: Path = ROOT / "pyproject.toml") -> str:
     """The version that pyproject.toml pins."""
-    extras = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads(pyproject.read_text())["project"]
+    extras = project["optional-dependencies"]
     versions = set()
     for line in extras["tensorflow"]:
         match = re.match(r"tensorflow(?:-cpu)?==([\d.]+)", line)
@@ -111,7 +124,10 @@ def _choose_serving(setting: str, version: str, engine: Engine) -> Choice:
     else:
         serving = "cpu"
         why = "an engine answers, without a GPU to hand out"
-    image = f"tensorflow/serving:{version}" + ("-gpu" if serving == "gpu" else "")
+
+    image = f"tensorflow/serving:{version}"
+    if serving == "gpu":
+        image += "-gpu"
     if engine.has_image(image):
         return Choice("compose", serving, f"{why}; {image} is here")
     say(f"{image} is not here; asking the registry for it ...")

@@ -29,7 +29,10 @@ from deploy.terminal import Step, Stop, say
 # Lines of a log shown when something failed.
 _TAIL = 20
 # The gateway's ports in its container, and the variables that choose where they are published.
-_PORT_VARIABLES = {8000: "HEADRACE_HTTP_PORT", 8001: "HEADRACE_GRPC_PORT"}
+_PORT_VARIABLES = {
+    8000: "HEADRACE_HTTP_PORT",
+    8001: "HEADRACE_GRPC_PORT",
+}
 # A container that ended this often within one start will not come up by being restarted.
 _MAX_RESTARTS = 3
 
@@ -58,7 +61,9 @@ class ContainerStack:
     def gateway(self) -> str | None:
         """The gateway's REST address, whatever port the engine gave it; None when not running."""
         address = self._address(8000)
-        return f"http://{address}" if address else None
+        if address is None:
+            return None
+        return f"http://{address}"
 
     @property
     def grpc(self) -> str | None:
@@ -72,11 +77,13 @@ class ContainerStack:
         """Raise Stop over settings and ports with which a start would fail; touches nothing."""
         self._refuse_another_folders_project()
         gateway = self._resolved()["services"]["gateway"]
-        environment = {
-            name: value for name, value in gateway["environment"].items() if value is not None
-        }
+        environment = {}
+        for name, value in gateway["environment"].items():
+            if value is not None:
+                environment[name] = value
         check_settings(self.settings.environment, environment)
         check_serving(self.settings.environment)
+
         doors = []
         for port in gateway["ports"]:
             # Where nothing is published, the engine chooses a free port.
@@ -106,9 +113,8 @@ class ContainerStack:
         if not self._ask("ps", "--all", "--quiet"):
             say("Nothing runs; `make up` starts it.")
             return False
-        self._run(
-            "ps", "--all", "--format", "table {{.Service}}\t{{.Image}}\t{{.Status}}\t{{.Ports}}"
-        )
+        columns = "table {{.Service}}\t{{.Image}}\t{{.Status}}\t{{.Ports}}"
+        self._run("ps", "--all", "--format", columns)
         return readiness.print_status(self.gateway)
 
     def logs(self, *, follow: bool) -> None:
@@ -186,8 +192,12 @@ class ContainerStack:
 
     def _own_endpoints(self) -> set[Endpoint]:
         """Where the running gateway's ports are published."""
-        published = [self._published(port) for port in _PORT_VARIABLES]
-        return {endpoint for endpoint in published if endpoint is not None}
+        endpoints = set()
+        for port in _PORT_VARIABLES:
+            endpoint = self._published(port)
+            if endpoint is not None:
+                endpoints.add(endpoint)
+        return endpoints
 
     def _build(self, environ: Mapping[str, str], *services: str) -> None:
         log = self.settings.folder / "build.log"
@@ -211,7 +221,8 @@ class ContainerStack:
                 "Nothing else was started.\n"
                 "Mend that and run make up again: models that have a version are not trained again."
             )
-        say(f"   ok the models are there ({time.monotonic() - began:.1f} s)")
+        took_s = time.monotonic() - began
+        say(f"   ok the models are there ({took_s:.1f} s)")
 
     def _start(self, environ: Mapping[str, str]) -> None:
         was_up = self.is_up
@@ -261,7 +272,8 @@ class ContainerStack:
                 )
 
     def _refuse_endless_restarts(self) -> None:
-        for container in self._ask("ps", "--all", "--quiet", "serving", "gateway").split():
+        containers = self._ask("ps", "--all", "--quiet", "serving", "gateway")
+        for container in containers.split():
             inspect = subprocess.run(
                 ["docker", "inspect", "--format", "{{.RestartCount}} {{.Name}}", container],
                 capture_output=True,
@@ -273,7 +285,15 @@ class ContainerStack:
                 raise Stop(f"{name} keeps ending. Its last words:\n{self._last_words()}")
 
     def _last_words(self) -> str:
-        return _tail(self._ask("logs", "--no-color", "--tail", str(_TAIL), "serving", "gateway"))
+        logs = self._ask(
+            "logs",
+            "--no-color",
+            "--tail",
+            str(_TAIL),
+            "serving",
+            "gateway",
+        )
+        return _tail(logs)
 
     def _address(self, port: int) -> str | None:
         """Where the gateway's ``port`` is reached from this machine."""
@@ -283,7 +303,9 @@ class ContainerStack:
         host, number = endpoint
         if host in ("0.0.0.0", "::"):
             host = "127.0.0.1"
-        return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        if ":" in host:
+            return f"[{host}]:{number}"
+        return f"{host}:{number}"
 
     def _published(self, port: int) -> Endpoint | None:
         """Host and port on this machine of the gateway's ``port``."""
@@ -304,7 +326,9 @@ class ContainerStack:
     def _ask(self, *words: str) -> str:
         """What docker compose prints; "" when it fails."""
         answer = self._call(*words)
-        return answer.stdout.strip() if answer.returncode == 0 else ""
+        if answer.returncode:
+            return ""
+        return answer.stdout.strip()
 
     def _call(
         self, *words: str, environ: Mapping[str, str] | None = None

@@ -57,7 +57,8 @@ class ProcessStack:
 
     def check(self) -> None:
         """Raise Stop over settings and ports with which a start would fail; touches nothing."""
-        check_settings(self._environ, self.settings.service_environment(self._environ))
+        gateway = self.settings.service_environment(self._environ)
+        check_settings(self._environ, gateway)
         check_ports(self.settings.doors, own=self._own_endpoints())
 
     def up(self) -> None:
@@ -65,10 +66,12 @@ class ProcessStack:
             self.check()
             venv.ensure("local")
             self._train_missing_models()
-            reason = self._restart_reason() if self.is_up else None
-            if reason is not None:
-                with Step(f"{reason}: stopping serving and gateway", "serving and gateway stopped"):
-                    self._stop()
+            if self.is_up:
+                reason = self._restart_reason()
+                if reason is not None:
+                    title = f"{reason}: stopping serving and gateway"
+                    with Step(title, "serving and gateway stopped"):
+                        self._stop()
             if self.is_up:
                 say("   ok serving and gateway are running")
                 self._wait_until_ready()
@@ -146,27 +149,34 @@ class ProcessStack:
                 "Nothing was started.\n"
                 "Mend that and run make up again: models that have a version are not trained again."
             )
-        say(f"   ok the models are there ({time.monotonic() - began:.1f} s)")
+        took_s = time.monotonic() - began
+        say(f"   ok the models are there ({took_s:.1f} s)")
 
     def _start(self) -> None:
         self.settings.logs.mkdir(parents=True, exist_ok=True)
-        self._log_sizes = {log.stem: log.stat().st_size for log in self.settings.logs.glob("*.log")}
+        self._log_sizes = {}
+        for log in self.settings.logs.glob("*.log"):
+            self._log_sizes[log.stem] = log.stat().st_size
+        environment = self.settings.service_environment(self._environ)
         try:
             with Step("Starting serving and gateway", "serving and gateway are started"):
-                self._supervisor.start(self.settings.service_environment(self._environ))
-                endpoints = [(door.host, door.port) for door in self.settings.doors]
-                record = {
-                    "gateway": self.settings.gateway,
-                    "endpoints": endpoints,
-                    "identity": self._identity(),
-                }
-                self._record.write_text(json.dumps(record))
+                self._supervisor.start(environment)
+                self._write_record()
             self._wait_until_ready()
         except BaseException:
             # Nothing may stay half started, also after an interrupt, or on a full disk.
             say("      Stopping what was started.")
             self._stop()
             raise
+
+    def _write_record(self) -> None:
+        endpoints = [(door.host, door.port) for door in self.settings.doors]
+        record = {
+            "gateway": self.settings.gateway,
+            "endpoints": endpoints,
+            "identity": self._identity(),
+        }
+        self._record.write_text(json.dumps(record))
 
     def _wait_until_ready(self) -> None:
         self._ends = {}
@@ -193,13 +203,16 @@ class ProcessStack:
         lines = []
         for name in names:
             path = self.settings.logs / f"{name}.log"
-            content = path.read_bytes() if path.exists() else b""
+            content = b""
+            if path.exists():
+                content = path.read_bytes()
             size_before = self._log_sizes.get(name, 0)
             # A shorter log was rotated meanwhile, and all of it is new.
             if size_before <= len(content):
                 content = content[size_before:]
+            text = content.decode(errors="replace")
             lines.append(f"--- {path}")
-            for line in content.decode(errors="replace").splitlines()[-_TAIL:]:
+            for line in text.splitlines()[-_TAIL:]:
                 lines.append(f"  {line}")
         return "\n".join(lines)
 
@@ -217,19 +230,25 @@ class ProcessStack:
         """Why the running programs have to be replaced; None when they can stay."""
         if self._recorded().get("identity") != self._identity():
             return "Settings or packages changed"
-        failed = [
-            program.name for program in self._supervisor.programs() if program.state == "FATAL"
-        ]
+        failed = []
+        for program in self._supervisor.programs():
+            if program.state == "FATAL":
+                failed.append(program.name)
         if failed:
-            return f"{' and '.join(failed)} was given up"
+            names = " and ".join(failed)
+            return f"{names} was given up"
         return None
 
     def _identity(self) -> str:
         """A hash of all that the programs are started with."""
         environment = self.settings.service_environment(self._environ)
-        ours = {name: value for name, value in environment.items() if name.startswith("HEADRACE_")}
+        ours = {}
+        for name, value in environment.items():
+            if name.startswith("HEADRACE_"):
+                ours[name] = value
         supervisor_conf = configuration(self.settings, Path(), Path())
-        text = json.dumps([supervisor_conf, ours, venv.identity()], sort_keys=True)
+        parts = [supervisor_conf, ours, venv.identity()]
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _recorded(self) -> dict[str, Any]:
@@ -237,7 +256,9 @@ class ProcessStack:
             recorded = json.loads(self._record.read_text())
         except (OSError, ValueError):
             return {}
-        return recorded if isinstance(recorded, dict) else {}
+        if not isinstance(recorded, dict):
+            return {}
+        return recorded
 
     def _lock(self) -> AbstractContextManager[None]:
         """Allows one up or down of a run folder at a time."""

@@ -24,9 +24,10 @@ from deploy.terminal import Step, Stop
 
 # The Python that runs this: inside an environment, the one it was made with.
 _BASE = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
-_VERSION = "{}.{}".format(*sys.version_info[:2])
+_BASE_HASH = hashlib.sha256(_BASE.encode()).hexdigest()[:8]
+_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LINK = ROOT / ".venv"
-VENV = ROOT / ".venvs" / f"{_VERSION}-{hashlib.sha256(_BASE.encode()).hexdigest()[:8]}"
+VENV = ROOT / ".venvs" / f"{_VERSION}-{_BASE_HASH}"
 # The environment's own path, not the link: running programs go on when the link moves.
 PYTHON = VENV / "bin" / "python"
 _STAMP = VENV / "headrace.json"
@@ -86,18 +87,27 @@ def _fill(name: str) -> None:
 
 
 def _is_current(name: str) -> bool:
-    stamp = _stamp()
-    return _same_interpreter() and stamp.get("sets", {}).get(name) == _digest(name)
+    digests = _stamp().get("sets", {})
+    return _same_interpreter() and digests.get(name) == _digest(name)
 
 
 def _interpreter() -> dict[str, Any]:
     # With the root, because the scripts of a copied environment point to where it came from.
-    return {"python": sys.version, "base": _BASE, "root": str(ROOT)}
+    return {
+        "python": sys.version,
+        "base": _BASE,
+        "root": str(ROOT),
+    }
 
 
 def _same_interpreter() -> bool:
+    if not PYTHON.exists():
+        return False
     stamp = _stamp()
-    return PYTHON.exists() and all(stamp.get(key) == value for key, value in _interpreter().items())
+    for key, value in _interpreter().items():
+        if stamp.get(key) != value:
+            return False
+    return True
 
 
 def _stamp() -> dict[str, Any]:
@@ -105,7 +115,9 @@ def _stamp() -> dict[str, Any]:
         stamp = json.loads(_STAMP.read_text())
     except (OSError, ValueError):
         return {}
-    return stamp if isinstance(stamp, dict) else {}
+    if not isinstance(stamp, dict):
+        return {}
+    return stamp
 
 
 def _write_stamp(stamp: dict[str, Any]) -> None:
@@ -137,7 +149,8 @@ def _link() -> None:
 
 
 def _create() -> None:
-    with Step(f"Making .venv with {_BASE}", f"Made .venv with Python {sys.version.split()[0]}"):
+    version = sys.version.split()[0]
+    with Step(f"Making .venv with {_BASE}", f"Made .venv with Python {version}"):
         process = subprocess.run(
             [_BASE, "-m", "venv", "--clear", VENV],
             stdout=subprocess.PIPE,
@@ -155,8 +168,18 @@ def _create() -> None:
 
 
 def _install(name: str) -> None:
-    total = sum(1 for line in _set(name).read_text().splitlines() if re.match(r"[\w.-]+==", line))
-    command = [str(PYTHON), "-m", "pip", "install", *_INSTALL, "-r", str(_set(name))]
+    requirements = _set(name)
+    pins = re.findall(r"^[\w.-]+==", requirements.read_text(), re.MULTILINE)
+    total = len(pins)
+    command = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "install",
+        *_INSTALL,
+        "-r",
+        str(requirements),
+    ]
     with Step(f"Installing the pinned packages of requirements/{name}.txt") as step:
         output = [shlex.join(command) + "\n"]
         count = 0
@@ -183,8 +206,12 @@ def _install(name: str) -> None:
 
 
 def _failure(output: list[str]) -> str:
-    errors = [line.removeprefix("ERROR:").strip() for line in output if line.startswith("ERROR:")]
-    reasons = "\n".join(f"  {error}" for error in errors[-3:]) or "  pip gave no reason"
+    errors = []
+    for line in output:
+        if line.startswith("ERROR:"):
+            error = line.removeprefix("ERROR:").strip()
+            errors.append(f"  {error}")
+    reasons = "\n".join(errors[-3:]) or "  pip gave no reason"
     text = "".join(output)
     if _UNREACHABLE.search(text):
         advice = (
@@ -208,15 +235,21 @@ def _failure(output: list[str]) -> str:
 def _link_project() -> None:
     """Makes `import headrace` and the command headrace work in .venv, without building a wheel."""
     site_packages = VENV / "lib" / f"python{_VERSION}" / "site-packages"
-    (site_packages / "headrace-tree.pth").write_text(f"{ROOT}\n")
+    tree = site_packages / "headrace-tree.pth"
+    tree.write_text(f"{ROOT}\n")
+
+    python = shlex.quote(str(PYTHON))
     script = VENV / "bin" / "headrace"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(PYTHON))} -m headrace "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {python} -m headrace "$@"\n')
     script.chmod(0o755)
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> int:
     """Run .venv's Python in the project; its output goes to the terminal. Returns the exit code."""
     process = subprocess.run(
-        [str(PYTHON), *arguments], cwd=ROOT, env=env or dict(os.environ), stdin=subprocess.DEVNULL
+        [str(PYTHON), *arguments],
+        cwd=ROOT,
+        env=env or dict(os.environ),
+        stdin=subprocess.DEVNULL,
     )
     return process.returncode

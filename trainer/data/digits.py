@@ -39,16 +39,14 @@ LARGE_BAR = 0.985
 
 def small(request: LoadRequest) -> Split:
     """5000 pictures, 500 of each digit; a row is 784 grey values and the digit."""
-    table = np.loadtxt(
-        io.BytesIO(gzip.decompress(MNIST_5K.read(request.cache))), delimiter=",", dtype=np.uint8
-    )
+    text = gzip.decompress(MNIST_5K.read(request.cache))
+    table = np.loadtxt(io.BytesIO(text), delimiter=",", dtype=np.uint8)
     rows: Arrays = {
         "image": table[:, :-1].reshape(-1, 28, 28),
         "digit": table[:, -1].astype(np.int32),
     }
-    return replace(
-        split.by_content(rows, validation_percent=10, fold=request.fold), data=(MNIST_5K,)
-    )
+    data = split.by_content(rows, validation_percent=10, fold=request.fold)
+    return replace(data, data=(MNIST_5K,))
 
 
 def large(request: LoadRequest) -> Split:
@@ -58,8 +56,9 @@ def large(request: LoadRequest) -> Split:
     held_out = split.by_content(test, held_out_percent=100, by=["image"]).held_out
     test_images = {image.tobytes() for image in held_out["image"]}
     is_new = np.array([image.tobytes() not in test_images for image in training["image"]])
+    new_rows = {name: column[is_new] for name, column in training.items()}
     rows = split.by_content(
-        {name: column[is_new] for name, column in training.items()},
+        new_rows,
         held_out_percent=0,
         validation_percent=5,
         by=["image"],

@@ -18,7 +18,8 @@ def unpack(pictures: np.ndarray, cache: Path, *, name: str) -> np.ndarray:
 
     The folder's name carries a hash of its content, and it appears as a whole, by a rename.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(pictures).tobytes()).hexdigest()[:16]
+    content = np.ascontiguousarray(pictures).tobytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
     folder = (cache / f"{name}-{digest}").absolute()
     if not folder.is_dir():
         with staging.folder(cache, prefix=f".unpacking-{name}-") as staged:
@@ -33,8 +34,10 @@ def unpack(pictures: np.ndarray, cache: Path, *, name: str) -> np.ndarray:
                 # Another process may have been faster, which is as good.
                 if not folder.is_dir():
                     raise
-    return np.array([str(folder / _name(row)) for row in range(len(pictures))], dtype=object)
+    paths = [str(folder / _name(row)) for row in range(len(pictures))]
+    return np.array(paths, dtype=object)
 
 
 def _name(row: int) -> str:
-    return f"{row // _FILES_PER_FOLDER:03d}/{row:06d}.png"
+    subfolder = row // _FILES_PER_FOLDER
+    return f"{subfolder:03d}/{row:06d}.png"

@@ -46,14 +46,18 @@ def batches(
     def of_epoch(numbers: Any) -> Any:
         """Batches of one epoch alone: none holds rows of two."""
         if map_row is None:
-            numbered = tf.data.Dataset.from_tensor_slices(numbers).batch(run.hyper.batch_size)
-            return numbered.map(gathered)
+            ordered = tf.data.Dataset.from_tensor_slices(numbers)
+            batched = ordered.batch(run.hyper.batch_size)
+            return batched.map(gathered)
         ordered = tf.data.Dataset.from_tensor_slices(gathered(numbers))
         batched = ordered.map(map_row).batch(run.hyper.batch_size)
-        return batched if map_batch is None else batched.map(map_batch)
+        if map_batch is None:
+            return batched
+        return batched.map(map_batch)
 
     orders = _orders(_count(rows), run, first)
-    return _sequential(orders.flat_map(of_epoch).prefetch(tf.data.AUTOTUNE))
+    epochs = orders.flat_map(of_epoch)
+    return _sequential(epochs.prefetch(tf.data.AUTOTUNE))
 
 
 def epoch_by_epoch(of_epoch: Callable[[int], Any], run: Run, *, first: int) -> Any:
@@ -65,7 +69,8 @@ def epoch_by_epoch(of_epoch: Callable[[int], Any], run: Run, *, first: int) -> A
 
     epochs = []
     for epoch in range(first, run.hyper.epochs):
-        seed = int(np.random.default_rng([run.seed, epoch]).integers(1 << 31))
+        generator = np.random.default_rng([run.seed, epoch])
+        seed = int(generator.integers(1 << 31))
         epochs.append(of_epoch(seed))
     if not epochs:
         epochs.append(of_epoch(0).take(0))
@@ -77,7 +82,8 @@ def validation_batches(*columns: np.ndarray | dict[str, np.ndarray], batch_size:
     """Rows to validate by, in their own order."""
     import tensorflow as tf
 
-    return _sequential(tf.data.Dataset.from_tensor_slices(columns).batch(batch_size))
+    rows = tf.data.Dataset.from_tensor_slices(columns)
+    return _sequential(rows.batch(batch_size))
 
 
 def _sequential(dataset: Any) -> Any:
@@ -98,8 +104,10 @@ def _orders(count: int, run: Run, first: int) -> Any:
         for epoch in range(first, run.hyper.epochs):
             yield split.order(count, seed=run.seed, epoch=epoch)
 
-    return tf.data.Dataset.from_generator(orders, output_signature=tf.TensorSpec([count], tf.int64))
+    order_of_epoch = tf.TensorSpec([count], tf.int64)
+    return tf.data.Dataset.from_generator(orders, output_signature=order_of_epoch)
 
 
 def _count(rows: Arrays) -> int:
-    return len(next(iter(rows.values())))
+    first_column = next(iter(rows.values()))
+    return len(first_column)

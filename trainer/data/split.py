@@ -33,8 +33,9 @@ def by_content(
     validation: list[int] = []
     held_out: list[int] = []
     first = fold * held_out_percent
-    for row in range(len(next(iter(columns.values())))):
-        digest = _digest([columns[name][row] for name in by or columns])
+    hashed_columns = [columns[name] for name in by or columns]
+    for row in range(len(hashed_columns[0])):
+        digest = _digest([column[row] for column in hashed_columns])
         if digest in digests:
             continue
         digests.add(digest)
@@ -70,7 +71,9 @@ def _digest(cells: list[Any]) -> bytes:
     for cell in cells:
         if isinstance(cell, str):
             cell = cell.encode()
-        content = cell if isinstance(cell, bytes) else np.asarray(cell).tobytes()
+        elif not isinstance(cell, bytes):
+            cell = np.asarray(cell).tobytes()
         # The length tells ("ab", "c") from ("a", "bc").
-        total.update(len(content).to_bytes(8, "big") + content)
+        total.update(len(cell).to_bytes(8, "big"))
+        total.update(cell)
     return total.digest()

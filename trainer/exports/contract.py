@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from headrace.protocol import messages, signatures
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.signatures import Signature, TensorSpec
 from trainer.exports.gate import Check
 
+# By name.
+Signatures = Mapping[str, Signature]
+# By alias.
+Specs = Mapping[str, TensorSpec]
+
 # The tag of the graph that servers load.
 _SERVE = "serve"
+# What reading the signatures of a broken SavedModel raises.
+_UNREADABLE = (HeadraceError, OSError, ValueError)
 
 
 def read(folder: Path) -> dict[str, Signature]:
@@ -27,10 +35,7 @@ def read(folder: Path) -> dict[str, Signature]:
         saved_model = messages.parse_text(messages.SavedModel, text)
     for graph in saved_model.meta_graphs:
         if _SERVE in graph.meta_info_def.tags:
-            return {
-                name: signatures.from_signature_def(name, definition)
-                for name, definition in graph.signature_def.items()
-            }
+            return _of_graph(graph)
     return {}
 
 
@@ -39,17 +44,20 @@ def against_live(new: Path, live: Path, *, version: int) -> Check:
     name = f"callers of version {version}"
     try:
         live_signatures = read(live)
-    except (HeadraceError, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         detail = f"not compared: its signatures cannot be read: {error}"
         return Check(name, True, detail, binds=False)
     try:
-        faults = list(differences(live_signatures, read(new)))
-    except (HeadraceError, OSError, ValueError) as error:
+        new_signatures = read(new)
+        faults = list(differences(live_signatures, new_signatures))
+    except _UNREADABLE as error:
         return Check(name, False, f"the new signatures cannot be read: {error}")
-    return Check(name, not faults, "; ".join(faults) or "can call this one as they do")
+
+    detail = "; ".join(faults) or "can call this one as they do"
+    return Check(name, not faults, detail)
 
 
-def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> Iterator[str]:
+def differences(live: Signatures, new: Signatures) -> Iterator[str]:
     """What breaks callers of ``live``. A wider shape or a further signature breaks nobody."""
     for name, old in sorted(live.items()):
         if name.startswith("__"):
@@ -58,22 +66,34 @@ def differences(live: Mapping[str, Signature], new: Mapping[str, Signature]) -> 
         if name not in new:
             yield f"signature {name} is gone"
             continue
-        for difference in (*_inputs(old, new[name]), *_outputs(old, new[name])):
+        for difference in _inputs(old, new[name]):
+            yield f"{name}: {difference}"
+        for difference in _outputs(old, new[name]):
             yield f"{name}: {difference}"
 
 
+def _of_graph(graph: Any) -> dict[str, Signature]:
+    by_name = {}
+    for name, definition in graph.signature_def.items():
+        by_name[name] = signatures.from_signature_def(name, definition)
+    return by_name
+
+
 def _inputs(old: Signature, new: Signature) -> Iterator[str]:
-    for alias, spec in old.inputs.items():
-        if alias not in new.inputs:
+    for alias, old_spec in old.inputs.items():
+        spec = new.inputs.get(alias)
+        if spec is None:
             yield f"input {alias} is gone"
-        elif not _accepts(new.inputs[alias], spec):
-            yield f"input {alias} is {_text(new.inputs[alias])}, was {_text(spec)}"
+        elif not _accepts(spec, old_spec):
+            yield f"input {alias} is {_text(spec)}, was {_text(old_spec)}"
         elif alias in old.defaults and alias not in new.defaults:
             yield f"input {alias} has no default any more"
-    added = [alias for alias in new.inputs if alias not in old.inputs]
+
+    added = _added(old.inputs, new.inputs)
     for alias in added:
         if alias not in new.defaults:
             yield f"input {alias} is new and has no default"
+
     # REST callers may leave the name of a single input out, but not that of one among several.
     if len(old.inputs) != 1 or len(new.inputs) == 1:
         return
@@ -83,15 +103,25 @@ def _inputs(old: Signature, new: Signature) -> Iterator[str]:
 
 
 def _outputs(old: Signature, new: Signature) -> Iterator[str]:
-    for alias, spec in old.outputs.items():
-        if alias not in new.outputs:
+    for alias, old_spec in old.outputs.items():
+        spec = new.outputs.get(alias)
+        if spec is None:
             yield f"output {alias} is gone"
-        elif not _gives(new.outputs[alias], spec):
-            yield f"output {alias} is {_text(new.outputs[alias])}, was {_text(spec)}"
-    added = [alias for alias in new.outputs if alias not in old.outputs]
-    if len(old.outputs) == 1 < len(new.outputs) and set(old.outputs) <= set(new.outputs):
-        (only,) = old.outputs
+        elif not _gives(spec, old_spec):
+            yield f"output {alias} is {_text(spec)}, was {_text(old_spec)}"
+
+    # The same holds for the answer.
+    if len(old.outputs) != 1 or len(new.outputs) == 1:
+        return
+    (only,) = old.outputs
+    if only in new.outputs:
+        added = _added(old.outputs, new.outputs)
         yield f"output {added[0]} is new, so REST gives {only} no longer without its name"
+
+
+def _added(old: Specs, new: Specs) -> list[str]:
+    """The aliases that only ``new`` has."""
+    return [alias for alias in new if alias not in old]
 
 
 def _accepts(new: TensorSpec, old: TensorSpec) -> bool:
@@ -113,4 +143,5 @@ def _gives(new: TensorSpec, old: TensorSpec) -> bool:
 
 
 def _text(spec: TensorSpec) -> str:
-    return f"{spec.dtype or f'dtype {spec.dtype_number}'} {spec.shape_text}"
+    dtype = spec.dtype or f"dtype {spec.dtype_number}"
+    return f"{dtype} {spec.shape_text}"

@@ -24,7 +24,8 @@ def record(served: Any, examples: Mapping[str, Arrays]) -> list[GoldenRequest]:
     requests = []
     for name, inputs in examples.items():
         signature = getattr(served, name)
-        answers = {alias: tensor.numpy() for alias, tensor in signature(**inputs).items()}
+        tensors = signature(**inputs)
+        answers = {alias: tensor.numpy() for alias, tensor in tensors.items()}
         requests.append(from_arrays(name, inputs, answers))
     return requests
 
@@ -32,21 +33,25 @@ def record(served: Any, examples: Mapping[str, Arrays]) -> list[GoldenRequest]:
 def from_arrays(signature_name: str, inputs: Arrays, outputs: Arrays) -> GoldenRequest:
     return GoldenRequest(
         signature_name,
-        inputs={alias: to_json(array) for alias, array in inputs.items()},
-        outputs={alias: to_json(array) for alias, array in outputs.items()},
+        inputs=_tensors(inputs),
+        outputs=_tensors(outputs),
     )
 
 
 def write(requests: Sequence[GoldenRequest], folder: Path) -> None:
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
-    text = json.dumps([asdict(request) for request in requests])
+    rows = []
+    for request in requests:
+        rows.append(asdict(request))
+    text = json.dumps(rows)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def to_json(array: np.ndarray) -> Any:
     """Nested lists, with bytes as TensorFlow Serving writes them."""
-    return _without_bytes(np.asarray(array).tolist())
+    values = np.asarray(array).tolist()
+    return _without_bytes(values)
 
 
 def to_array(value: Any, dtype: DType) -> np.ndarray:
@@ -60,18 +65,28 @@ def difference(answer: np.ndarray, recorded: np.ndarray, *, tolerance: float) ->
     The tolerance is absolute and relative.
     """
     if answer.shape != recorded.shape:
-        return f"shape {list(answer.shape)}, recorded {list(recorded.shape)}"
+        shape = list(answer.shape)
+        recorded_shape = list(recorded.shape)
+        return f"shape {shape}, recorded {recorded_shape}"
     if recorded.dtype.kind != "f":
-        return None if np.array_equal(answer, recorded) else "not the recorded values"
+        if np.array_equal(answer, recorded):
+            return None
+        return "not the recorded values"
     if np.allclose(answer, recorded, rtol=tolerance, atol=tolerance, equal_nan=True):
         return None
-    largest = np.abs(answer.astype(np.float64) - recorded).max()
+    differences = np.abs(answer.astype(np.float64) - recorded)
+    largest = differences.max()
     return f"off by {largest:.3g}, tolerance {tolerance:g}"
+
+
+def _tensors(arrays: Arrays) -> dict[str, Any]:
+    return {alias: to_json(array) for alias, array in arrays.items()}
 
 
 def _without_bytes(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_bytes(item) for item in value]
     if isinstance(value, bytes):
-        return {"b64": base64.b64encode(value).decode()}
+        base64_text = base64.b64encode(value).decode()
+        return {"b64": base64_text}
     return value

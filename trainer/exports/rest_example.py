@@ -32,9 +32,8 @@ def from_golden(request: GoldenRequest, method: str) -> RestExample:
         body["inputs"] = _without_single_name(_text_inputs(request.inputs))
         outputs = _without_single_name(_text_outputs(request.outputs))
         return RestExample(method, body, {"outputs": outputs})
-    examples = request.inputs["inputs"]
-    body["examples"] = [_features(base64.b64decode(example["b64"])) for example in examples]
-    results: list[Any]
+
+    body["examples"] = _examples(request.inputs["inputs"])
     if method == "classify":
         results = _classifications(request.outputs)
     else:
@@ -49,15 +48,20 @@ def first_row(request: GoldenRequest) -> GoldenRequest:
     """
     return replace(
         request,
-        inputs={alias: rows[:1] for alias, rows in request.inputs.items()},
-        outputs={alias: rows[:1] for alias, rows in request.outputs.items()},
+        inputs=_first_rows(request.inputs),
+        outputs=_first_rows(request.outputs),
     )
+
+
+def _first_rows(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {alias: rows[:1] for alias, rows in tensors.items()}
 
 
 def _without_single_name(tensors: Mapping[str, Any]) -> Any:
     """TensorFlow Serving leaves the name of a single tensor out."""
     if len(tensors) == 1:
-        return next(iter(tensors.values()))
+        (value,) = tensors.values()
+        return value
     return tensors
 
 
@@ -83,19 +87,42 @@ def _as_text(value: Any) -> Any:
         text = _text(value)
     except UnicodeDecodeError:
         return value
-    return text if text.isprintable() else value
+    if not text.isprintable():
+        return value
+    return text
 
 
-def _features(example: bytes) -> dict[str, Any]:
+def _examples(values: list[Any]) -> list[dict[str, Any]]:
+    """Serialized tf.Examples in base64, as the features that REST calls them by."""
+    examples = []
+    for value in values:
+        serialized = base64.b64decode(value["b64"])
+        message = messages.parse(messages.Example, serialized)
+        examples.append(_features(message))
+    return examples
+
+
+def _features(example: Any) -> dict[str, Any]:
     features = {}
-    message = messages.parse(messages.Example, example)
-    for name, feature in message.features.feature.items():
-        kind = feature.WhichOneof("kind")
-        values: list[Any] = []
-        for value in getattr(feature, kind).value if kind else ():
-            values.append(value.decode() if isinstance(value, bytes) else value)
-        features[name] = values[0] if len(values) == 1 else values
-    return dict(sorted(features.items()))
+    for name, feature in sorted(example.features.feature.items()):
+        values = _feature_values(feature)
+        if len(values) == 1:
+            features[name] = values[0]
+        else:
+            features[name] = values
+    return features
+
+
+def _feature_values(feature: Any) -> list[Any]:
+    kind = feature.WhichOneof("kind")
+    if kind is None:
+        return []
+    values = []
+    for value in getattr(feature, kind).value:
+        if isinstance(value, bytes):
+            value = value.decode()
+        values.append(value)
+    return values
 
 
 def _classifications(outputs: Mapping[str, Any]) -> list[Any]:
@@ -109,8 +136,11 @@ def _classifications(outputs: Mapping[str, Any]) -> list[Any]:
     for row_index, row in enumerate(scores or labels or ()):
         pairs = []
         for index in range(len(row)):
-            label = _text(labels[row_index][index]) if labels else ""
-            score = scores[row_index][index] if scores else 0.0
+            label, score = "", 0.0
+            if labels:
+                label = _text(labels[row_index][index])
+            if scores:
+                score = scores[row_index][index]
             pairs.append([label, score])
         rows.append(pairs)
     return rows
@@ -118,9 +148,12 @@ def _classifications(outputs: Mapping[str, Any]) -> list[Any]:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return base64.b64decode(value["b64"]).decode()
+        content = base64.b64decode(value["b64"])
+        return content.decode()
     return str(value)
 
 
 def _number(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return value[0]
+    return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,18 @@ def verify(folder: Path) -> list[Check]:
     checks = _files(folder)
     if checks[0].refuses:
         return checks
-    loads = "loads in the server's engine"
+
+    # With warm-up, as the server does.
+    engine = WarmingEngine(TensorFlowEngine())
     try:
-        # With warm-up, as the server does.
-        model = WarmingEngine(TensorFlowEngine()).load(folder)
+        model = engine.load(folder)
     except HeadraceError as error:
-        return [*checks, Check(loads, False, error.message, forcible=False)]
+        checks.append(_loads(False, error.message))
+        return checks
+
     try:
         names = ", ".join(_callable(model))
-        checks.append(Check(loads, bool(names), f"signatures: {names or 'none'}", forcible=False))
+        checks.append(_loads(bool(names), f"signatures: {names or 'none'}"))
         signatures = _signatures(folder, model)
         checks += signatures
         if not any(check.refuses for check in signatures):
@@ -53,29 +56,54 @@ def verify(folder: Path) -> list[Check]:
         checks.append(_row_wise(folder, model))
     finally:
         model.close()
-    return [*checks, *_metric(folder)]
+
+    checks += _metric(folder)
+    return checks
+
+
+def _loads(passed: bool, detail: str) -> Check:
+    return Check("loads in the server's engine", passed, detail, forcible=False)
 
 
 def _files(folder: Path) -> list[Check]:
     missing = folders.missing(folder)
     if missing is not None:
-        return [Check("files", False, f"no whole SavedModel: {missing}", forcible=False)]
+        detail = f"no whole SavedModel: {missing}"
+        return [Check("files", False, detail, forcible=False)]
+
     model_card = card.read(folder)
-    changed = card.changed_files(model_card, folder)
     names = card.checksums(folder)
-    detail = f"not as on the card: {', '.join(changed)}" if changed else f"{len(names)} files"
+    changed = card.changed_files(model_card, folder)
+    if changed:
+        detail = f"not as on the card: {', '.join(changed)}"
+    else:
+        detail = f"{len(names)} files"
     checks = [Check("files", not changed, detail, forcible=False)]
+
     max_bytes = model_card.get("budget", {}).get("max_bytes")
     if max_bytes:
-        size = sum((folder / name).stat().st_size for name in names)
-        detail = f"{size / 1e6:.3g} MB of {max_bytes / 1e6:.3g} MB"
-        checks.append(Check("size", size <= max_bytes, detail))
+        checks.append(_size(folder, names, max_bytes=max_bytes))
     return checks
+
+
+def _size(folder: Path, names: Iterable[str], *, max_bytes: int) -> Check:
+    size_bytes = 0
+    for name in names:
+        path = folder / name
+        size_bytes += path.stat().st_size
+    size_mb = size_bytes / 1e6
+    max_mb = max_bytes / 1e6
+    detail = f"{size_mb:.3g} MB of {max_mb:.3g} MB"
+    return Check("size", size_bytes <= max_bytes, detail)
 
 
 def _callable(model: LoadedModel) -> list[str]:
     # TensorFlow keeps its initialisation among the signatures, under names that nobody can call.
-    return sorted(name for name in model.signatures if not name.startswith("__"))
+    names = []
+    for name in sorted(model.signatures):
+        if not name.startswith("__"):
+            names.append(name)
+    return names
 
 
 def _signatures(folder: Path, model: LoadedModel) -> list[Check]:
@@ -89,10 +117,12 @@ def _signatures(folder: Path, model: LoadedModel) -> list[Check]:
         if signature is None:
             faults.append(f"{name} is missing")
             continue
-        for side, specs in (("inputs", signature.inputs), ("outputs", signature.outputs)):
-            actual = {alias: _spec_text(spec) for alias, spec in specs.items()}
-            if actual != spec[side]:
-                faults.append(f"{name} has {side} {actual}, promised {spec[side]}")
+        inputs = _spec_texts(signature.inputs)
+        if inputs != spec["inputs"]:
+            faults.append(f"{name} has inputs {inputs}, promised {spec['inputs']}")
+        outputs = _spec_texts(signature.outputs)
+        if outputs != spec["outputs"]:
+            faults.append(f"{name} has outputs {outputs}, promised {spec['outputs']}")
     detail = "; ".join(faults) or ", ".join(promised)
     return [Check("signatures as promised", not faults, detail)]
 
@@ -106,6 +136,7 @@ def _golden(folder: Path, model: LoadedModel) -> Iterator[Check]:
     for request in golden.read(folder):
         name = request.signature_name
         called.add(name)
+
         fastest_ms = None
         try:
             faults, fastest_ms = _replay(request, model, tolerance=tolerance)
@@ -116,10 +147,12 @@ def _golden(folder: Path, model: LoadedModel) -> Iterator[Check]:
         if budget_ms and fastest_ms is not None:
             detail = f"{fastest_ms:.2g} ms of {budget_ms:g} ms"
             yield Check(f"latency of {name}", fastest_ms <= budget_ms, detail)
+
     not_called = [name for name in _callable(model) if name not in called]
     if not_called:
         # An export from elsewhere need not bring examples; one with promised signatures must.
-        detail = f"none for {', '.join(not_called)}: not called"
+        names = ", ".join(not_called)
+        detail = f"none for {names}: not called"
         yield Check("examples", False, detail, binds="signatures" in model_card)
 
 
@@ -132,17 +165,21 @@ def _replay(
     recorded = _arrays(request.outputs, signature.outputs)
     if not recorded:
         raise InvalidArgument("no outputs are recorded")
+
+    aliases = list(recorded)
     durations_s = []
     for _ in range(_CALLS):
         began = time.perf_counter()
-        answers = model.run(signature, inputs, list(recorded))
+        answers = model.run(signature, inputs, aliases)
         durations_s.append(time.perf_counter() - began)
+
     faults = []
     for alias, array in recorded.items():
         fault = difference(answers[alias], array, tolerance=tolerance)
         if fault is not None:
             faults.append(f"{alias} {fault}")
-    return faults, min(durations_s) * 1000
+    fastest_s = min(durations_s)
+    return faults, fastest_s * 1000
 
 
 def _signature(request: GoldenRequest, model: LoadedModel) -> Signature:
@@ -165,8 +202,12 @@ def _arrays(values: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[
 def _row_wise(folder: Path, model: LoadedModel) -> Check:
     """Reports which signatures the server will batch, and why not the others."""
     notes = []
-    for name, reason in sorted(adaptive.obstacles(model, folder).items()):
-        notes.append(f"{name} not: {reason}" if reason else f"{name} yes")
+    obstacles = adaptive.obstacles(model, folder)
+    for name, reason in sorted(obstacles.items()):
+        if reason:
+            notes.append(f"{name} not: {reason}")
+        else:
+            notes.append(f"{name} yes")
     detail = "; ".join(notes) or "no signature"
     return Check("row-wise, so batched", True, detail, binds=False)
 
@@ -176,19 +217,35 @@ def _metric(folder: Path) -> list[Check]:
     metric = card.read(folder).get("metric")
     if metric is None:
         return []
-    value, wanted = metric["value"], metric["wanted"]
-    baseline_is, baseline = metric["baseline_is"], metric["baseline"]
-    detail = f"{value:.4g}, wanted {wanted} ({baseline_is}: {baseline:.4g})"
-    return [Check(metric["name"], metric["reached"], detail, binds=False)]
+    wanted = f"{metric['value']:.4g}, wanted {metric['wanted']}"
+    baseline = f"{metric['baseline_is']}: {metric['baseline']:.4g}"
+    check = Check(
+        metric["name"],
+        metric["reached"],
+        f"{wanted} ({baseline})",
+        binds=False,
+    )
+    return [check]
+
+
+def _spec_texts(specs: Mapping[str, TensorSpec]) -> dict[str, str]:
+    return {alias: _spec_text(spec) for alias, spec in specs.items()}
 
 
 def _spec_text(spec: TensorSpec) -> str:
     """As zoo files write it: float [-1,28,28,1]."""
     shape = "?"
     if spec.shape is not None:
-        shape = f"[{','.join(map(str, spec.shape))}]"
+        sizes = ",".join(map(str, spec.shape))
+        shape = f"[{sizes}]"
     return f"{spec.dtype or spec.dtype_number} {shape}"
 
 
+def main() -> None:
+    folder = Path(sys.argv[1])
+    checks = verify(folder)
+    json.dump([asdict(check) for check in checks], sys.stdout)
+
+
 if __name__ == "__main__":
-    json.dump([asdict(check) for check in verify(Path(sys.argv[1]))], sys.stdout)
+    main()

@@ -8,6 +8,7 @@ layers' state, the figures so far) or follows from seed and epoch.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ import numpy as np
 
 from trainer.runs.progress import Progress
 
-CHECKPOINT, FIGURES, TENSORBOARD = "checkpoint.npz", "metrics.jsonl", "tensorboard"
+CHECKPOINT = "checkpoint.npz"
+FIGURES = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 # Keras' prefix for figures on validation rows.
 _VALIDATION = "val_"
 
@@ -43,13 +46,15 @@ class EarlyStopping:
 
     def best(self, history: Sequence[Figures]) -> int:
         """The index of the best epoch, the first of equals. NaN is never the best."""
-        best_index, best_value = 0, float("inf")
+        best_index = 0
+        best_value = math.inf
         for index, figures in enumerate(history):
             value = figures[self.figure]
             if self.better == "higher":
                 value = -value
             if value < best_value:
-                best_index, best_value = index, value
+                best_index = index
+                best_value = value
         return best_index
 
 
@@ -99,37 +104,49 @@ class Run:
         """
         model_variables = _unique(model.variables)
         # A list of our own, because Keras adds the variables of metrics to a model later.
-        self._variables = _unique(
-            [*model_variables, *(variable for other in others for variable in other.variables)]
-        )
+        variables = list(model_variables)
+        for other in others:
+            variables += other.variables
+        self._variables = _unique(variables)
         self._model_variables = len(model_variables)
         self._early_stopping = early_stopping
+
         if self.folder is not None:
             self._resume(self.folder)
-        return self.hyper.epochs if self.stopped else len(self.history)
+        if self.stopped:
+            return self.hyper.epochs
+        return len(self.history)
 
     @property
     def stopped(self) -> bool:
         """Whether early stopping ended the training."""
         if self._early_stopping is None or not self.history:
             return False
+        last = len(self.history) - 1
         best = self._early_stopping.best(self.history)
-        return len(self.history) - 1 - best >= self._early_stopping.patience
+        return last - best >= self._early_stopping.patience
 
     def finish(self, figures: Figures) -> None:
         """An epoch is done; from here on it is never trained again."""
-        self.history.append({name: float(value) for name, value in figures.items()})
-        count = len(self.history)
-        if self._early_stopping and self._early_stopping.best(self.history) == count - 1:
-            weights = self._variables[: self._model_variables]
-            self._best_weights = [_value(variable) for variable in weights]
+        epoch_figures = {name: float(value) for name, value in figures.items()}
+        self.history.append(epoch_figures)
+        epoch = len(self.history) - 1
+
+        if self._early_stopping is not None:
+            best = self._early_stopping.best(self.history)
+            if best == epoch:
+                weights = self._variables[: self._model_variables]
+                self._best_weights = [_value(variable) for variable in weights]
+
         if self.folder is not None:
             self._save(self.folder / CHECKPOINT)
             _write_figures(self.folder / FIGURES, self.history)
         if self._tensorboard is not None:
-            self._tensorboard.write(count - 1, self.history[-1])
-        is_last = count == self.hyper.epochs or self.stopped
-        self.progress.epoch(count, last=is_last, **self.history[-1])
+            self._tensorboard.write(epoch, epoch_figures)
+
+        finished = epoch + 1
+        is_last = finished == self.hyper.epochs or self.stopped
+        self.progress.epoch(finished, last=is_last, **epoch_figures)
 
     def end(self) -> None:
         """With early stopping, the model gets the weights of its best epoch."""
@@ -150,11 +167,16 @@ class Run:
     def _save(self, path: Path) -> None:
         # numpy's own format: no graph, no second variable of a Keras one, and one file that is
         # there or not.
-        arrays = {f"v{i}": _value(variable) for i, variable in enumerate(self._variables)}
-        arrays |= {f"b{i}": weights for i, weights in enumerate(self._best_weights)}
+        history = json.dumps(self.history)
+        arrays = {"history": np.array(history)}
+        for i, variable in enumerate(self._variables):
+            arrays[f"v{i}"] = _value(variable)
+        for i, weights in enumerate(self._best_weights):
+            arrays[f"b{i}"] = weights
+
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
-            np.savez(file, history=np.array(json.dumps(self.history)), **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -166,8 +188,11 @@ class Run:
             for i, variable in enumerate(self._variables):
                 variable.assign(arrays[f"v{i}"])
             if "b0" in arrays:
-                self._best_weights = [arrays[f"b{i}"] for i in range(self._model_variables)]
-            self.history = json.loads(str(arrays["history"]))
+                self._best_weights = []
+                for i in range(self._model_variables):
+                    self._best_weights.append(arrays[f"b{i}"])
+            history = str(arrays["history"])
+            self.history = json.loads(history)
 
 
 class _TensorBoard:
@@ -182,11 +207,15 @@ class _TensorBoard:
         import tensorflow as tf
 
         for name, value in figures.items():
-            side = "validation" if name.startswith(_VALIDATION) else "train"
+            side = "train"
+            if name.startswith(_VALIDATION):
+                side = "validation"
             if side not in self._writers:
-                self._writers[side] = tf.summary.create_file_writer(str(self._folder / side))
+                folder = self._folder / side
+                self._writers[side] = tf.summary.create_file_writer(str(folder))
+            title = name.removeprefix(_VALIDATION)
             with self._writers[side].as_default():
-                tf.summary.scalar(f"epoch/{name.removeprefix(_VALIDATION)}", value, step=epoch + 1)
+                tf.summary.scalar(f"epoch/{title}", value, step=epoch + 1)
         for writer in self._writers.values():
             writer.flush()
 
@@ -196,7 +225,8 @@ class _TensorBoard:
 
 
 def _unique(variables: Sequence[Any]) -> list[Any]:
-    return list({id(variable): variable for variable in variables}.values())
+    by_id = {id(variable): variable for variable in variables}
+    return list(by_id.values())
 
 
 def _value(variable: Any) -> np.ndarray:
@@ -205,8 +235,9 @@ def _value(variable: Any) -> np.ndarray:
 
 def _write_figures(path: Path, history: Sequence[Figures]) -> None:
     lines = []
-    for index, figures in enumerate(history):
-        lines.append(json.dumps({"epoch": index + 1, **figures}) + "\n")
+    for epoch, figures in enumerate(history, start=1):
+        row = {"epoch": epoch, **figures}
+        lines.append(json.dumps(row) + "\n")
     temporary = path.with_name(f".{path.name}")
     temporary.write_text("".join(lines), encoding="utf-8")
     os.replace(temporary, path)

@@ -25,7 +25,8 @@ from headrace.store.model_list import ModelConfig, ServingConfig
 from trainer.errors import Usage
 
 _LIST = "model_config_list"
-_POLICY, _LABELS = "model_version_policy", "version_labels"
+_POLICY = "model_version_policy"
+_LABELS = "version_labels"
 _SEPARATOR = re.compile(r"\s*[,;]")
 _LINE_END = re.compile(r"[ \t]*\r?\n")
 _COMMENT = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?P<comment>\#[^\n\r]*)""")
@@ -49,31 +50,33 @@ def changed(
     before = model_list.parse(text, source=source)
     model = before.model(name)
     if model is None:
-        raise Usage(f"{source or 'the list of models'} has no model {name!r}")
-    entry = (_LIST, 0, "config", before.models.index(model))
+        place = source or "the list of models"
+        raise Usage(f"{place} has no model {name!r}")
+
+    index = before.models.index(model)
+    entry = (_LIST, 0, "config", index)
     positions = text_positions.find(text)
     edits = _move_labels(positions, entry, labels)
     if policy != model.policy:
         edits += _set_policy(text, positions, entry, policy)
-    after = text
-    for edit in sorted(edits, reverse=True):
-        after = after[: edit.start] + edit.text + after[edit.end :]
+    new_text = _edited(text, edits)
+
     expected = replace(model, policy=policy, labels=dict(labels))
-    _check(before, model, expected, model_list.parse(after, source=source))
-    return after
+    after = model_list.parse(new_text, source=source)
+    _check(before, model, expected, after)
+    return new_text
 
 
 def diff(before: str, after: str, *, name: str) -> list[str]:
-    return list(
-        difflib.unified_diff(
-            before.splitlines(),
-            after.splitlines(),
-            f"{name} (before)",
-            f"{name} (now)",
-            lineterm="",
-            n=3,
-        )
+    lines = difflib.unified_diff(
+        before.splitlines(),
+        after.splitlines(),
+        f"{name} (before)",
+        f"{name} (now)",
+        lineterm="",
+        n=3,
     )
+    return list(lines)
 
 
 def read(path: Path) -> str:
@@ -103,6 +106,15 @@ def write(path: Path, text: str) -> None:
         raise PermissionDenied(f"{path}: {error.strerror}") from error
 
 
+def _edited(text: str, edits: list[Edit]) -> str:
+    # From the end, so that the positions before an edit stay right.
+    for edit in sorted(edits, reverse=True):
+        before = text[: edit.start]
+        after = text[edit.end :]
+        text = before + edit.text + after
+    return text
+
+
 def _overwrite(file: int, content: bytes) -> None:
     """Write at least as much as was there, then truncate: a kill in between leaves blank lines."""
     old_size = os.fstat(file).st_size
@@ -115,8 +127,13 @@ def _overwrite(file: int, content: bytes) -> None:
 def _check(
     before: ServingConfig, model: ModelConfig, expected: ModelConfig, after: ServingConfig
 ) -> None:
-    expected_models = tuple(expected if each is model else each for each in before.models)
-    if after.models != expected_models:
+    expected_models = []
+    for each in before.models:
+        if each is model:
+            expected_models.append(expected)
+        else:
+            expected_models.append(each)
+    if after.models != tuple(expected_models):
         raise Internal(
             f"the entry of {model.name} is written in a way that cannot be edited safely: edit it "
             "by hand"
@@ -140,7 +157,8 @@ def _move_labels(
         label = messages.parse_text(messages.ModelSpec, f"name: {key.value}").name
         version = labels.get(label)
         if version is not None and version != int(value.value, 0):
-            edits.append(Edit(value.end - len(value.value), value.end, str(version)))
+            start = value.end - len(value.value)
+            edits.append(Edit(start, value.end, str(version)))
     return edits
 
 
@@ -161,36 +179,56 @@ def _replace_field(text: str, present: TextPosition, field: str) -> Edit:
 
     Comments inside the old field stay, on lines before it.
     """
-    start, end = present.start, present.end
+    start = present.start
+    end = present.end
     line = text.rfind("\n", 0, start) + 1
-    is_alone_on_its_line = not text[line:start].strip()
-    indent = text[line:start] if is_alone_on_its_line else ""
-    comments = [m["comment"] for m in _COMMENT.finditer(text, start, end) if m["comment"]]
+    before = text[line:start]
+    is_alone_on_its_line = not before.strip()
+
+    comments = _comments(text, start, end)
     if field or comments:
-        lines = [f"{comment}{_newline(text)}{indent}" for comment in comments]
+        line_end_and_indent = _newline(text)
+        if is_alone_on_its_line:
+            line_end_and_indent += before
+        lines = [comment + line_end_and_indent for comment in comments]
         return Edit(start, end, "".join(lines) + field)
+
     separator = _SEPARATOR.match(text, end)
     if separator:
         end = separator.end()
     line_end = _LINE_END.match(text, end)
     if line_end and is_alone_on_its_line:
         return Edit(line, line_end.end(), "")
-    after_blanks = len(text) - len(text[end:].lstrip(" \t"))
+    rest = text[end:].lstrip(" \t")
+    after_blanks = len(text) - len(rest)
     return Edit(start, after_blanks, "")
+
+
+def _comments(text: str, start: int, end: int) -> list[str]:
+    comments = []
+    for match in _COMMENT.finditer(text, start, end):
+        comment = match["comment"]
+        if comment:
+            comments.append(comment)
+    return comments
 
 
 def _insert_field(text: str, entry: TextPosition, field: str) -> Edit:
     """As the entry's last field, on its own line if the closing brace has one."""
     closing_brace = entry.end - 1
     line = text.rfind("\n", 0, closing_brace) + 1
-    if text[line:closing_brace].strip():
+    before_brace = text[line:closing_brace]
+    if before_brace.strip():
         end_of_text = len(text[:closing_brace].rstrip(" \t"))
         return Edit(end_of_text, closing_brace, f" {field} ")
-    indent = text[line:closing_brace] + "  "
-    for row in text[text.find("\n", entry.start) + 1 : line].splitlines():
+
+    indent = before_brace + "  "
+    first_field = text.find("\n", entry.start) + 1
+    for row in text[first_field:line].splitlines():
         if row.strip():
             # That of the entry's first field.
-            indent = row[: len(row) - len(row.lstrip(" \t"))]
+            indent_length = len(row) - len(row.lstrip(" \t"))
+            indent = row[:indent_length]
             break
     return Edit(line, line, f"{indent}{field}{_newline(text)}")
 
@@ -210,4 +248,6 @@ def _render(policy: VersionPolicy) -> str:
 
 
 def _newline(text: str) -> str:
-    return "\r\n" if "\r\n" in text else "\n"
+    if "\r\n" in text:
+        return "\r\n"
+    return "\n"

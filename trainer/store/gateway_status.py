@@ -64,7 +64,10 @@ def read(gateway: str) -> dict[str, ModelStatus]:
         url = gateway + rest_paths.MODELS
         with urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT_S) as answer:
             models: list[dict[str, Any]] = json.load(answer)["models"]
-        return {model["name"]: _status(model) for model in models}
+        statuses = {}
+        for model in models:
+            statuses[model["name"]] = _status(model)
+        return statuses
     except (OSError, ValueError, LookupError, TypeError):
         return {}
 
@@ -95,14 +98,16 @@ def wait_until_live(
         difference = _first_difference(statuses, expected, gateway, no_others=no_others)
         if difference is None:
             return
+
         now = time.monotonic()
-        failures = _failures(statuses, expected)
-        failing_since = {
-            failure.message: failing_since.get(failure.message, now) for failure in failures
-        }
-        for failure in failures:
-            if now - failing_since[failure.message] > failure.lasting_s:
+        still_failing_since: dict[str, float] = {}
+        for failure in _failures(statuses, expected):
+            since = failing_since.get(failure.message, now)
+            if now - since > failure.lasting_s:
                 raise NotLive(failure.message)
+            still_failing_since[failure.message] = since
+        failing_since = still_failing_since
+
         if now - began > timeout_s:
             raise NotLive(f"not as wanted after {timeout_s:g} s: {difference}")
         time.sleep(_POLL_S)
@@ -151,7 +156,9 @@ def _difference(status: ModelStatus | None, expected: ExpectedModel, gateway: st
     model = expected.model
     if status is None:
         return f"{gateway} does not answer for {model.name}"
-    versions = status.available if expected.versions is None else expected.versions
+    versions = expected.versions
+    if versions is None:
+        versions = status.available
     if not versions:
         return f"no version of {model.name} is AVAILABLE"
     missing = versions - status.available
@@ -171,10 +178,11 @@ def _difference(status: ModelStatus | None, expected: ExpectedModel, gateway: st
 
 def _label_answers(gateway: str, name: str, label: str, version: int) -> bool:
     # A model's status ignores labels; its metadata is that of the version the label stands for.
-    url = gateway + rest_paths.path(ModelSpec(name, label=label), rest_paths.METADATA)
+    path = rest_paths.path(ModelSpec(name, label=label), rest_paths.METADATA)
     try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT_S) as answer:
-            return int(json.load(answer)["model_spec"]["version"]) == version
+        with urllib.request.urlopen(gateway + path, timeout=_ANSWER_TIMEOUT_S) as answer:
+            metadata = json.load(answer)
+        return int(metadata["model_spec"]["version"]) == version
     except (OSError, ValueError, LookupError):
         return False
 
@@ -201,6 +209,8 @@ def _failure(status: ModelStatus | None, expected: ExpectedModel) -> _Failure | 
             reason = status.reasons[version]
             return _Failure(f"{name} version {version} failed to load: {reason}", _FAILED_FOR_S)
     if status.trouble and (expected.versions is None or not status.available):
-        lasting_s = _FAILED_FOR_S if status.reasons else _UNKNOWN_FOR_S
+        lasting_s = _UNKNOWN_FOR_S
+        if status.reasons:
+            lasting_s = _FAILED_FOR_S
         return _Failure(f"{name}: {status.trouble}", lasting_s)
     return None

@@ -25,14 +25,17 @@ def collect(name: str, settings: Settings, *, keep: int, dry_run: bool, tell: Te
     old = [version for version in candidates if version not in used]
     if not old:
         tell(f"{name}: nothing to remove of {len(complete)}")
+
+    folder = versions.folder(name, settings)
     for version in old:
-        path = folders.version_path(versions.folder(name, settings), version)
-        megabytes = _size(path) / 1e6
+        path = folders.version_path(folder, version)
+        size_mb = _size(path) / 1e6
         if dry_run:
-            tell(f"{name}: version {version} would be removed ({megabytes:.1f} MB)")
+            tell(f"{name}: version {version} would be removed ({size_mb:.1f} MB)")
         else:
             _remove(path)
-            tell(f"{name}: version {version} removed ({megabytes:.1f} MB)")
+            tell(f"{name}: version {version} removed ({size_mb:.1f} MB)")
+
     for version in candidates:
         if version in used:
             tell(f"{name}: version {version} stays, it is live or has a label")
@@ -44,14 +47,20 @@ def in_use(name: str, settings: Settings) -> set[int]:
     model = model_list.load(settings.config).model(name)
     if model is not None:
         used.update(model.labels.values())
-    status = gateway_status.read(settings.gateway).get(name)
+    statuses = gateway_status.read(settings.gateway)
+    status = statuses.get(name)
     if status is not None:
         used.update(status.available)
     return used
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Bytes of all files."""
+    size = 0
+    for path in folder.rglob("*"):
+        if path.is_file():
+            size += path.stat().st_size
+    return size
 
 
 def _remove(path: Path) -> None:

@@ -38,7 +38,9 @@ class ModelVersions:
     @property
     def live(self) -> int | None:
         """The version that answers calls which name none."""
-        return self.served[-1] if self.served else None
+        if not self.served:
+            return None
+        return self.served[-1]
 
     def served_under(self, policy: VersionPolicy) -> tuple[int, ...]:
         return select(policy, self.complete)
@@ -80,8 +82,10 @@ def rollback(name: str, version: int | None, settings: Settings, *, tell: Tell) 
     """Pin ``version``, or else the version that was live when the live one was published."""
     with _editing(settings, tell):
         current = _model_versions(name, settings)
-        target = _version_before(current, settings) if version is None else version
-        _carry_out(current, _pin_plan(current, target), settings, tell=tell)
+        if version is None:
+            version = _version_before(current, settings)
+        plan = _pin_plan(current, version)
+        _carry_out(current, plan, settings, tell=tell)
         saved_policy.save(name, current.model.policy, settings)
 
 
@@ -96,14 +100,16 @@ def _model_versions(name: str, settings: Settings) -> ModelVersions:
 
 
 def _version_before(current: ModelVersions, settings: Settings) -> int:
-    name, live = current.model.name, current.live
+    name = current.model.name
+    live = current.live
     if live is None:
         return current.complete[-1]
     earlier = [version for version in current.complete if version < live]
     if not earlier:
         raise Usage(f"{name} has no version before {live} to roll back to")
     # The parent and not just the number below, which may itself have been rolled back.
-    parent = versions.read_card(name, live, settings).get("parent")
+    live_card = versions.read_card(name, live, settings)
+    parent = live_card.get("parent")
     if parent in earlier:
         return int(parent)
     return earlier[-1]
@@ -115,13 +121,15 @@ def _follow_plan(current: ModelVersions, settings: Settings) -> Plan:
     policy = current.model.policy
     if isinstance(policy, Specific):
         policy = saved_policy.load(current.model.name, settings)
-    return _plan(current, target, _following(policy, labels, current.complete), labels)
+    following = _following(policy, labels, current.complete)
+    return _plan(current, target, following, labels)
 
 
 def _pin_plan(current: ModelVersions, target: int) -> Plan:
     if target not in current.complete:
+        name = current.model.name
         numbers = ", ".join(map(str, current.complete))
-        raise Usage(f"{current.model.name} has no version {target}; there are {numbers}")
+        raise Usage(f"{name} has no version {target}; there are {numbers}")
     labels = _labels_moved_to(target, current)
     pinned = sorted({target, *labels.values()})
     return _plan(current, target, Specific(tuple(pinned)), labels)
@@ -132,8 +140,11 @@ def _labels_moved_to(target: int, current: ModelVersions) -> dict[str, int]:
     labels = {}
     for label, version in current.model.labels.items():
         is_gone = version not in current.complete
-        moves = version > target or version == current.live or is_gone
-        labels[label] = target if moves else version
+        is_live = version == current.live
+        if version > target or is_live or is_gone:
+            labels[label] = target
+        else:
+            labels[label] = version
     return labels
 
 
@@ -146,7 +157,9 @@ def _following(
     """
     if isinstance(policy, All):
         return policy
-    count = policy.num_versions if isinstance(policy, Latest) else 1
+    count = 1
+    if isinstance(policy, Latest):
+        count = policy.num_versions
     if not labels:
         return Latest(max(count, 1))
     oldest = min(labels.values())
@@ -159,36 +172,57 @@ def _plan(
 ) -> Plan:
     model = current.model
     last = PlanStep(policy, labels)
+
     if dict(labels) == dict(model.labels):
         return Plan(target, (last,))
     # Servers accept a label only for a version that is AVAILABLE, and gateways look up the meaning
     # of a label now and then. So both meanings are served until the label has moved for everyone.
-    numbers = {*current.served, *current.served_under(policy), *model.labels.values()}
+    numbers = {
+        *current.served,
+        *current.served_under(policy),
+        *model.labels.values(),
+    }
     both = Specific(tuple(sorted(numbers)))
-    return Plan(target, (PlanStep(both, model.labels), PlanStep(both, labels), last))
+    steps = (
+        PlanStep(both, model.labels),
+        PlanStep(both, labels),
+        last,
+    )
+    return Plan(target, steps)
 
 
 def _carry_out(current: ModelVersions, plan: Plan, settings: Settings, *, tell: Tell) -> None:
     name = current.model.name
+    outcome = _outcome(name, plan)
     before = edit.read(settings.config)
     source = str(settings.config)
+
     texts = []
     for step in plan.steps:
-        text = edit.changed(before, name, policy=step.policy, labels=step.labels, source=source)
+        text = edit.changed(
+            before,
+            name,
+            policy=step.policy,
+            labels=step.labels,
+            source=source,
+        )
         texts.append(text)
-    if texts[-1] == before:
+    after = texts[-1]
+    if after == before:
         tell(f"{source} says so already")
         texts = [before]
-    for line in edit.diff(before, texts[-1], name=settings.config.name):
+    for line in edit.diff(before, after, name=settings.config.name):
         tell(line)
+
     if not gateway_status.answers(settings.gateway):
-        _write(texts[-1], settings)
-        outcome = _outcome(name, plan)
+        _write(after, settings)
         tell(f"{outcome}, from the next start on: nothing answers at {settings.gateway}")
         return
+
     _make_live(current, before, texts, settings)
-    served = ", ".join(map(str, current.served_under(plan.policy)))
-    tell(f"{_outcome(name, plan)}: live, served: {served}")
+    numbers = current.served_under(plan.policy)
+    served = ", ".join(map(str, numbers))
+    tell(f"{outcome}: live, served: {served}")
 
 
 def _make_live(current: ModelVersions, before: str, texts: list[str], settings: Settings) -> None:
@@ -218,8 +252,13 @@ def _wait_until_live(current: ModelVersions, settings: Settings) -> None:
     model = model_list.load(settings.config).model(name)
     if model is None:
         raise NotLive(f"{name} was taken out of {settings.config} meanwhile")
-    expected = ExpectedModel(model, frozenset(current.served_under(model.policy)))
-    gateway_status.wait_until_live(settings.gateway, [expected], timeout_s=settings.live_timeout_s)
+    served = frozenset(current.served_under(model.policy))
+    expected = ExpectedModel(model, served)
+    gateway_status.wait_until_live(
+        settings.gateway,
+        [expected],
+        timeout_s=settings.live_timeout_s,
+    )
 
 
 def _undo(before: str, written: str, settings: Settings) -> None:
@@ -238,7 +277,8 @@ def _outcome(name: str, plan: Plan) -> str:
 def _editing(settings: Settings, tell: Tell) -> Iterator[None]:
     """Allows one change at a time, from its first look at the list to its last."""
     settings.store.mkdir(parents=True, exist_ok=True)
-    handle = os.open(settings.store / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    handle = os.open(settings.store / _LOCK, flags, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,9 @@ def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
     Raises Usage for a list that cannot be served, and then changes nothing; NotLive when the
     servers do not come to serve it.
     """
-    _check(model_list.load(settings.config), settings, all_folders=all_folders)
+    listed = model_list.load(settings.config)
+    _check(listed, settings, all_folders=all_folders)
+
     rendered = folders.render_live(settings.config, settings.store)
     if rendered.waiting:
         names = " ".join(rendered.waiting)
@@ -32,16 +34,26 @@ def reload(settings: Settings, *, all_folders: bool, tell: Tell) -> None:
             f'`make train MODELS="{names}"` trains them'
         )
     if rendered.removed:
-        tell(f"no longer in the list, so taken away: {', '.join(rendered.removed)}")
+        removed = ", ".join(rendered.removed)
+        tell(f"no longer in the list, so taken away: {removed}")
+
     live_list = model_list.load(settings.store / folders.CONFIG_NAME)
     for warning in folders.unserved_labels(live_list, settings.store):
         tell(f"warning: {warning}")
+
     tell("waiting until the change is live")
-    expected = [_expected(model, settings, all_folders=all_folders) for model in live_list.models]
+    expected = []
+    for model in live_list.models:
+        expected.append(_expected(model, settings, all_folders=all_folders))
     gateway_status.wait_until_live(
-        settings.gateway, expected, timeout_s=settings.live_timeout_s, no_others=True
+        settings.gateway,
+        expected,
+        timeout_s=settings.live_timeout_s,
+        no_others=True,
     )
-    tell(f"live: {', '.join(model.name for model in live_list.models) or 'no model'}")
+    live_names = [model.name for model in live_list.models]
+    live = ", ".join(live_names) or "no model"
+    tell(f"live: {live}")
 
 
 def _check(listed: ServingConfig, settings: Settings, *, all_folders: bool) -> None:
@@ -81,7 +93,8 @@ def _folder(model: ModelConfig, settings: Settings, *, all_folders: bool) -> Pat
 
 
 def _is_in_store(model: ModelConfig) -> bool:
-    return (posixpath.normpath(model.base_path) + "/").startswith(folders.MODELS_PREFIX + "/")
+    base_path = posixpath.normpath(model.base_path) + "/"
+    return base_path.startswith(folders.MODELS_PREFIX + "/")
 
 
 def _fault(model: ModelConfig, folder: Path) -> str | None:
@@ -110,5 +123,6 @@ def _expected(model: ModelConfig, settings: Settings, *, all_folders: bool) -> E
     folder = _folder(model, settings, all_folders=all_folders)
     if folder is None:
         return ExpectedModel(model, None)
-    served = version_policy.select(model.policy, folders.complete_versions(folder))
+    complete = folders.complete_versions(folder)
+    served = version_policy.select(model.policy, complete)
     return ExpectedModel(model, frozenset(served))

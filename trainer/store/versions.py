@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.protocol import version_policy
-from headrace.protocol.version_policy import Latest
+from headrace.protocol.version_policy import Latest, VersionPolicy
 from headrace.store import card, folders, model_list
 from headrace.store.card import Card
 from trainer.errors import Usage
@@ -35,15 +35,20 @@ def served(name: str, settings: Settings) -> tuple[int, ...]:
     serves its latest version.
     """
     model = model_list.load(settings.config).model(name)
-    policy = model.policy if model else Latest()
+    policy: VersionPolicy = Latest()
+    if model is not None:
+        policy = model.policy
     return version_policy.select(policy, complete(name, settings))
 
 
 def live(name: str, settings: Settings) -> int | None:
     """The version that answers calls which name none."""
     numbers = served(name, settings)
-    return numbers[-1] if numbers else None
+    if not numbers:
+        return None
+    return numbers[-1]
 
 
 def read_card(name: str, version: int, settings: Settings) -> Card:
-    return card.read(folders.version_path(folder(name, settings), version))
+    path = folders.version_path(folder(name, settings), version)
+    return card.read(path)

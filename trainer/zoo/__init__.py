@@ -12,14 +12,17 @@ from trainer.errors import Broken, Usage
 
 
 def names() -> tuple[str, ...]:
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    modules = pkgutil.iter_modules(__path__)
+    return tuple(sorted(module.name for module in modules))
 
 
 def check(requested: Iterable[str]) -> None:
     """Raises Usage for a name that is not in the zoo, without importing any file."""
+    models = names()
     for name in requested:
-        if name not in names():
-            raise Usage(f"there is no model {name!r} in the zoo; there are {', '.join(names())}")
+        if name not in models:
+            listed = ", ".join(models)
+            raise Usage(f"there is no model {name!r} in the zoo; there are {listed}")
 
 
 def find(name: str) -> Entry:
@@ -29,9 +32,9 @@ def find(name: str) -> Entry:
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except (Exception, SystemExit) as error:
-        raise Broken(
-            f"{file}{_line_suffix(error, name)} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        place = file + _line_suffix(error, name)
+        reason = f"{type(error).__name__}: {error}"
+        raise Broken(f"{place} cannot be imported: {reason}") from error
     entry = getattr(module, "ENTRY", None)
     if not isinstance(entry, Entry):
         raise Broken(f"{file} has no ENTRY, or one that is not a trainer.entry.Entry")

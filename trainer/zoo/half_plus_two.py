@@ -23,7 +23,8 @@ from trainer.entry import (
     Split,
 )
 
-HALF, TWO = 0.5, 2.0
+HALF = 0.5
+TWO = 2.0
 
 
 def load(request: LoadRequest) -> Split:
@@ -48,7 +49,8 @@ def build() -> Any:
             return {"y": self.half * x + self.two}
 
         def of_examples(self, inputs: Any) -> Any:
-            parsed = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+            number = tf.io.FixedLenFeature([1], tf.float32)
+            parsed = tf.io.parse_example(inputs, {"x": number})
             return self.half * parsed["x"] + self.two
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
@@ -74,13 +76,19 @@ def judge(served: Any, data: Split) -> Score:
     """The largest error; the baseline always answers 2."""
     y = data.held_out["y"]
     predicted = served.serving_default(data.held_out["x"])["y"].numpy()
-    return Score(value=float(np.abs(predicted - y).max()), baseline=float(np.abs(TWO - y).max()))
+    error = np.abs(predicted - y).max()
+    baseline = np.abs(TWO - y).max()
+    return Score(value=float(error), baseline=float(baseline))
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:
     x = np.array([1.0, 2.0, 5.0], np.float32)
     rows = {"inputs": tf_examples.serialized({"x": x})}
-    return {"serving_default": {"x": x}, "regress_x_to_y": rows, "classify_x_to_y": rows}
+    return {
+        "serving_default": {"x": x},
+        "regress_x_to_y": rows,
+        "classify_x_to_y": rows,
+    }
 
 
 ENTRY = Entry(

@@ -36,7 +36,11 @@ CARS = Archive(
     member="vega_datasets/_data/cars.json",
     licence="MIT (the package); Auto MPG, UCI Machine Learning Repository, CC BY 4.0 (the data)",
 )
-FIELDS = {"horsepower": "Horsepower", "weight": "Weight_in_lbs", "mpg": "Miles_per_Gallon"}
+FIELDS = {
+    "horsepower": "Horsepower",
+    "weight": "Weight_in_lbs",
+    "mpg": "Miles_per_Gallon",
+}
 
 
 def load(request: LoadRequest) -> Split:
@@ -112,7 +116,10 @@ def train(data: Split, run: Run) -> Any:
         if batches is None:
             # A resumed training begins at a later epoch.
             batches = iter(pipeline.batches(rows, run, first=epoch))
-        losses = [step(*next(batches)) for _ in range(pipeline.steps(rows, run))]
+        losses = []
+        for _ in range(pipeline.steps(rows, run)):
+            batch_x, batch_mpg = next(batches)
+            losses.append(step(batch_x, batch_mpg))
         run.report(loss=float(np.mean(losses)))
     return model
 
@@ -125,10 +132,10 @@ def judge(served: Any, data: Split) -> Score:
     """Mean absolute error; the baseline always answers the mean of the training rows."""
     mpg = data.held_out["mpg"]
     predicted = served.serving_default(matrix(data.held_out))["mpg"].numpy()
+    error = np.abs(predicted - mpg).mean()
     mean = data.train["mpg"].mean()
-    return Score(
-        value=float(np.abs(predicted - mpg).mean()), baseline=float(np.abs(mean - mpg).mean())
-    )
+    baseline = np.abs(mean - mpg).mean()
+    return Score(value=float(error), baseline=float(baseline))
 
 
 def examples(data: Split) -> Mapping[str, Arrays]:

@@ -30,7 +30,9 @@ from trainer.entry import (
 def load(request: LoadRequest) -> Split:
     """Files to learn from; pixels to validate and to be judged by."""
     rows = digits.best(request)
-    name = "mnist" if digits.MNIST in rows.data else "mnist-5k"
+    name = "mnist-5k"
+    if digits.MNIST in rows.data:
+        name = "mnist"
     paths = pictures.unpack(rows.train["image"], request.cache, name=name)
     return replace(
         rows,
@@ -92,8 +94,9 @@ def build(*, seed: int = 0) -> Any:
             x = self.moved(image, training=training)
             for stage in self.stages:
                 x = stage(x)
+            x = self.dropped(x, training=training)
             # The outputs are logits.
-            return self.last(self.dropped(x, training=training))
+            return self.last(x)
 
     model = ConvNet()
     # The first call creates the weights.
@@ -105,7 +108,8 @@ def read(path: Any, digit: Any) -> tuple[Any, Any]:
     """One row from its file, in a thread of tf.data."""
     import tensorflow as tf
 
-    picture = tf.io.decode_png(tf.io.read_file(path), channels=1)
+    content = tf.io.read_file(path)
+    picture = tf.io.decode_png(content, channels=1)
     return tf.ensure_shape(picture, [28, 28, 1]), digit
 
 
@@ -123,11 +127,15 @@ def stepper(model: Any, optimizer: Any) -> Any:
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, 28, 28, 1]), tf.TensorSpec([None], tf.int32)]
+        input_signature=[
+            tf.TensorSpec([None, 28, 28, 1]),
+            tf.TensorSpec([None], tf.int32),
+        ]
     )
     def step(images: Any, digits: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = loss_of(digits, model(images, training=True))
+            logits = model(images, training=True)
+            loss = loss_of(digits, logits)
         variables = model.trainable_variables
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -142,7 +150,8 @@ def train(data: Split, run: Run) -> Any:
     model = build(seed=run.seed)
     steps = pipeline.steps(data.train, run)
     learning_rate = tf.keras.optimizers.schedules.CosineDecay(
-        run.hyper.learning_rate, steps * run.hyper.epochs
+        run.hyper.learning_rate,
+        steps * run.hyper.epochs,
     )
     optimizer = tf.keras.optimizers.Adam(learning_rate)
     optimizer.build(model.trainable_variables)
@@ -151,14 +160,21 @@ def train(data: Split, run: Run) -> Any:
     for epoch in run.epochs(model, optimizer):
         if batches is None:
             # A resumed training begins at a later epoch.
-            batches = iter(
-                pipeline.batches(data.train, run, first=epoch, map_row=read, map_batch=scaled)
+            rows = pipeline.batches(
+                data.train,
+                run,
+                first=epoch,
+                map_row=read,
+                map_batch=scaled,
             )
+            batches = iter(rows)
         losses = []
         for done in range(1, steps + 1):
-            losses.append(step(*next(batches)))
+            images, digit = next(batches)
+            losses.append(step(images, digit))
             run.progress.step(epoch + 1, done, steps)
-        run.report(loss=float(np.mean(losses)), **validate(model, data))
+        loss = float(np.mean(losses))
+        run.report(loss=loss, **validate(model, data))
     return model
 
 
@@ -166,11 +182,17 @@ def validate(model: Any, data: Split) -> dict[str, float]:
     """The figures on the validation rows."""
     import tensorflow as tf
 
-    images, digit = data.validation["image"], data.validation["digit"]
-    logits = np.concatenate([model(batch) for (batch,) in pipeline.validation_batches(images)])
+    images = data.validation["image"]
+    digit = data.validation["digit"]
+    parts = []
+    for (batch,) in pipeline.validation_batches(images):
+        parts.append(model(batch))
+    logits = np.concatenate(parts)
+
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = loss_of(digit, logits)
     accuracy = (logits.argmax(axis=1) == digit).mean()
-    return {"val_loss": float(loss_of(digit, logits)), "val_accuracy": float(accuracy)}
+    return {"val_loss": float(loss), "val_accuracy": float(accuracy)}
 
 
 def serve(model: Any) -> Any:
@@ -182,7 +204,8 @@ def serve(model: Any) -> Any:
             self.model = model
 
         def answer(self, image: Any) -> dict[str, Any]:
-            return {"probabilities": tf.nn.softmax(self.model(image, training=False))}
+            logits = self.model(image, training=False)
+            return {"probabilities": tf.nn.softmax(logits)}
 
         @tf.function(input_signature=[tf.TensorSpec([None, 28, 28, 1], tf.float32, name="image")])
         def serving_default(self, image: Any) -> dict[str, Any]:
@@ -196,11 +219,11 @@ def serve(model: Any) -> Any:
         def png(self, image_bytes: Any) -> dict[str, Any]:
             def decoded(one: Any) -> Any:
                 picture = tf.io.decode_png(one, channels=1)
-                return tf.ensure_shape(tf.image.resize(picture, [28, 28]), [28, 28, 1])
+                resized = tf.image.resize(picture, [28, 28])
+                return tf.ensure_shape(resized, [28, 28, 1])
 
-            images = tf.map_fn(
-                decoded, image_bytes, fn_output_signature=tf.TensorSpec([28, 28, 1], tf.float32)
-            )
+            image = tf.TensorSpec([28, 28, 1], tf.float32)
+            images = tf.map_fn(decoded, image_bytes, fn_output_signature=image)
             return self.answer(images / 255.0)
 
     return Served()

@@ -62,7 +62,8 @@ def train(data: Split, run: Run) -> Any:
     model = build()
     steps = pipeline.steps(data.train, run)
     learning_rate = tf.keras.optimizers.schedules.CosineDecay(
-        run.hyper.learning_rate, steps * run.hyper.epochs
+        run.hyper.learning_rate,
+        steps * run.hyper.epochs,
     )
     model.compile(
         optimizer=tf.keras.optimizers.Adam(learning_rate),
@@ -71,9 +72,8 @@ def train(data: Split, run: Run) -> Any:
     )
     model.optimizer.build(model.trainable_variables)
     # A resumed training begins after its last finished epoch.
-    first = run.begin(
-        model, model.optimizer, early_stopping=EarlyStopping("val_loss", "lower", patience=6)
-    )
+    early_stopping = EarlyStopping("val_loss", "lower", patience=6)
+    first = run.begin(model, model.optimizer, early_stopping=early_stopping)
     model.fit(
         pipeline.batches(data.train, run, first=first),
         initial_epoch=first,
