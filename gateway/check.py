@@ -27,6 +27,7 @@ from headrace.protocol.errors import (
 )
 from headrace.protocol.faults import Fault, our_text
 from headrace.protocol.model_spec import ModelSpec
+from headrace.protocol.refusals import refuse_fault
 from headrace.protocol.signatures import Signature
 
 # The header of an answer that names the version the call was checked against and sent to.
@@ -61,7 +62,7 @@ def predict_body(
     parsed = predict.parse_predict(body, max_depth=max_depth)
     ambiguity = parsed.ambiguity()
     if ambiguity is not None:
-        _reject(ambiguity)
+        refuse_fault(ambiguity)
     try:
         contract = resolve(catalog, spec, parsed.signature_name, info)
     except InvalidArgument as error:
@@ -95,7 +96,7 @@ def examples_body(
 ) -> Contract:
     parsed = examples.parse(body, max_depth=max_depth)
     if parsed.ambiguity is not None:
-        _reject(parsed.ambiguity)
+        refuse_fault(parsed.ambiguity)
     try:
         contract = resolve(catalog, spec, parsed.signature_name, info)
         _check_examples(contract, info.signature, method, parsed.input)
@@ -141,7 +142,7 @@ def tasks_message(catalog: Catalog, spec: ModelSpec, message: Any, info: Request
         task_spec = task.model_spec
         if task_spec.name != spec.name:
             path = ("tasks", i, "model_spec", "name")
-            _reject(Fault("task_model", path, f'"{spec.name}" as in the first task'))
+            refuse_fault(Fault("task_model", path, f'"{spec.name}" as in the first task'))
         if task.method_name not in _TASK_METHODS:
             _reject_task_method(task.method_name, i)
         method = task.method_name.rpartition("/")[2]
@@ -189,7 +190,7 @@ def _check_output_filter(output_filter: Any, signature: Signature) -> None:
             expected = ", ".join(sorted(signature.outputs))
             hint = signatures.near_name(alias, signature.outputs)
             facts = {"name": alias[:200], "hint": hint}
-            _reject(Fault("unknown_output", ("output_filter", i), expected, facts=facts))
+            refuse_fault(Fault("unknown_output", ("output_filter", i), expected, facts=facts))
 
 
 def _check_examples(contract: Contract, signature_name: str, method: str, sent: Any) -> None:
@@ -203,10 +204,10 @@ def _check_examples(contract: Contract, signature_name: str, method: str, sent: 
                 suitable.append(name)
         expected = ", ".join(suitable) or "none of this model"
         facts = {"signature": signature_name, "method": method}
-        _reject(Fault("not_for_examples", (_SIGNATURE_NAME,), expected, facts=facts))
+        refuse_fault(Fault("not_for_examples", (_SIGNATURE_NAME,), expected, facts=facts))
     count = len(examples.serialized(sent))
     if not count:
-        _reject(Fault("no_example_sent", ("input",), "at least one example", "none"))
+        refuse_fault(Fault("no_example_sent", ("input",), "at least one example", "none"))
     shapes = {_INPUT: (dtypes.STRING, (count,))}
     signatures.check(
         contract.checked_signatures[signature_name], shapes, place=("examples",), named=False
@@ -218,7 +219,3 @@ def _reject_task_method(method: str, task: int) -> NoReturn:
     path = ("tasks", task, "method_name")
     fault = Fault("task_method", path, expected, f'"{method[:80]}"')
     raise Unimplemented(our_text(fault), fault=fault)
-
-
-def _reject(fault: Fault) -> NoReturn:
-    raise InvalidArgument(our_text(fault), fault=fault)

@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from gateway import check, errors
+from gateway.calls.call import Call
 from gateway.calls.grpc_calls import (
     ExamplesMessageCall,
     MultiInferenceCall,
@@ -160,57 +161,49 @@ class GrpcDoor:
 
     def _predict(self, data: bytes, request: Request) -> Awaitable[bytes]:
         message = messages.parse(messages.PREDICT.request, data)
-        call = PredictMessageCall(
-            method=messages.PREDICT,
-            spec=_model_spec(message),
-            request=data,
-            message=message,
-            info=request,
-            request_id=request.backend_request_id,
-            deadline=request.deadline,
-            is_big=self._is_big(data),
-            upstream=self._core.grpc,
-        )
-        return self._core.run(call)
+        spec = _model_spec(message)
+        return self._run(PredictMessageCall, messages.PREDICT, spec, data, message, request)
 
     def _examples(self, method: Method, verb: str) -> Handler:
         def handler(data: bytes, request: Request) -> Awaitable[bytes]:
             message = messages.parse(method.request, data)
-            call = ExamplesMessageCall(
-                method=method,
-                verb=verb,
-                spec=_model_spec(message),
-                request=data,
-                message=message,
-                info=request,
-                request_id=request.backend_request_id,
-                deadline=request.deadline,
-                is_big=self._is_big(data),
-                upstream=self._core.grpc,
-            )
-            return self._core.run(call)
+            spec = _model_spec(message)
+            return self._run(ExamplesMessageCall, method, spec, data, message, request, verb=verb)
 
         return handler
 
     def _multi_inference(self, data: bytes, request: Request) -> Awaitable[bytes]:
-        message = messages.parse(messages.MULTI_INFERENCE.request, data)
+        method = messages.MULTI_INFERENCE
+        message = messages.parse(method.request, data)
         if not message.tasks:
             raise InvalidArgument("tasks: none, expected at least one")
-        call = MultiInferenceCall(
-            method=messages.MULTI_INFERENCE,
-            spec=_model_spec(message.tasks[0], "tasks[0].model_spec"),
+        spec = _model_spec(message.tasks[0], "tasks[0].model_spec")
+        return self._run(MultiInferenceCall, method, spec, data, message, request)
+
+    def _run(
+        self,
+        call_type: Callable[..., Call[bytes]],
+        method: Method,
+        spec: ModelSpec,
+        data: bytes,
+        message: Any,
+        request: Request,
+        **fields: Any,
+    ) -> Awaitable[bytes]:
+        """``fields`` are those that only this type of call has."""
+        call = call_type(
+            method=method,
+            spec=spec,
             request=data,
             message=message,
             info=request,
             request_id=request.backend_request_id,
             deadline=request.deadline,
-            is_big=self._is_big(data),
+            is_big=0 <= self._settings.thread_body_bytes < len(data),
             upstream=self._core.grpc,
+            **fields,
         )
         return self._core.run(call)
-
-    def _is_big(self, data: bytes) -> bool:
-        return 0 <= self._settings.thread_body_bytes < len(data)
 
     def _describe(self, method: Method) -> Handler:
         """Status and metadata: the backend's answer as it is, for models that are configured."""

@@ -267,10 +267,7 @@ class Registry:
 
 def _signatures(reply: Any) -> dict[str, Signature]:
     definitions = messages.signature_def_map(reply).signature_def
-    by_name = {}
-    for name in sorted(definitions):
-        by_name[name] = signatures.from_signature_def(name, definitions[name])
-    return by_name
+    return signatures.from_signature_defs(dict(sorted(definitions.items())))
 
 
 def _version_statuses(reply: bytes) -> Iterable[VersionStatus]:

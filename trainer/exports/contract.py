@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from headrace.protocol import messages, signatures
 from headrace.protocol.errors import HeadraceError
@@ -35,7 +34,7 @@ def read(folder: Path) -> dict[str, Signature]:
         saved_model = messages.parse_text(messages.SavedModel, text)
     for graph in saved_model.meta_graphs:
         if _SERVE in graph.meta_info_def.tags:
-            return _of_graph(graph)
+            return signatures.from_signature_defs(graph.signature_def)
     return {}
 
 
@@ -70,13 +69,6 @@ def differences(live: Signatures, new: Signatures) -> Iterator[str]:
             yield f"{name}: {difference}"
         for difference in _outputs(old, new[name]):
             yield f"{name}: {difference}"
-
-
-def _of_graph(graph: Any) -> dict[str, Signature]:
-    by_name = {}
-    for name, definition in graph.signature_def.items():
-        by_name[name] = signatures.from_signature_def(name, definition)
-    return by_name
 
 
 def _inputs(old: Signature, new: Signature) -> Iterator[str]:

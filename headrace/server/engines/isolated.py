@@ -199,10 +199,9 @@ class IsolatedModel:
             name: messages.parse(messages.SignatureDef, bytes.fromhex(data))
             for name, data in loaded["signature_defs"].items()
         }
-        self.signatures: Mapping[str, Signature] = {
-            name: signatures.from_signature_def(name, definition)
-            for name, definition in self.signature_defs.items()
-        }
+        self.signatures: Mapping[str, Signature] = signatures.from_signature_defs(
+            self.signature_defs
+        )
         self.not_row_wise: Mapping[str, str | None] = loaded["not_row_wise"]
 
     def run(

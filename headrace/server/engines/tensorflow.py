@@ -55,10 +55,9 @@ class SavedModel:
             self._session, serialized = _load(folder, tags, options, self._graph)
             meta_graph = graph_traits.meta_graph(folder, tags, serialized)
             self.signature_defs: Mapping[str, Any] = dict(meta_graph.signature_def)
-            self.signatures: Mapping[str, Signature] = {
-                name: signatures.from_signature_def(name, definition)
-                for name, definition in self.signature_defs.items()
-            }
+            self.signatures: Mapping[str, Signature] = signatures.from_signature_defs(
+                self.signature_defs
+            )
             self.traits = graph_traits.traits(meta_graph)
             self._needs_check = self.traits.shapes_bind or self.traits.empty_kills
             self.not_row_wise: Mapping[str, str | None] = {
